@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+# one key cache for the whole test run and all xdist workers: RSA keys are slow to make, and no test needs a fresh one
+os.environ.setdefault("CUCM_LAB_CACHE", str(Path(__file__).parent.parent / ".pytest_cache" / "cucm-lab-keys"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("needs"):
+        for tool in mark.args:
+            if shutil.which(tool) is None:
+                text = f"needs the program {tool!r}, which is not installed"
+                if os.environ.get("CI") == "true":
+                    pytest.fail(text)
+                pytest.skip(text)
+
+
+@pytest.fixture
+def loopback() -> Callable[[], str]:
+    """Draws addresses from a /24 of this process's own: `loopback()` -> "127.x.y.1", then ".2", ..."""
+    process = os.getpid()
+    hosts = next(NETWORKS) % 250 + 1, count(1)
+    return lambda: f"127.{20 + process % 200}.{hosts[0]}.{next(hosts[1])}"
+
+
+NETWORKS = count(os.getpid())
