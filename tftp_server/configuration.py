@@ -1,0 +1,193 @@
+"""Device configuration files: `SEP<mac>.cnf.xml` and `XMLDefault.cnf.xml`.
+
+Sources: facts 2.9 (TVS list: nodes and order of the phone's CallManager group), 7.7 (security mode, transport, ports).
+Element names are those of Cisco's own files [recall]; the facts prescribe the TVS list only. Real files also give
+`<device>` an `xsi:type` without declaring the prefix, which a strict XML parser refuses: left out on purpose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+from xml.etree import ElementTree
+
+SCCP_PORT: Final = 2000
+SIP_PORT: Final = 5060
+SECURED_SIP_PORT: Final = 5061
+TVS_PORT: Final = 2445
+CAPF_PORT: Final = 3804
+MAX_TVS_MEMBERS: Final = 5
+"""Priorities 0 to 4 (facts 2.9)."""
+
+REGISTER_EXPIRES_S: Final = 3600
+"""[recall]"""
+KEEP_ALIVE_EXPIRES_S: Final = 120
+"""[recall]"""
+CAPF_NO_OPERATION: Final = 0
+"""`capfAuthMode` while no certificate operation is pending [recall]."""
+
+
+class DeviceSecurityMode(IntEnum):
+    """`deviceSecurityMode` of a configuration (facts 7.7)."""
+
+    NON_SECURE = 1
+    AUTHENTICATED = 2
+    ENCRYPTED = 3
+
+
+class TransportLayerProtocol(IntEnum):
+    """`transportLayerProtocol` of a configuration (facts 7.7)."""
+
+    TCP = 1
+    UDP = 2
+    TLS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ServerAddress:
+    """A node as a configuration names it: `name` for people, `address` for the phone to connect to."""
+
+    name: str
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallManagerGroup:
+    """The servers of one CallManager group, each tuple in priority order: only nodes where that service is active."""
+
+    name: str
+    callmanagers: tuple[ServerAddress, ...]
+    tvs: tuple[ServerAddress, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceSettings:
+    """What the database says about one phone. `load` is its firmware, empty for "keep what you have"."""
+
+    description: str
+    device_pool: str
+    group: CallManagerGroup
+    capf: tuple[ServerAddress, ...]
+    security_mode: DeviceSecurityMode
+    load: str = ""
+
+
+def device_configuration(settings: DeviceSettings) -> bytes:
+    """The XML of `SEP<mac>.cnf.xml`. The same settings give the same bytes, `versionStamp` included."""
+    device = ElementTree.Element("device")
+    _leaves(device, fullConfig="true", deviceProtocol="SIP")
+    _device_pool(device, settings)
+    _tvs(device, settings.group.tvs)
+    _sip_profile(device, settings.description)
+    _leaves(device, loadInformation=settings.load)
+    version_stamp = ElementTree.SubElement(device, "versionStamp")
+    _security(device, settings.security_mode)
+    _capf_list(device, settings.capf)
+    version_stamp.text = _stamp_of(device)
+    return _document(device)
+
+
+def default_configuration(group: CallManagerGroup) -> bytes:
+    """The XML of `XMLDefault.cnf.xml`, for phones the cluster does not know yet.
+
+    It carries the TVS list as releases after CSCti64589 do (facts F14). The firmware of each model is left out: no
+    source at hand has the model numbers its element names are made of.
+    """
+    default = ElementTree.Element("Default")
+    _callmanager_group(default, group)
+    _tvs(default, group.tvs)
+    return _document(default)
+
+
+def transport_of(mode: DeviceSecurityMode) -> TransportLayerProtocol:
+    """TLS for a secure device; TCP is what CUCM's standard non-secure SIP profile has [recall]."""
+    return TransportLayerProtocol.TCP if mode is DeviceSecurityMode.NON_SECURE else TransportLayerProtocol.TLS
+
+
+def _device_pool(parent: ElementTree.Element, settings: DeviceSettings) -> None:
+    pool = ElementTree.SubElement(parent, "devicePool")
+    _leaves(pool, name=settings.device_pool)
+    _callmanager_group(pool, settings.group)
+
+
+def _callmanager_group(parent: ElementTree.Element, group: CallManagerGroup) -> None:
+    element = ElementTree.SubElement(parent, "callManagerGroup")
+    _leaves(element, name=group.name)
+    for member, server in _members(element, group.callmanagers):
+        callmanager = ElementTree.SubElement(member, "callManager")
+        _leaves(callmanager, name=server.name)
+        ports = ElementTree.SubElement(callmanager, "ports")
+        _leaves(ports, ethernetPhonePort=SCCP_PORT, sipPort=SIP_PORT, securedSipPort=SECURED_SIP_PORT)
+        # an address, not a name: the lab's phones resolve no names, and the seed's phone knows addresses [inferred]
+        _leaves(callmanager, processNodeName=server.address)
+
+
+def _tvs(parent: ElementTree.Element, servers: Sequence[ServerAddress]) -> None:
+    element = ElementTree.SubElement(parent, "TVS")
+    for member, server in _members(element, servers[:MAX_TVS_MEMBERS]):
+        _leaves(member, port=TVS_PORT, address=server.address)
+
+
+def _members(
+    parent: ElementTree.Element, servers: Sequence[ServerAddress]
+) -> list[tuple[ElementTree.Element, ServerAddress]]:
+    members = ElementTree.SubElement(parent, "members")
+    return [
+        (ElementTree.SubElement(members, "member", priority=str(priority)), server)
+        for priority, server in enumerate(servers)
+    ]
+
+
+def _sip_profile(parent: ElementTree.Element, label: str) -> None:
+    profile = ElementTree.SubElement(parent, "sipProfile")
+    _leaves(ElementTree.SubElement(profile, "sipProxies"), registerWithProxy="true")
+    stack = ElementTree.SubElement(profile, "sipStack")
+    _leaves(stack, timerRegisterExpires=REGISTER_EXPIRES_S, timerKeepAliveExpires=KEEP_ALIVE_EXPIRES_S)
+    _leaves(profile, phoneLabel=label)
+
+
+def _security(parent: ElementTree.Element, mode: DeviceSecurityMode) -> None:
+    _leaves(
+        parent,
+        deviceSecurityMode=mode.value,
+        transportLayerProtocol=transport_of(mode).value,
+        capfAuthMode=CAPF_NO_OPERATION,
+    )
+
+
+def _capf_list(parent: ElementTree.Element, servers: Sequence[ServerAddress]) -> None:
+    capf_list = ElementTree.SubElement(parent, "capfList")
+    for server in servers:
+        capf = ElementTree.SubElement(capf_list, "capf")
+        _leaves(capf, phonePort=CAPF_PORT, processNodeName=server.address)
+    # certHash is only read with an encrypted configuration [recall], which the lab does not make
+    _leaves(parent, certHash="", encrConfig="false")
+
+
+def _leaves(parent: ElementTree.Element, **texts: str | int) -> None:
+    for tag, text in texts.items():
+        ElementTree.SubElement(parent, tag).text = _xml_text(str(text))
+
+
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def _xml_text(text: str) -> str:
+    """`text` without the characters that XML 1.0 cannot carry."""
+    return _NOT_XML.sub("\ufffd", text)
+
+
+def _stamp_of(element: ElementTree.Element) -> str:
+    """A stamp that changes with the contents, in the braces-and-hyphens form of Cisco's [recall]."""
+    digest = hashlib.sha256(ElementTree.tostring(element, encoding="utf-8")).hexdigest()
+    return f"{{{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}}}"
+
+
+def _document(root: ElementTree.Element) -> bytes:
+    ElementTree.indent(root)
+    body = ElementTree.tostring(root, encoding="unicode")
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{body}\n'.encode()
