@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+
+from cucm.errors import UsageError
+from cucm.roles import CertificateUnit
+from cucm.versions import PROFILES, Confidence, RecoveryScope, VersionProfile, profile_of
+from cucm.wire.trust_list import DigestAlgorithm
+
+CALLMANAGER = CertificateUnit.CALLMANAGER
+ITLRECOVERY = CertificateUnit.ITLRECOVERY
+
+
+@pytest.mark.parametrize(
+    ("written", "version"),
+    [
+        ("10.5.2.11900-3", "10.5.2"),
+        ("10.5(2)", "10.5.2"),
+        ("10.5.1.10000-7", "10.5.1"),
+        ("10.0.1.10000-24", "10.0"),
+        ("11.0.1.10000-10", "11.0"),
+        (" 11.5(1)SU3 ", "11.5"),
+        ("12.0.1", "12.0"),
+        ("12.5(1)SU3", "12.5"),
+        ("14SU2", "14"),
+        ("15.0.1.10000-32", "15"),
+        ("8.6.2", "8"),
+        ("9.1(2)", "9"),
+    ],
+)
+def test_a_release_is_found_by_the_longest_prefix_of_its_number(written: str, version: str) -> None:
+    assert profile_of(written).version == version
+
+
+@pytest.mark.parametrize(
+    "written", ["", "x", "7.1.5", "10", "10.5", "10.50.2", "100.5.2", "16", "1", "-10.5.2", "1" * 500]
+)
+def test_an_unknown_release_is_refused_with_the_list_of_known_ones(written: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        profile_of(written)
+    assert caught.value.mend is not None
+    assert all(profile.version in caught.value.mend for profile in PROFILES)
+
+
+# facts 6.1, column "tokenless CTL", and facts 6.2
+@pytest.mark.parametrize(
+    ("version", "ctl_sast", "itl_signer", "scope"),
+    [
+        ("9", (), CALLMANAGER, RecoveryScope.ABSENT),
+        ("10.0", (CALLMANAGER,), CALLMANAGER, RecoveryScope.NODE),
+        ("10.5.1", (CALLMANAGER,), CALLMANAGER, RecoveryScope.NODE),
+        ("10.5.2", (CALLMANAGER, ITLRECOVERY), CALLMANAGER, RecoveryScope.NODE),
+        ("11.0", (CALLMANAGER, ITLRECOVERY), CALLMANAGER, RecoveryScope.NODE),
+        ("11.5", (CALLMANAGER, ITLRECOVERY), CALLMANAGER, RecoveryScope.NODE),
+        ("12.0", (ITLRECOVERY, CALLMANAGER), ITLRECOVERY, RecoveryScope.NODE),
+        ("12.5", (ITLRECOVERY, CALLMANAGER), ITLRECOVERY, RecoveryScope.CLUSTER),
+        ("14", (ITLRECOVERY, CALLMANAGER), ITLRECOVERY, RecoveryScope.CLUSTER),
+        ("15", (ITLRECOVERY, CALLMANAGER), ITLRECOVERY, RecoveryScope.CLUSTER),
+    ],
+)
+def test_signers_of_each_release(
+    version: str, ctl_sast: tuple[CertificateUnit, ...], itl_signer: CertificateUnit, scope: RecoveryScope
+) -> None:
+    profile = next(profile for profile in PROFILES if profile.version == version)
+    assert profile.ctl_sast_units == ctl_sast
+    assert profile.ctl_signer == (ctl_sast[0] if ctl_sast else None)
+    assert profile.itl_signer is itl_signer
+    assert profile.recovery_scope is scope
+    assert profile.has_itlrecovery == (scope is not RecoveryScope.ABSENT)
+
+
+def test_lists_are_signed_with_sha1_unless_told_otherwise_and_old_ones_carry_no_tag_28() -> None:
+    assert {profile.default_digest for profile in PROFILES} == {DigestAlgorithm.SHA1}
+    assert [profile.version for profile in PROFILES if profile.signer_version is not None] == ["12.5", "14", "15"]
+    assert [profile.version for profile in PROFILES if profile.ctl_takes_phone_sast_trust] == [
+        "12.0",
+        "12.5",
+        "14",
+        "15",
+    ]
+
+
+def test_releases_stand_in_order_and_none_hides_another() -> None:
+    numbers = [profile.numbers for profile in PROFILES]
+    assert numbers == sorted(numbers)
+    assert len(set(numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda profile: profile.version)
+def test_every_datum_says_where_it_comes_from(profile: VersionProfile) -> None:
+    assert set(profile.provenance) == {field.name for field in fields(VersionProfile)} - {"version", "provenance"}
+    assert all(known.source.startswith("facts ") for known in profile.provenance.values())
+
+
+def test_what_cisco_does_not_say_is_marked() -> None:
+    by_version = {profile.version: profile.provenance for profile in PROFILES}
+    assert by_version["11.0"]["ctl_sast_units"].confidence is Confidence.INFERRED
+    assert by_version["10.5.2"]["ctl_sast_units"].confidence is Confidence.STATED
+    assert by_version["12.5"]["signer_version"].confidence is Confidence.INFERRED
