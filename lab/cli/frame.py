@@ -1,0 +1,219 @@
+"""What all `cucm-lab` commands share: the registry, the arguments, how errors are told, the exit code.
+
+A command is a module with `add_arguments(parser)` and `run(arguments) -> exit code`. The module is imported only when
+its command is asked for, so that `cucm-lab --help` costs little more than a bare interpreter. Commands raise the
+classes of `cucm.errors`; this module turns them into words and exit codes (0 yes, 1 no or bad, 2 the user's words,
+3 the machine). `--json` and `--debug` are given to every command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, NoReturn
+
+from cucm.errors import EXIT_ENVIRONMENT, EXIT_NO, EXIT_USAGE, LabError, UsageError
+
+PROGRAM: Final = "cucm-lab"
+JSON_SCHEMA: Final = 1
+EXIT_INTERRUPTED: Final = 130
+EXIT_BROKEN_PIPE: Final = 141
+"""128 + SIGPIPE, what a shell reports for a program that wrote to a pipe nobody reads."""
+
+
+class Subcommand(NamedTuple):
+    name: str
+    summary: str
+    module: str
+
+
+SUBCOMMANDS: Final = (
+    Subcommand("scenarios", "list the stories the lab can run", "lab.cli.scenarios"),
+    Subcommand("run", "run a story: two clusters, a phone and its migration, on real sockets", "lab.cli.run"),
+    Subcommand("show", "print a CTL or ITL file as CUCM's own command line does", "lab.cli.show"),
+    Subcommand("verify", "say whether a phone that holds given lists would accept a file", "lab.cli.verify"),
+    Subcommand("tvs", "ask any TVS for a certificate, or whether one is good", "lab.cli.tvs"),
+    Subcommand("decode", "explain a TVS message from hex or from a pasted trace", "lab.cli.decode"),
+    Subcommand("doctor", "say what this machine can do, and mend what it cannot", "lab.cli.doctor"),
+)
+
+EPILOG: Final = """\
+exit codes: 0 yes or done; 1 it ran and the answer is no, or the file is bad; 2 wrong words; 3 the machine or the
+network lacks something. Certificates and keys of the lab are toys: never use them elsewhere."""
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse that raises `UsageError` instead of leaving the process."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, mend=f"`{self.prog} --help` lists the words it takes")
+
+
+class _Version(argparse.Action):
+    """`--version`, read from the installed distribution only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+        from importlib.metadata import version
+
+        print(PROGRAM, version("cucm-migration-lab"))
+        parser.exit()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv` (default: the process's own) and return its exit code; never raises."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _print_anything(sys.stdout)
+    _print_anything(sys.stderr)
+    as_json, debug = _asks_for(words, "--json"), _asks_for(words, "--debug")
+    try:
+        exit_code = _dispatch(words)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _broken_pipe()
+    except KeyboardInterrupt:
+        print(f"{PROGRAM}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        return _tell(error, as_json=as_json, debug=debug)
+    return exit_code
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """Print one JSON object on stdout, with `"schema"` first."""
+    import json
+
+    print(json.dumps({"schema": JSON_SCHEMA, **value}, indent=2, ensure_ascii=False))
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words:
+        _parser(None).print_help(sys.stderr)
+        return EXIT_USAGE
+    if words[0] == "help":
+        words = [*words[1:], "--help"]
+    chosen = None if words[0].startswith("-") else _find(words[0])
+    try:
+        arguments = _parser(chosen).parse_args(words)
+    except SystemExit as finished:
+        sys.stdout.flush()
+        return int(finished.code or 0)
+    exit_code: int = arguments.run(arguments)
+    return exit_code
+
+
+def _find(name: str) -> Subcommand:
+    for subcommand in SUBCOMMANDS:
+        if subcommand.name == name:
+            return subcommand
+    from difflib import get_close_matches
+
+    names = [subcommand.name for subcommand in SUBCOMMANDS]
+    near = get_close_matches(name, names, n=1)
+    hint = f"did you mean `{PROGRAM} {near[0]}`?" if near else f"the commands are {', '.join(names)}"
+    raise UsageError(f"there is no command {name!r}", mend=hint)
+
+
+def _parser(chosen: Subcommand | None) -> Parser:
+    """The whole command line, in which only the `chosen` command knows its arguments."""
+    parser = Parser(
+        prog=PROGRAM,
+        description="Rehearse moving Cisco IP phones between secure CUCM clusters, and look into the bytes.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    for subcommand in SUBCOMMANDS:
+        command = commands.add_parser(
+            subcommand.name,
+            help=subcommand.summary,
+            description=f"{subcommand.summary[0].upper()}{subcommand.summary[1:]}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            conflict_handler="resolve",  # a command may word --json its own way
+            allow_abbrev=False,
+        )
+        if subcommand is chosen:
+            _complete(command, subcommand)
+    return parser
+
+
+def _complete(parser: argparse.ArgumentParser, subcommand: Subcommand) -> None:
+    from importlib import import_module
+
+    module = import_module(subcommand.module)
+    parser.set_defaults(run=module.run)
+    add_common_arguments(parser)
+    module.add_arguments(parser)
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--json` and `--debug`; a command with subcommands of its own calls this for each of them."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an internal error")
+
+
+def _asks_for(words: list[str], flag: str) -> bool:
+    return flag in (words[: words.index("--")] if "--" in words else words)
+
+
+def _tell(error: Exception, *, as_json: bool, debug: bool) -> int:
+    """Tell `error` on stderr, and as an object on stdout for `--json`; returns the exit code it stands for."""
+    if debug and not isinstance(error, LabError):
+        import traceback
+
+        traceback.print_exception(error)
+    told = error if isinstance(error, LabError) else _as_lab_error(error)
+    try:
+        _print_error(told, as_json=as_json)
+    except BrokenPipeError:
+        return _broken_pipe()
+    return told.exit_code
+
+
+def _print_error(error: LabError, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"error": {"what": error.what, "where": error.where, "mend": error.mend}})
+    sys.stdout.flush()
+    print(f"{PROGRAM}: error: {error.what}", file=sys.stderr)
+    for label, text in (("where", error.where), ("mend", error.mend)):
+        if text:
+            print(f"  {label}: {text}", file=sys.stderr)
+
+
+class _MachineProblem(LabError):
+    exit_code = EXIT_ENVIRONMENT
+
+
+class _InternalError(LabError):
+    exit_code = EXIT_NO
+
+
+def _as_lab_error(error: Exception) -> LabError:
+    """An error nobody foresaw: the machine's own words for an `OSError`, else a request to report it."""
+    if isinstance(error, OSError):
+        return _MachineProblem(error.strerror or str(error) or type(error).__name__, where=error.filename)
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    where = f"{os.path.basename(last.tb_frame.f_code.co_filename)}:{last.tb_lineno}" if last else None  # noqa: PTH119
+    return _InternalError(
+        f"internal error: {type(error).__name__}: {error}",
+        where=where,
+        mend="this is a bug of ours: please report it with what the same command prints when --debug is added",
+    )
+
+
+def _broken_pipe() -> int:
+    """The reader of our output left (`| head`): leave quietly, also when the interpreter flushes stdout at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return EXIT_BROKEN_PIPE
+
+
+def _print_anything(stream: object) -> None:
+    """Names in trust lists may hold letters the terminal's encoding lacks: print those escaped, never fail on them."""
+    reconfigure = getattr(stream, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="backslashreplace")
