@@ -1,0 +1,224 @@
+"""Bounded reading and writing of elements: tag u8, length u16 big-endian, value (facts 2.3, 3).
+
+Plain functions over one `bytes` and a span instead of a reader object: a trust list is some sixty elements, and the
+object's method calls would cost more than the parsing. Every check is against the enclosing span, never against the
+end of the input alone, and every error carries the offset in the whole input and the path of names leading to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import IntEnum
+from typing import Any, Final, NamedTuple, TypeVar
+
+from cucm.errors import DecodeError, EncodeError, LimitExceeded
+
+HEAD_BYTES: Final = 3
+"""Tag and length before every value."""
+MAX_VALUE_BYTES: Final = 0xFFFF
+MAX_ELEMENTS: Final = 64
+"""Most elements in one message, header, container or record. Real ones have at most about a dozen; ours."""
+
+T = TypeVar("T")
+
+
+class Element(NamedTuple):
+    """One tag and its value, as on the wire. In trust lists, tag 13 stands for a run of pad bytes, kept verbatim."""
+
+    tag: int
+    value: bytes
+
+
+Parser = Callable[[bytes], Any]
+"""Turns a value into what it means; a `ValueError` says why it cannot."""
+
+
+def element_path(path: str, names: type[IntEnum], tag: int) -> str:
+    """`path` extended by the tag's name, or by `tag 29` for a tag the format does not know."""
+    name = names(tag).name if tag in names._value2member_map_ else f"tag {tag}"
+    return f"{path}.{name}" if path else name
+
+
+def read_elements(
+    data: bytes, start: int, end: int, *, path: str, names: type[IntEnum], pad_tag: int = -1
+) -> tuple[Element, ...]:
+    """Elements that fill `data[start:end]` exactly; a run of bytes equal to `pad_tag` becomes one element.
+
+    Raises DecodeError when an element does not fit the span, LimitExceeded above MAX_ELEMENTS.
+    """
+    elements: list[Element] = []
+    position = start
+    while position < end:
+        tag = data[position]
+        if tag == pad_tag:
+            value_end = _end_of_run(data, position, end)
+            elements.append(Element(tag, data[position:value_end]))
+        else:
+            value_start = position + HEAD_BYTES
+            if value_start > end:
+                raise DecodeError(
+                    f"{end - position} bytes left where tag and length need {HEAD_BYTES}",
+                    offset=position,
+                    path=element_path(path, names, tag),
+                )
+            value_end = value_start + (data[position + 1] << 8 | data[position + 2])
+            if value_end > end:
+                raise DecodeError(
+                    f"length {value_end - value_start}, but only {end - value_start} bytes are left",
+                    offset=position + 1,
+                    path=element_path(path, names, tag),
+                )
+            elements.append(Element(tag, data[value_start:value_end]))
+        position = value_end
+        if len(elements) > MAX_ELEMENTS:
+            raise LimitExceeded(f"more than {MAX_ELEMENTS} elements", where=f"offset {position}, {path}")
+    return tuple(elements)
+
+
+def _end_of_run(data: bytes, start: int, end: int) -> int:
+    """First position after `start` whose byte differs from the one there."""
+    run = data[start:end]
+    return end - len(run.lstrip(run[:1]))
+
+
+def write_elements(elements: Iterable[Element], *, pad_tag: int = -1) -> bytes:
+    """The elements' bytes, whatever they are; an element with `pad_tag` is its value alone.
+
+    Raises EncodeError for a tag above 255 or a value above 65535 bytes.
+    """
+    parts: list[bytes] = []
+    for tag, value in elements:
+        if tag != pad_tag:
+            parts.append(element_head(tag, len(value)))
+        parts.append(value)
+    return b"".join(parts)
+
+
+def element_head(tag: int, length: int) -> bytes:
+    """Tag and length. Raises EncodeError when one of them does not fit."""
+    if not 0 <= tag <= 0xFF:
+        raise EncodeError(f"tag {tag} does not fit one byte", mend="use a tag from 0 to 255")
+    if length > MAX_VALUE_BYTES:
+        raise EncodeError(f"value of {length} bytes", where=f"tag {tag}", mend=f"at most {MAX_VALUE_BYTES} bytes fit")
+    return bytes((tag, length >> 8, length & 0xFF))
+
+
+def element_length(element: Element, *, pad_tag: int = -1) -> int:
+    """Bytes that the element takes on the wire."""
+    return len(element.value) if element.tag == pad_tag else HEAD_BYTES + len(element.value)
+
+
+def parse_field(parse: Callable[[bytes], T], value: bytes, *, offset: int, path: str) -> T:
+    """`parse(value)`, its ValueError turned into a DecodeError."""
+    try:
+        return parse(value)
+    except ValueError as problem:
+        raise DecodeError(str(problem), offset=offset, path=path) from None
+
+
+def find_field(
+    elements: Sequence[Element],
+    tag: int,
+    parse: Callable[[bytes], T],
+    *,
+    path: str,
+    names: type[IntEnum],
+    base: int = 0,
+    pad_tag: int = -1,
+) -> T | None:
+    """The first element with `tag`, parsed, or None. `base` is the offset of the first element.
+
+    Raises DecodeError when its value does not parse.
+    """
+    for index, element in enumerate(elements):
+        if element.tag == tag:
+            try:
+                return parse(element.value)
+            except ValueError as problem:
+                offset = base + sum(element_length(e, pad_tag=pad_tag) for e in elements[:index]) + HEAD_BYTES
+                raise DecodeError(str(problem), offset=offset, path=element_path(path, names, tag)) from None
+    return None
+
+
+def check_fields(
+    elements: Sequence[Element],
+    parsers: Mapping[int, Parser],
+    *,
+    path: str,
+    names: type[IntEnum],
+    base: int,
+    required: Iterable[int] = (),
+    pad_tag: int = -1,
+) -> None:
+    """Parse every known element once, so that no property of the decoded value can fail later.
+
+    Raises DecodeError for a value that does not parse, a known tag that comes twice, a required one that is missing.
+    """
+    seen: set[int] = set()
+    offset = base
+    for tag, value in elements:
+        parse = parsers.get(tag)
+        if parse is not None:
+            if tag in seen:
+                raise DecodeError("comes a second time", offset=offset, path=element_path(path, names, tag))
+            seen.add(tag)
+            try:
+                parse(value)
+            except ValueError as problem:
+                where = element_path(path, names, tag)
+                raise DecodeError(str(problem), offset=offset + HEAD_BYTES, path=where) from None
+        offset += len(value) if tag == pad_tag else HEAD_BYTES + len(value)
+    for tag in required:
+        if tag not in seen:
+            raise DecodeError("is missing", offset=base, path=element_path(path, names, tag))
+
+
+def as_bytes(value: bytes) -> bytes:
+    """Parser for values that may be anything."""
+    return value
+
+
+def text(value: bytes) -> str:
+    """Parser for NUL-terminated text, read as latin-1.
+
+    A missing NUL is tolerated (others' files); a NUL before the end is not: C code and we would read different names.
+    """
+    nul = value.find(0)
+    if nul < 0:
+        return value.decode("latin-1")
+    if nul != len(value) - 1:
+        raise ValueError(f"NUL at byte {nul} of {len(value)}, in the middle of a text")
+    return value[:nul].decode("latin-1")
+
+
+def number(size: int) -> Callable[[bytes], int]:
+    """Parser for a big-endian unsigned number of exactly `size` bytes."""
+
+    def parse(value: bytes) -> int:
+        if len(value) != size:
+            raise ValueError(f"{len(value)} bytes where {size} are needed")
+        return int.from_bytes(value, "big")
+
+    return parse
+
+
+def text_bytes(value: str, what: str) -> bytes:
+    """`value` with the NUL behind it. Raises EncodeError for a NUL inside or characters outside latin-1."""
+    return plain_text_bytes(value, what) + b"\0"
+
+
+def plain_text_bytes(value: str, what: str) -> bytes:
+    """`value` without a NUL behind it. Raises EncodeError for a NUL inside or characters outside latin-1."""
+    if "\0" in value:
+        raise EncodeError(f"NUL inside {value!r}", where=what, mend="names end at the first NUL: leave it out")
+    try:
+        return value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise EncodeError(f"{value!r} is not latin-1", where=what, mend="use ASCII or latin-1 characters") from None
+
+
+def number_bytes(value: int, size: int, what: str) -> bytes:
+    """`value` as `size` bytes, big-endian. Raises EncodeError when it does not fit."""
+    if not 0 <= value < 1 << 8 * size:
+        raise EncodeError(f"{value} does not fit {size} bytes", where=what, mend=f"use 0 to {(1 << 8 * size) - 1}")
+    return value.to_bytes(size, "big")

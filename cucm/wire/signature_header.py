@@ -1,0 +1,406 @@
+"""The signed header that CTL, ITL and `.sgn` files share (facts 3.1, 3.3).
+
+A document is its header elements, in order and with unknown tags kept, and a body. Containers (SIGNERID,
+SIGNATUREINFO, SIGNATUREALGOINFO) keep their raw value, so that any order inside them survives re-encoding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+from typing import Final, TypeVar
+
+from cucm.errors import DecodeError, EncodeError
+from cucm.wire.cursor import (
+    HEAD_BYTES,
+    Element,
+    Parser,
+    as_bytes,
+    check_fields,
+    element_head,
+    element_length,
+    element_path,
+    find_field,
+    number,
+    number_bytes,
+    read_elements,
+    text,
+    text_bytes,
+    write_elements,
+)
+
+T = TypeVar("T")
+
+
+class TrustListTag(IntEnum):
+    """Header tags, named as `show ctl` prints them, misspellings included (facts 3.1, 4.1)."""
+
+    VERSION = 1
+    HEADERLENGTH = 2
+    SIGNERID = 3
+    SIGNERNAME = 4
+    SERIALNUMBER = 5
+    CANAME = 6
+    SIGNATUREINFO = 7
+    DIGESTALGORTITHM = 8
+    SIGNATUREALGOINFO = 9
+    SIGNATUREALGORTITHM = 10
+    SIGNATUREMODULUS = 11
+    SIGNATURE = 12
+    PAD = 13
+    FILENAME = 14
+    TIMESTAMP = 15
+    SIGNERVERSION = 28
+    """Version of the server's advanced algorithms, in newer ITLs; its print name is UNKNOWN, this one is ours."""
+
+
+class DigestAlgorithm(IntEnum):
+    """Values of DIGESTALGORTITHM (facts 3.1). SHA256 is [inferred]: 1 and 3 were seen."""
+
+    SHA1 = 1
+    SHA256 = 2
+    SHA512 = 3
+
+    @property
+    def hashlib_name(self) -> str:
+        """The name that `hashlib.new` takes."""
+        return self.name.lower()
+
+
+PAD_BYTE: Final = bytes((TrustListTag.PAD,))
+PAD_MULTIPLE: Final = 4
+"""Header is padded to a multiple of this. Every sample needed three pad bytes, so none at all is [inferred]."""
+MODULUS_BYTES: Final = (64, 128, 256, 512)
+"""SIGNATUREMODULUS is an index into these signature lengths. How an EC signature is announced is UNKNOWN."""
+SIGNATURE_RSA: Final = 0
+"""SIGNATUREALGORTITHM of RSA PKCS#1 v1.5, the only one seen."""
+
+Sign = Callable[[bytes, DigestAlgorithm], bytes]
+"""Signs the bytes it is given (not their hash)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignerId:
+    """Who signed: certificate subject and issuer as `;`-separated text, serial number as raw bytes."""
+
+    subject: str
+    serial: bytes
+    issuer: str
+
+
+def version_pair(value: bytes) -> tuple[int, int]:
+    """Parser for two bytes, major and minor."""
+    if len(value) != 2:
+        raise ValueError(f"{len(value)} bytes where 2 are needed")
+    return value[0], value[1]
+
+
+def _digest(value: bytes) -> DigestAlgorithm:
+    return DigestAlgorithm(_u8(value))
+
+
+_u8: Final = number(1)
+_u16: Final = number(2)
+_u32: Final = number(4)
+
+_HEADER_PARSERS: Final[Mapping[int, Parser]] = MappingProxyType(
+    {
+        TrustListTag.VERSION: version_pair,
+        TrustListTag.HEADERLENGTH: _u16,
+        TrustListTag.SIGNERID: as_bytes,
+        TrustListTag.SIGNATUREINFO: as_bytes,
+        TrustListTag.SIGNATURE: as_bytes,
+        TrustListTag.FILENAME: text,
+        TrustListTag.TIMESTAMP: _u32,
+        TrustListTag.SIGNERVERSION: version_pair,
+    }
+)
+_REQUIRED: Final = tuple(tag for tag in _HEADER_PARSERS if tag != TrustListTag.SIGNERVERSION)
+_SIGNER_PARSERS: Final[Mapping[int, Parser]] = MappingProxyType(
+    {TrustListTag.SIGNERNAME: text, TrustListTag.SERIALNUMBER: as_bytes, TrustListTag.CANAME: text}
+)
+_INFO_PARSERS: Final[Mapping[int, Parser]] = MappingProxyType(
+    {TrustListTag.DIGESTALGORTITHM: _digest, TrustListTag.SIGNATUREALGOINFO: as_bytes}
+)
+_ALGORITHM_PARSERS: Final[Mapping[int, Parser]] = MappingProxyType(
+    {TrustListTag.SIGNATUREALGORTITHM: _u8, TrustListTag.SIGNATUREMODULUS: _u8}
+)
+_CONTAINERS: Final[Mapping[int, Mapping[int, Parser]]] = MappingProxyType(
+    {
+        TrustListTag.SIGNERID: _SIGNER_PARSERS,
+        TrustListTag.SIGNATUREINFO: _INFO_PARSERS,
+        TrustListTag.SIGNATUREALGOINFO: _ALGORITHM_PARSERS,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedDocument:
+    """Base of `TrustList` and `SignedFile`: the header and what is in it.
+
+    Properties of a decoded document never fail; those of one put together from raw elements raise DecodeError when
+    the element is absent or malformed.
+    """
+
+    header: tuple[Element, ...]
+
+    def _optional(self, tag: TrustListTag, parse: Callable[[bytes], T]) -> T | None:
+        return find_field(self.header, tag, parse, path="header", names=TrustListTag, pad_tag=TrustListTag.PAD)
+
+    def _required(self, tag: TrustListTag, parse: Callable[[bytes], T]) -> T:
+        return _there(self._optional(tag, parse), "header", tag)
+
+    def _inside(self, containers: Sequence[TrustListTag], tag: TrustListTag, parse: Callable[[bytes], T]) -> T:
+        elements, base, path = self.header, 0, "header"
+        for container in containers:
+            elements, base, path = container_elements(elements, container, base=base, path=path)
+        found = find_field(elements, tag, parse, path=path, names=TrustListTag, base=base, pad_tag=TrustListTag.PAD)
+        return _there(found, path, tag)
+
+    @property
+    def version(self) -> tuple[int, int]:
+        """Major and minor: (1, 2) in .tlv files, (1, 0) in .sgn files [peer]."""
+        return self._required(TrustListTag.VERSION, version_pair)
+
+    @property
+    def header_length(self) -> int:
+        """What HEADERLENGTH says: bytes up to the first record or the content, pad and signature included."""
+        return self._required(TrustListTag.HEADERLENGTH, _u16)
+
+    @property
+    def signer(self) -> SignerId:
+        container = (TrustListTag.SIGNERID,)
+        return SignerId(
+            self._inside(container, TrustListTag.SIGNERNAME, text),
+            self._inside(container, TrustListTag.SERIALNUMBER, as_bytes),
+            self._inside(container, TrustListTag.CANAME, text),
+        )
+
+    @property
+    def digest(self) -> DigestAlgorithm:
+        return self._inside((TrustListTag.SIGNATUREINFO,), TrustListTag.DIGESTALGORTITHM, _digest)
+
+    @property
+    def signature_algorithm(self) -> int:
+        """0 is RSA PKCS#1 v1.5; any other number is UNKNOWN."""
+        return self._inside(_ALGORITHM_CONTAINERS, TrustListTag.SIGNATUREALGORTITHM, _u8)
+
+    @property
+    def signature_modulus(self) -> int:
+        """Index of the signature's length in MODULUS_BYTES, as the file says (not compared with the signature)."""
+        return self._inside(_ALGORITHM_CONTAINERS, TrustListTag.SIGNATUREMODULUS, _u8)
+
+    @property
+    def signature(self) -> bytes:
+        return self._required(TrustListTag.SIGNATURE, as_bytes)
+
+    @property
+    def file_name(self) -> str:
+        """`CTLFile.tlv` even in a file that was fetched as `CTLSEP<mac>.tlv`."""
+        return self._required(TrustListTag.FILENAME, text)
+
+    @property
+    def timestamp(self) -> int:
+        """Unix time in seconds."""
+        return self._required(TrustListTag.TIMESTAMP, _u32)
+
+    @property
+    def signer_version(self) -> tuple[int, int] | None:
+        """Tag 28, major and minor; from 1.1 on the server supports advanced algorithms (facts 3.1). None if absent."""
+        return self._optional(TrustListTag.SIGNERVERSION, version_pair)
+
+
+_ALGORITHM_CONTAINERS: Final = (TrustListTag.SIGNATUREINFO, TrustListTag.SIGNATUREALGOINFO)
+
+
+def _there(value: T | None, path: str, tag: TrustListTag) -> T:
+    if value is None:
+        raise DecodeError("is missing", offset=0, path=element_path(path, TrustListTag, tag))
+    return value
+
+
+def container_elements(
+    elements: Sequence[Element], container: TrustListTag, *, base: int = 0, path: str = "header"
+) -> tuple[tuple[Element, ...], int, str]:
+    """Elements inside a container, the offset of the first one and their path. Raises DecodeError, LimitExceeded."""
+    offset = base
+    for element in elements:
+        if element.tag == container:
+            break
+        offset += element_length(element, pad_tag=TrustListTag.PAD)
+    else:
+        raise DecodeError("is missing", offset=base, path=element_path(path, TrustListTag, container))
+    inner_path, start = element_path(path, TrustListTag, container), offset + HEAD_BYTES
+    return _read(element.value, start, inner_path), start, inner_path
+
+
+def _read(value: bytes, base: int, path: str) -> tuple[Element, ...]:
+    """Elements of a container's value; offsets of errors count from the start of the file."""
+    try:
+        return read_elements(value, 0, len(value), path=path, names=TrustListTag, pad_tag=TrustListTag.PAD)
+    except DecodeError as error:
+        raise DecodeError(error.what, offset=base + error.offset, path=error.path) from None
+
+
+def has_signature_header(data: bytes) -> bool:
+    """Whether `data` starts like a signed header: VERSION and HEADERLENGTH, two bytes each."""
+    return data[:3] == b"\x01\x00\x02" and data[5:8] == b"\x02\x00\x02"
+
+
+def decode_header(data: bytes) -> tuple[tuple[Element, ...], int]:
+    """Header elements, all checked, and the header's length in bytes.
+
+    Raises DecodeError when it is malformed or lacks what every signed file has, LimitExceeded for too many elements.
+    """
+    elements, end = read_header(data)
+    check_fields(
+        elements,
+        _HEADER_PARSERS,
+        path="header",
+        names=TrustListTag,
+        base=0,
+        required=_REQUIRED,
+        pad_tag=TrustListTag.PAD,
+    )
+    _check_containers(elements, (TrustListTag.SIGNERID, TrustListTag.SIGNATUREINFO), 0, "header")
+    return elements, end
+
+
+def _check_containers(elements: Sequence[Element], tags: Sequence[TrustListTag], base: int, path: str) -> None:
+    for tag in tags:
+        parsers = _CONTAINERS[tag]
+        inner, start, inner_path = container_elements(elements, tag, base=base, path=path)
+        check_fields(
+            inner, parsers, path=inner_path, names=TrustListTag, base=start, required=parsers, pad_tag=TrustListTag.PAD
+        )
+        nested = [TrustListTag(t) for t in parsers if t in _CONTAINERS]
+        if nested:
+            _check_containers(inner, nested, start, inner_path)
+
+
+def read_header(data: bytes) -> tuple[tuple[Element, ...], int]:
+    """Header elements and length; only the structure is checked. Raises DecodeError, LimitExceeded."""
+    if not has_signature_header(data):
+        what = "does not start with VERSION and HEADERLENGTH: no trust list and no signed file"
+        raise DecodeError(what, offset=0, path="header")
+    end = int.from_bytes(data[8:10], "big")
+    if not 10 <= end <= len(data):
+        what = f"header of {end} bytes in a file of {len(data)}"
+        raise DecodeError(what, offset=8, path="header.HEADERLENGTH")
+    return read_elements(data, 0, end, path="header", names=TrustListTag, pad_tag=TrustListTag.PAD), end
+
+
+def signature_span(data: bytes) -> tuple[int, int]:
+    """First byte and end of the SIGNATURE element, tag and length included. Raises DecodeError, LimitExceeded."""
+    elements, _ = read_header(data)
+    spans = []
+    offset = 0
+    for element in elements:
+        end = offset + element_length(element, pad_tag=TrustListTag.PAD)
+        if element.tag == TrustListTag.SIGNATURE:
+            spans.append((offset, end))
+        offset = end
+    if len(spans) != 1:
+        what = "comes more than once" if spans else "is missing"
+        raise DecodeError(what, offset=spans[1][0] if spans else 0, path="header.SIGNATURE")
+    return spans[0]
+
+
+def signed_bytes(data: bytes) -> bytes:
+    """What the signature of a .tlv or .sgn covers: the file without its SIGNATURE element (facts 3.3).
+
+    Raises DecodeError, LimitExceeded.
+    """
+    start, end = signature_span(data)
+    return data[:start] + data[end:]
+
+
+def build_signed(
+    body: bytes,
+    *,
+    version: tuple[int, int],
+    signer: SignerId,
+    digest: DigestAlgorithm,
+    sign: Sign,
+    signature_length: int,
+    file_name: str,
+    timestamp: int,
+    signer_version: tuple[int, int] | None,
+) -> bytes:
+    """A whole file: header in Cisco's order, padded and signed, then `body`. Raises EncodeError."""
+    before = _elements_before_signature(signer, digest, signature_length, signer_version)
+    after = write_elements(
+        (
+            Element(TrustListTag.FILENAME, text_bytes(file_name, "file name")),
+            Element(TrustListTag.TIMESTAMP, number_bytes(timestamp, 4, "timestamp")),
+        )
+    )
+    prefix_bytes = 2 * (HEAD_BYTES + 2)
+    length = prefix_bytes + len(before) + HEAD_BYTES + signature_length + len(after)
+    padding = PAD_BYTE * (-length % PAD_MULTIPLE)
+    prefix = write_elements(
+        (
+            Element(TrustListTag.VERSION, _version_bytes(version)),
+            Element(TrustListTag.HEADERLENGTH, number_bytes(length + len(padding), 2, "header length")),
+        )
+    )
+    head, tail = prefix + before, after + padding + body
+    signature = sign(head + tail, digest)
+    if len(signature) != signature_length:
+        raise EncodeError(f"signature of {len(signature)} bytes where {signature_length} were announced")
+    return b"".join((head, element_head(TrustListTag.SIGNATURE, signature_length), signature, tail))
+
+
+def _elements_before_signature(
+    signer: SignerId, digest: DigestAlgorithm, signature_length: int, signer_version: tuple[int, int] | None
+) -> bytes:
+    elements = [Element(TrustListTag.SIGNERID, signer_container(signer))]
+    elements.append(Element(TrustListTag.SIGNATUREINFO, signature_info(digest, modulus_index(signature_length))))
+    if signer_version is not None:
+        # right behind HEADERLENGTH, as P-uc writes it [peer]; Cisco's place for it is UNKNOWN
+        elements.insert(0, Element(TrustListTag.SIGNERVERSION, _version_bytes(signer_version)))
+    return write_elements(elements)
+
+
+def _version_bytes(version: tuple[int, int]) -> bytes:
+    return b"".join(number_bytes(part, 1, "version") for part in version)
+
+
+def modulus_index(signature_length: int) -> int:
+    """SIGNATUREMODULUS for a signature of so many bytes. Raises EncodeError for a length that has no index."""
+    if signature_length not in MODULUS_BYTES:
+        lengths = ", ".join(map(str, MODULUS_BYTES))
+        raise EncodeError(
+            f"no SIGNATUREMODULUS stands for a signature of {signature_length} bytes",
+            mend=f"sign with RSA ({lengths} bytes); how EC signatures are written is UNKNOWN",
+        )
+    return MODULUS_BYTES.index(signature_length)
+
+
+def signer_container(signer: SignerId) -> bytes:
+    """Value of SIGNERID in Cisco's order 4, 5, 6. Raises EncodeError."""
+    return write_elements(
+        (
+            Element(TrustListTag.SIGNERNAME, text_bytes(signer.subject, "signer name")),
+            Element(TrustListTag.SERIALNUMBER, signer.serial),
+            Element(TrustListTag.CANAME, text_bytes(signer.issuer, "signer's issuer")),
+        )
+    )
+
+
+def signature_info(digest: int, modulus: int, algorithm: int = SIGNATURE_RSA) -> bytes:
+    """Value of SIGNATUREINFO. Raises EncodeError."""
+    algorithm_info = write_elements(
+        (
+            Element(TrustListTag.SIGNATUREALGORTITHM, number_bytes(algorithm, 1, "signature algorithm")),
+            Element(TrustListTag.SIGNATUREMODULUS, number_bytes(modulus, 1, "signature modulus")),
+        )
+    )
+    return write_elements(
+        (
+            Element(TrustListTag.DIGESTALGORTITHM, number_bytes(digest, 1, "digest")),
+            Element(TrustListTag.SIGNATUREALGOINFO, algorithm_info),
+        )
+    )
