@@ -1,0 +1,187 @@
+"""Private keys that are made once and kept, outside of git: making one RSA key costs more than a whole migration.
+
+A key belongs to a label, not to a run: asked again, in this or another process, the store answers the same key.
+These are lab toys; nothing of value may ever depend on them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+)
+
+from cucm.errors import EnvironmentProblem, UsageError
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
+KeyKind = int | str
+"""RSA bits (1024 to 4096) or the name of a curve (`secp256r1`, `secp384r1`, `secp521r1`)."""
+
+CACHE_VARIABLE: Final = "CUCM_LAB_CACHE"
+RSA_BITS: Final = (1024, 2048, 3072, 4096)
+CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
+_CURVES: Final[dict[str, ec.EllipticCurve]] = {
+    curve.name: curve for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
+}
+_RSA_EXPONENT: Final = 65537
+_MAGIC: Final = b"cucm-lab toy key 1\n"
+"""A cached key is this line, the SHA-256 of the rest, and the rest: PKCS#8 DER. The hash stands in for OpenSSL's
+validation at load, which costs as much as 50 signatures (limits: 43-54 ms against 0.0005x)."""
+_DIGEST_BYTES: Final = 32
+_MAX_FILE: Final = 16 * 1024
+
+
+def default_directory() -> Path:
+    """`$CUCM_LAB_CACHE`, or `cucm-migration-lab/keys` in the user's cache directory."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return Path(named) if named else platformdirs.user_cache_path("cucm-migration-lab") / "keys"
+
+
+def private_key_der(key: PrivateKey) -> bytes:
+    """PKCS#8 DER, not encrypted."""
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+
+
+def load_private_key(der: bytes, *, ours: bool = False) -> PrivateKey:
+    """The RSA or EC key in unencrypted DER (UsageError if it is none).
+
+    `ours=True` skips OpenSSL's validation: only for keys that the lab itself made and kept from others' hands.
+    """
+    try:
+        key = load_der_private_key(der, None, unsafe_skip_rsa_key_validation=ours)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UsageError("not an unencrypted private key in DER") from error
+    if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        raise UsageError("a private key of this kind is of no use here", mend="use RSA or an elliptic curve")
+    return key
+
+
+class KeyStore:
+    """Keys by label. Files have mode 0600 in a directory of mode 0700; several processes may share one store.
+
+    `generated` counts the keys this object had to make, for "a second start generates none".
+    """
+
+    def __init__(self, directory: Path | None = None) -> None:
+        self.directory = directory or default_directory()
+        self.generated = 0
+        self._loaded: dict[tuple[str, KeyKind], PrivateKey] = {}
+
+    def __repr__(self) -> str:
+        return f"KeyStore({str(self.directory)!r})"
+
+    def key(self, label: str, kind: KeyKind = 2048) -> PrivateKey:
+        """The key of that label and kind, made on first use.
+
+        UsageError for a kind that does not exist, EnvironmentProblem if the directory cannot be used.
+        """
+        _require_kind(kind)
+        known = self._loaded.get((label, kind))
+        if known is None:
+            known = self._loaded[label, kind] = self._from_directory(label, kind)
+        return known
+
+    def _from_directory(self, label: str, kind: KeyKind) -> PrivateKey:
+        path = self.directory / _file_name(label, kind)
+        try:
+            return _read(path, kind) or self._make(path, kind)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"the key cache cannot be used: {error.strerror or error}",
+                where=str(self.directory),
+                mend=f"set {CACHE_VARIABLE} to a directory that you may write",
+            ) from error
+
+    def _make(self, path: Path, kind: KeyKind) -> PrivateKey:
+        """One maker at a time per key: whoever waited takes what the other made."""
+        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.directory.chmod(0o700)
+        with _locked(path.with_suffix(".lock")):
+            key = _read(path, kind)
+            if key is None:
+                key = _generate(kind)
+                self.generated += 1
+                _write(path, key)
+            return key
+
+
+def _require_kind(kind: KeyKind) -> None:
+    if kind not in (*RSA_BITS, *CURVES):
+        known = ", ".join(map(str, (*RSA_BITS, *CURVES)))
+        raise UsageError(f"no such kind of key: {kind!r}", mend=f"use one of {known}")
+
+
+def _file_name(label: str, kind: KeyKind) -> str:
+    readable = re.sub(r"[^A-Za-z0-9.-]+", "_", label)[:40].lstrip(".")
+    return f"{readable}-{hashlib.sha256(label.encode()).hexdigest()[:16]}-{kind}.key"
+
+
+def _generate(kind: KeyKind) -> PrivateKey:
+    if isinstance(kind, int):
+        return rsa.generate_private_key(_RSA_EXPONENT, kind)
+    return ec.generate_private_key(_CURVES[kind])
+
+
+def _kind_of(key: PrivateKey) -> KeyKind:
+    return key.key_size if isinstance(key, rsa.RSAPrivateKey) else key.curve.name
+
+
+def _read(path: Path, kind: KeyKind) -> PrivateKey | None:
+    """The key in the file, or None if there is none or the file is damaged."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_FILE)
+            if os.fstat(file.fileno()).st_mode & 0o077:
+                os.fchmod(file.fileno(), 0o600)
+    except FileNotFoundError:
+        return None
+    digest, der = data[len(_MAGIC) :][:_DIGEST_BYTES], data[len(_MAGIC) + _DIGEST_BYTES :]
+    if not data.startswith(_MAGIC) or hashlib.sha256(der).digest() != digest:
+        return None
+    try:
+        key = load_private_key(der, ours=True)
+    except UsageError:
+        return None
+    return key if _kind_of(key) == kind else None
+
+
+def _write(path: Path, key: PrivateKey) -> None:
+    """Whole or not at all: written beside the place (mkstemp: mode 0600), forced to disk, then moved into it."""
+    der = private_key_der(key)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=".key")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(_MAGIC + hashlib.sha256(der).digest() + der)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the file lock; the system frees it should the process die."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
