@@ -28,14 +28,16 @@ MacAddress = Annotated[str, Field(pattern=r"^[0-9A-F]{12}$")]
 Service = Literal["CallManager", "TVS", "TFTP", "CAPF"]
 
 
-_Model = TypeVar("_Model", bound=BaseModel)
+Model = TypeVar("Model", bound=BaseModel)
 
 
-class _Table(BaseModel):
+class Table(BaseModel):
+    """Base of every table read from TOML: unknown keys are refused, values frozen."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class CertificateTable(_Table):
+class CertificateTable(Table):
     """A CA-signed certificate as the seed shows one; without it a node's certificate is self-signed."""
 
     subject: str
@@ -45,7 +47,7 @@ class CertificateTable(_Table):
     """Pads the lab watermark until the DER has this many bytes."""
 
 
-class NodeTable(_Table):
+class NodeTable(Table):
     name: Name
     host: HostNumber
     domain: str = ""
@@ -53,7 +55,7 @@ class NodeTable(_Table):
     certificate: dict[Literal["CallManager"], CertificateTable] = Field(default_factory=dict)
 
 
-class ClusterTable(_Table):
+class ClusterTable(Table):
     version: str
     security_mode: Literal["mixed", "non-secure"] = "mixed"
     organization: str
@@ -65,7 +67,7 @@ class ClusterTable(_Table):
     """The publisher. Subscribers and replication are not emulated yet."""
 
 
-class PhoneTable(_Table):
+class PhoneTable(Table):
     mac: MacAddress
     model: Name = "CP-8861"
     serial_number: Name
@@ -84,7 +86,7 @@ class PhoneTable(_Table):
         return f"SEP{self.mac}"
 
 
-class Topology(_Table):
+class Topology(Table):
     schema_version: Literal[1] = Field(alias="schema")
     title: str
     option_150: Name
@@ -121,7 +123,7 @@ def packaged(folder: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(root.glob("*.toml"))}
 
 
-def read_toml(path: Path, model: type[_Model]) -> _Model:
+def read_toml(path: Path, model: type[Model]) -> Model:
     """Read and check one TOML file. Raises UsageError with the file, the place and what is expected there."""
     try:
         return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
