@@ -93,7 +93,7 @@ class TvsServer:
 class QueryTvs:
     """Ask one TVS server for the certificate with this issuer and serial (QUERY_CERT, facts 2).
 
-    `accepted_certificates` are the DER certificates of the TVS records of the phone's ITL: the server's must equal one.
+    `accepted_certificates` are the DER certificates of the TVS records of the phone's ITL: the server's must be one.
     """
 
     server: TvsServer
@@ -127,7 +127,7 @@ class TvsFailure:
 class Register:
     """Open the signalling connection to one CallManager and register.
 
-    `trusted_certificates`: DER certificates of the CCM records of the phone's lists; over TLS the server's must equal one.
+    `trusted_certificates`: DER certificates of the CCM records of the phone's CTL; over TLS the server's must be one.
     """
 
     address: str
