@@ -1,0 +1,269 @@
+"""One TCP connection with bounded buffers and deadlines: an `asyncio` protocol that a coroutine reads and writes.
+
+The plain form; `cucm.net.tls.TlsStream` puts TLS into it. Works on asyncio's own event loop and on uvloop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any, Final, Protocol, Self, cast
+
+READ_SIZE: Final = 16 * 1024
+"""Bytes taken from a socket at once: one TLS record."""
+READ_HIGH_WATER: Final = 32 * 1024
+"""Bytes received and not yet read at which the socket is left alone, so that TCP slows the sender down."""
+WRITE_HIGH_WATER: Final = 64 * 1024
+"""Bytes written and not yet sent at which `drain` waits."""
+CLOSE_TIMEOUT_S: Final = 2.0
+"""How long `close` waits for a peer to take what was written before it cuts the connection."""
+
+Address = tuple[str, int]
+"""IP address and port."""
+
+_of_thread = threading.local()
+
+
+def read_buffer() -> memoryview:
+    """The thread's one buffer for incoming bytes: a loop fills and empties it for one socket at a time.
+
+    A buffer per connection would cost 16 KiB for each phone that is merely connected.
+    """
+    buffer: memoryview | None = getattr(_of_thread, "buffer", None)
+    if buffer is None:
+        buffer = _of_thread.buffer = memoryview(bytearray(READ_SIZE))
+    return buffer
+
+
+class StreamOwner(Protocol):
+    """Who is told about a stream's life: a listener, or the call that opens a connection."""
+
+    def opened(self, stream: Stream) -> None:
+        """TCP is connected; nothing was read or written."""
+
+    def first_bytes(self, stream: Stream) -> None:
+        """The peer has begun its TLS handshake (not called for plain streams)."""
+
+    def ready(self, stream: Stream) -> None:
+        """Data may flow: TLS, if there is any, is established."""
+
+    def failed(self, stream: Stream, error: Exception) -> None:
+        """TLS could not be established; the connection is being closed."""
+
+    def lost(self, stream: Stream) -> None:
+        """The connection is gone."""
+
+
+class Stream(asyncio.BufferedProtocol):
+    """A plain TCP connection. Made by `cucm.net.tls.open_stream` or by a `Listener`.
+
+    `idle_timeout_s` bounds every wait for the peer (in `read` for data, in `drain` for it to take data);
+    None waits for ever.
+    """
+
+    __slots__ = (
+        "_buffer",
+        "_drain_waiter",
+        "_eof",
+        "_error",
+        "_loop",
+        "_lost",
+        "_lost_event",
+        "_owner",
+        "_paused",
+        "_read_waiter",
+        "_received",
+        "_transport",
+        "_write_paused",
+        "idle_timeout_s",
+        "local_address",
+        "peer_address",
+        "socket_number",
+    )
+
+    def __init__(self, owner: StreamOwner, *, idle_timeout_s: float | None = None) -> None:
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._buffer = read_buffer()
+        self._received = bytearray()
+        self._transport: asyncio.Transport
+        self._read_waiter: asyncio.Future[None] | None = None
+        self._drain_waiter: asyncio.Future[None] | None = None
+        self._lost_event: asyncio.Event | None = None
+        self._error: Exception | None = None
+        self._eof = self._lost = self._paused = self._write_paused = False
+        self.idle_timeout_s = idle_timeout_s
+        self.peer_address: Address = ("", 0)
+        self.local_address: Address = ("", 0)
+        self.socket_number = -1
+
+    # -- what a coroutine does with it -------------------------------------------------------------------------
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """DER of the certificate the peer has shown; None on plain TCP."""
+        return None
+
+    @property
+    def cipher(self) -> str:
+        """OpenSSL's name of the cipher suite; "" on plain TCP."""
+        return ""
+
+    @property
+    def tls_version(self) -> str:
+        """`TLSv1.2` and the like; "" on plain TCP."""
+        return ""
+
+    async def read(self, n: int = READ_SIZE) -> bytes:
+        """1 to `n` bytes as soon as there are any, b"" when the peer has ended.
+
+        Raises TimeoutError (idle), ConnectionError (reset), TlsError (a broken TLS session; under TLS 1.3 a
+        client learns only here that the server refused its certificate).
+        """
+        while not (self._received or self._eof or self._error or self._lost):
+            await self._wait_for_data()
+        if self._received:
+            return self._take(n)
+        if self._error is not None:
+            raise self._error
+        return b""
+
+    def write(self, data: bytes) -> None:
+        """Queue `data`; call `drain` before writing much more. Dropped when the connection is already gone."""
+        if not self._transport.is_closing():
+            self._transport.write(data)
+
+    async def drain(self) -> None:
+        """Wait until the peer has taken enough. Raises TimeoutError (idle) and ConnectionError."""
+        if self._write_paused and not self._lost:
+            self._drain_waiter = self._loop.create_future()
+            try:
+                await self._within_idle_timeout(self._drain_waiter, "the peer takes no data")
+            finally:
+                self._drain_waiter = None
+        if self._lost:
+            raise self._error or ConnectionResetError("the connection is closed")
+
+    async def close(self) -> None:
+        """Send what is queued, say goodbye, close, and return when the connection is gone."""
+        if self._lost:
+            return
+        self._say_goodbye()
+        self._transport.close()
+        timer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        try:
+            await self._wait_until_lost()
+        finally:
+            timer.cancel()
+            if not self._lost:
+                self._transport.abort()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        if not self._lost:
+            self._transport.abort()
+
+    # -- what the event loop calls -----------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+        self.peer_address = _address(transport.get_extra_info("peername"))
+        self.local_address = _address(transport.get_extra_info("sockname"))
+        self.socket_number = transport.get_extra_info("socket").fileno()
+        self._owner.opened(self)
+        if not self._transport.is_closing():
+            self._begin()
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._received += self._buffer[:nbytes]
+        self._after_receiving()
+
+    def eof_received(self) -> bool:
+        self._eof = True
+        self._wake(self._read_waiter)
+        return True  # half-closed: what the handler still writes goes out; whoever owns the stream closes it
+
+    def pause_writing(self) -> None:
+        self._write_paused = True
+
+    def resume_writing(self) -> None:
+        self._write_paused = False
+        self._wake(self._drain_waiter)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = True
+        self._error = self._error or exc
+        self._wake(self._read_waiter)
+        self._wake(self._drain_waiter)
+        if self._lost_event is not None:
+            self._lost_event.set()
+        self._owner.lost(self)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        self._owner.ready(self)
+
+    def _say_goodbye(self) -> None:
+        pass
+
+    def _after_receiving(self) -> None:
+        if len(self._received) >= READ_HIGH_WATER and not self._paused and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+        if self._received or self._eof or self._error is not None:  # half a TLS record is nothing to read
+            self._wake(self._read_waiter)
+
+    def _take(self, n: int) -> bytes:
+        chunk = bytes(self._received[:n])
+        del self._received[:n]
+        if self._paused and len(self._received) < READ_HIGH_WATER and not self._transport.is_closing():
+            self._paused = False
+            self._transport.resume_reading()
+        return chunk
+
+    async def _wait_for_data(self) -> None:
+        self._read_waiter = self._loop.create_future()
+        try:
+            await self._within_idle_timeout(self._read_waiter, "the peer sends no data")
+        finally:
+            self._read_waiter = None
+
+    async def _within_idle_timeout(self, waiter: asyncio.Future[None], trouble: str) -> None:
+        if self.idle_timeout_s is None:
+            return await waiter
+        error = TimeoutError(f"{trouble} for {self.idle_timeout_s:g} s")
+        timer = self._loop.call_later(self.idle_timeout_s, self._wake, waiter, error)
+        try:
+            return await waiter
+        finally:
+            timer.cancel()
+
+    async def _wait_until_lost(self) -> None:
+        if not self._lost:
+            self._lost_event = self._lost_event or asyncio.Event()
+            await self._lost_event.wait()
+
+    @staticmethod
+    def _wake(waiter: asyncio.Future[None] | None, error: Exception | None = None) -> None:
+        if waiter is None or waiter.done():
+            return
+        if error is None:
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(error)
+
+
+def _address(name: Any) -> Address:
+    """The first two parts of what the socket says; a peer that is already gone has no name."""
+    return (name[0], name[1]) if name else ("", 0)
