@@ -5,6 +5,7 @@ Names come from the wire and are never joined to a path: a store looks them up i
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 import time
@@ -22,6 +23,8 @@ MAX_INDEXED_FILES: Final = 100_000
 MAX_CACHED_BYTES: Final = 256 * 1024 * 1024
 SETTLED_NS: Final = 100_000_000
 """Time stamps tick coarsely: what changed this recently may change again under the same stamp, so it is not kept."""
+
+_log = logging.getLogger(__name__)
 
 
 class NotServedReason(StrEnum):
@@ -44,6 +47,19 @@ class FileStore(Protocol):
         Called on the event loop: must answer from memory or a local disk. Raises `NotServed`.
         """
         ...
+
+
+def look_up(store: FileStore, name: str) -> bytes:
+    """Read `name` from `store` for a client. Raises `NotServed`, also for a store that fails: the server lives on."""
+    if not 0 < len(name) <= MAX_NAME_LENGTH:
+        raise NotServed("no file has a name of this length")
+    try:
+        return store.read(name)
+    except NotServed:
+        raise
+    except Exception as error:
+        _log.exception("the file store failed on %r", name)
+        raise NotServed(f"{name!r} cannot be had: {error}", reason=NotServedReason.BUSY) from error
 
 
 def is_servable(name: str) -> bool:

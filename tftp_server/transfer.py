@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Final
 
 from cucm.errors import DecodeError
-from cucm.events.files import FailureReason
+from cucm.events.files import FailureReason, RefusalReason
 from tftp_server import packets
 from tftp_server.packets import ErrorCode, Operation, Request
 
@@ -60,10 +60,11 @@ class Terms:
 
 
 class RequestRefused(Exception):
-    """A request that gets an ERROR packet: `code` and text."""
+    """A request that gets an ERROR packet: `code` and `text` of it, and our `reason`."""
 
-    def __init__(self, code: ErrorCode, text: str) -> None:
+    def __init__(self, reason: RefusalReason, code: ErrorCode, text: str) -> None:
         super().__init__(text)
+        self.reason = reason
         self.code = code
         self.text = text
 
@@ -79,7 +80,7 @@ def negotiate(options: Sequence[tuple[str, str]], size: int, limits: TransferLim
         values["windowsize"] = min(window, limits.window_blocks, max(1, limits.window_bytes // block_size))
     if 1 <= (timeout := asked.get("timeout", 0)) <= limits.timeout_option_s:
         values["timeout"] = timeout
-    if "tsize" in asked:
+    if "tsize" in asked and size:  # curl takes a size of 0 for an error; left out, it reads an empty file
         values["tsize"] = size
     granted = tuple((name, str(values[name])) for name, _ in options if name in values)
     return Terms(block_size, values.get("windowsize", 1), values.get("timeout"), granted)
@@ -94,9 +95,9 @@ def in_mode(mode: str, file: bytes) -> bytes:
     if mode == "octet":
         return file
     if mode != "netascii":
-        raise RequestRefused(ErrorCode.ILLEGAL_OPERATION, "Illegal TFTP mode")
+        raise RequestRefused(RefusalReason.MODE, ErrorCode.ILLEGAL_OPERATION, "Illegal TFTP mode")
     if len(file) > MAX_NETASCII_BYTES:
-        raise RequestRefused(ErrorCode.UNDEFINED, "File too large for netascii")
+        raise RequestRefused(RefusalReason.TOO_LARGE, ErrorCode.UNDEFINED, "File too large for netascii")
     return _netascii(file)
 
 
@@ -136,7 +137,7 @@ class ReadTransfer:
     def __init__(self, request: Request, file: bytes, limits: TransferLimits) -> None:
         """Raises `RequestRefused` for write requests and for modes other than octet and netascii."""
         if request.operation is not Operation.READ_REQUEST:
-            raise RequestRefused(ErrorCode.ACCESS_VIOLATION, "Access violation")
+            raise RequestRefused(RefusalReason.WRITE_REQUEST, ErrorCode.ACCESS_VIOLATION, "Access violation")
         data = in_mode(request.mode, file)
         terms = negotiate(request.options, len(data), limits)
         self.request = request

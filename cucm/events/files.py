@@ -32,6 +32,7 @@ class FailureReason(StrEnum):
     """Why a transfer that had begun did not end well."""
 
     SILENCE = "silence"
+    TOO_SLOW = "too-slow"
     CLIENT_ERROR = "client-error"
     PROTOCOL = "protocol"
     SUPERSEDED = "superseded"

@@ -1,0 +1,145 @@
+"""File events as lines of the CUCM TFTP service's SDL trace (facts 8 and 10).
+
+Attested: the shape `00004376.003 |07:28:32.110 |AppInfo  |   text`, the texts of HTTP requests, of the CTLSEP search,
+of "not found" and of 503, and the response header fields. [inferred]: how the numbers count (one per event, then one
+per line), that ITLSEP is searched like CTLSEP, which line follows which. Texts in `_OURS` are the lab's own, for
+events that no published trace shows.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from functools import singledispatch
+from typing import Final
+
+from cucm.events import Event, EventRecord
+from cucm.events.files import (
+    FileEvent,
+    FileNotFound,
+    FileRefused,
+    FileRequested,
+    FileServed,
+    FileServerStarted,
+    FileServerStopped,
+    FileTransport,
+    RefusalReason,
+    TransferFailed,
+    TransferIntruded,
+    TransferRetransmitted,
+)
+
+_OURS: Final = "Lab: "
+_TRUST_LIST_NAME: Final = re.compile(r"(CTL|ITL)SEP([0-9A-F]{12})\.tlv")
+_CONFIGURATION_NAME: Final = re.compile(r"(SEP[0-9A-F]{12})\.cnf\.xml")
+
+
+class TftpTrace:
+    """One node's TFTP trace; keeps the running number of its lines."""
+
+    def __init__(self) -> None:
+        self._number = 0
+
+    def lines(self, record: EventRecord) -> list[str]:
+        """The lines for one record, in UTC; none for events that are not of a file server."""
+        texts = _texts(record.event)
+        if not texts:
+            return []
+        self._number += 1
+        moment = datetime.fromtimestamp(record.time, UTC)
+        clock = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
+        return [f"{self._number:08d}.{line:03d} |{clock} |AppInfo  |   {text}" for line, text in enumerate(texts)]
+
+
+@singledispatch
+def _texts(_event: Event) -> list[str]:
+    return []
+
+
+@_texts.register
+def _started(event: FileServerStarted) -> list[str]:
+    ports = f"TFTP {event.tftp_port}, HTTP {event.http_port}, receive buffer {event.receive_buffer_bytes}"
+    return [f"{_OURS}listening on {event.address}: {ports}"]
+
+
+@_texts.register
+def _stopped(event: FileServerStopped) -> list[str]:
+    return [f"{_OURS}stopped on {event.address}"]
+
+
+@_texts.register
+def _requested(event: FileRequested) -> list[str]:
+    if event.transport is FileTransport.HTTP:
+        head = _printable(event.request.decode("latin-1").replace("\r\n", " ").rstrip())
+        opening = "HTTPConnection::wait_SdlDataInd Printing the HTTPRequest : msgBuffer size "
+        texts = [f"{opening}[{len(event.request)}] --: {head}"]
+    else:
+        options = " ".join(event.options)
+        texts = [_printable(f"{_OURS}TFTP read request [{event.name}] {options}".rstrip()) + _from(event)]
+    found = _TRUST_LIST_NAME.fullmatch(event.name)
+    if found is not None:
+        kind, mac = found.groups()
+        texts.append(f"HandleCTL: [{event.name}] is {kind}SEPMac.tlv file, Searching[{mac}]")
+        texts.append(f"TFTPCache::FindMatching(SEP{mac})")
+    return texts
+
+
+@_texts.register
+def _served(event: FileServed) -> list[str]:
+    if event.transport is FileTransport.TFTP:
+        again = f", {event.retransmissions} packets sent again" if event.retransmissions else ""
+        return [_named(event, f"sent, {event.size} bytes{again}")]
+    return [
+        "HTTP/1.1 200 OK",
+        f"Content-length: {event.size}",
+        "Cache-Control: no-store",
+        "Content-type: */*",
+        _named(event, f"sent, {event.size} bytes"),
+    ]
+
+
+@_texts.register
+def _not_found(event: FileNotFound) -> list[str]:
+    texts = [_printable(f"[{event.name}] Not found locally")]
+    device = _CONFIGURATION_NAME.match(event.name)
+    if device is not None:
+        texts.append(f"Unable to find device in DB = {device[1].lower()}")
+    if event.transport is FileTransport.HTTP:
+        return [*texts, "File Not Found - 404 - Failure"]
+    return [*texts, "TFTP error 1 File not found"]
+
+
+@_texts.register
+def _refused(event: FileRefused) -> list[str]:
+    if event.reason is RefusalReason.BUSY and event.transport is FileTransport.HTTP:
+        return ["Requested file is Busy... Sending 503 response"]
+    status = "no answer" if event.status is None else f"answer {event.status}"
+    return [_named(event, f"refused ({event.reason}, {status}): {event.detail}")]
+
+
+@_texts.register
+def _retransmitted(event: TransferRetransmitted) -> list[str]:
+    return [_named(event, f"block {event.block} sent again, try {event.attempt}")]
+
+
+@_texts.register
+def _failed(event: TransferFailed) -> list[str]:
+    return [_named(event, f"not sent ({event.reason}, {event.sent} bytes taken): {event.detail}")]
+
+
+@_texts.register
+def _intruded(event: TransferIntruded) -> list[str]:
+    return [_named(event, f"packet from {event.intruder}:{event.intruder_port}, TFTP error 5 Unknown transfer ID")]
+
+
+def _named(event: FileEvent, what: str) -> str:
+    return _printable(f"{_OURS}[{event.name}] {what}") + _from(event)
+
+
+def _from(event: FileEvent) -> str:
+    return f", {event.peer}:{event.peer_port}"
+
+
+def _printable(text: str) -> str:
+    """Names and heads come from strangers: no control characters reach a terminal or forge a line."""
+    return "".join(character if character.isprintable() else "?" for character in text)

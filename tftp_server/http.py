@@ -1,0 +1,253 @@
+"""HTTP on 6970 as CUCM's TFTP service speaks it: one file per connection, headers in Cisco's order (facts 8)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from cucm.errors import DecodeError
+from cucm.events import Emit
+from cucm.events.files import (
+    FailureReason,
+    FileNotFound,
+    FileRefused,
+    FileRequested,
+    FileServed,
+    FileTransport,
+    RefusalReason,
+    TransferFailed,
+)
+from cucm.net.listener import Limits, Listener
+from cucm.net.stream import Address, Stream
+from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
+
+HTTP_CONNECTIONS: Final = 2500
+"""CUCM's own greatest number of HTTP connections (facts 8)."""
+MAX_HEAD_BYTES: Final = 8 * 1024
+MAX_REQUEST_LINE_BYTES: Final = 2 * 1024
+MAX_HEADERS: Final = 64
+CHUNK_BYTES: Final = 64 * 1024
+TRANSFER_S: Final = 3600.0
+"""However slowly a client takes a file, it does not keep its place longer than this."""
+LINGER_BYTES: Final = 256 * 1024
+LINGER_S: Final = 1.0
+"""What a refused client may still send before the connection is cut, so that it gets to read the answer."""
+_END_OF_HEAD: Final = b"\r\n\r\n"
+_TOKEN_CHARACTERS: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
+
+REASONS: Final = {
+    200: "OK",
+    400: "Bad Request",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    503: "Service Unavailable",
+}
+"""Only `200 OK` is attested (facts 8); the other phrases are those of RFC 9110 [inferred]."""
+
+DEFAULT_HTTP_LIMITS: Final = Limits(connections=HTTP_CONNECTIONS, connections_per_address=HTTP_CONNECTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHead:
+    """`name` is the path without its first slash, percent-decoded; bytes that are no UTF-8 are escaped."""
+
+    method: str
+    name: str
+
+
+def decode_head(head: bytes) -> RequestHead:
+    """A request's head, up to and with its empty line. Raises `DecodeError`."""
+    lines = head.removesuffix(_END_OF_HEAD).split(b"\r\n")
+    if len(lines) > MAX_HEADERS + 1:
+        raise DecodeError(f"{len(lines) - 1} header fields", offset=0, path="headers")
+    decoded = _decode_request_line(lines[0])
+    offset = len(lines[0]) + 2
+    for line in lines[1:]:
+        _check_header(line, offset)
+        offset += len(line) + 2
+    return decoded
+
+
+def _decode_request_line(line: bytes) -> RequestHead:
+    if len(line) > MAX_REQUEST_LINE_BYTES:
+        raise DecodeError(f"a request line of {len(line)} bytes", offset=MAX_REQUEST_LINE_BYTES, path="request line")
+    words = line.split(b" ")
+    if len(words) != 3 or not words[0] or not _TOKEN_CHARACTERS.issuperset(words[0]):
+        raise DecodeError("no METHOD /NAME HTTP/1.1", offset=0, path="request line")
+    method, target, version = words
+    if version not in {b"HTTP/1.1", b"HTTP/1.0"}:
+        raise DecodeError("neither HTTP/1.1 nor HTTP/1.0", offset=len(line) - len(version), path="version")
+    if not target.startswith(b"/"):
+        raise DecodeError("a target that does not start with /", offset=len(method) + 1, path="target")
+    return RequestHead(method.decode(), unquote_to_bytes(target[1:]).decode("utf-8", "backslashreplace"))
+
+
+def _check_header(line: bytes, offset: int) -> None:
+    name, colon, value = line.partition(b":")
+    if not colon or not name or not _TOKEN_CHARACTERS.issuperset(name):
+        raise DecodeError("not a header field", offset=offset, path="headers")
+    if any(byte < 0x20 and byte != 0x09 for byte in value):
+        raise DecodeError("a control character in a header field", offset=offset, path="headers")
+
+
+def encode_head(status: int, length: int) -> bytes:
+    """CUCM's response head: these header fields, in this order, and no other (facts 8)."""
+    lines = (
+        f"HTTP/1.1 {status} {REASONS[status]}",
+        f"Content-length: {length}",
+        "Cache-Control: no-store",
+        "Content-type: */*",
+    )
+    return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, reason: RefusalReason, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+        self.detail = detail
+
+
+class HttpServer:
+    """Serves a `FileStore` by HTTP on one address."""
+
+    def __init__(self, address: str, port: int, store: FileStore, *, emit: Emit, limits: Limits) -> None:
+        self._store = store
+        self._emit = emit
+        self._limits = limits
+        self._listener = Listener(
+            address,
+            port,
+            self._serve,
+            # a phone has a request's time, and no more, to say its one request
+            limits=replace(limits, idle_timeout_s=min(limits.idle_timeout_s, limits.request_timeout_s)),
+            on_refused=self._tell_turned_away,
+        )
+
+    @property
+    def port(self) -> int:
+        return self._listener.port
+
+    @property
+    def connections(self) -> int:
+        return self._listener.connections
+
+    async def start(self) -> None:
+        """Bind and listen; port 0 becomes a free one. Raises AddressBusy, EnvironmentProblem."""
+        await self._listener.start()
+
+    async def stop(self) -> None:
+        await self._listener.stop()
+
+    async def _serve(self, stream: Stream) -> None:
+        name = ""
+        try:
+            head = await self._read_head(stream)
+            if head is None:
+                return
+            request = _decode(head)
+            name = request.name
+            self._emit(FileRequested(*_who(stream, name), head))
+            await self._answer(stream, request)
+        except _Refused as refused:
+            self._emit(FileRefused(*_who(stream, name), refused.reason, refused.status, refused.detail))
+            await self._say(stream, refused.status)
+
+    async def _read_head(self, stream: Stream) -> bytes | None:
+        """None if the client leaves without having said anything."""
+        received = b""
+        try:
+            async with asyncio.timeout(self._limits.request_timeout_s):
+                while _END_OF_HEAD not in received:
+                    if len(received) > MAX_HEAD_BYTES:
+                        raise _Refused(400, RefusalReason.MALFORMED, f"a head of more than {MAX_HEAD_BYTES} bytes")
+                    more = await stream.read()
+                    if not more and not received:
+                        return None
+                    if not more:
+                        raise _Refused(400, RefusalReason.MALFORMED, "the request ends within its head")
+                    received += more
+        except TimeoutError:
+            raise _Refused(408, RefusalReason.TIMEOUT, f"{len(received)} bytes came in time") from None
+        return received[: received.index(_END_OF_HEAD) + len(_END_OF_HEAD)]
+
+    async def _answer(self, stream: Stream, request: RequestHead) -> None:
+        if request.method not in {"GET", "HEAD"}:
+            raise _Refused(405, RefusalReason.METHOD, f"method {request.method}")
+        try:
+            file = look_up(self._store, request.name)
+        except NotServed as error:
+            if error.reason is NotServedReason.BUSY:
+                raise _Refused(503, RefusalReason.BUSY, error.what) from error
+            self._emit(FileNotFound(*_who(stream, request.name), error.what))
+            stream.write(encode_head(404, 0))
+            return
+        stream.write(encode_head(200, len(file)))
+        if request.method == "GET":
+            await self._send(stream, request.name, file)
+
+    async def _send(self, stream: Stream, name: str, file: bytes) -> None:
+        """The body in pieces, so that one big file neither blocks the loop nor fills the memory."""
+        view = memoryview(file)
+        digest = hashlib.sha256()
+        sent = 0
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + TRANSFER_S
+        try:
+            while sent < len(view):
+                if loop.time() > ends:
+                    raise _TooSlow("the transfer has lasted too long")
+                piece = bytes(view[sent : sent + CHUNK_BYTES])
+                digest.update(piece)
+                stream.write(piece)
+                await stream.drain()
+                sent += len(piece)
+        except (OSError, asyncio.CancelledError) as error:
+            self._emit(TransferFailed(*_who(stream, name), *_why(error), sent))
+            raise
+        self._emit(FileServed(*_who(stream, name), len(file), digest.hexdigest()))
+
+    async def _say(self, stream: Stream, status: int) -> None:
+        """An answer without a body, then patience: closing on unread input would take the answer away again."""
+        stream.write(encode_head(status, 0))
+        await stream.drain()
+        unread = LINGER_BYTES
+        try:
+            async with asyncio.timeout(LINGER_S):
+                while unread > 0 and (data := await stream.read()):
+                    unread -= len(data)
+        except TimeoutError:
+            return
+
+    def _tell_turned_away(self, peer: Address, why: str) -> None:
+        who = (FileTransport.HTTP, *peer, "")
+        self._emit(FileRefused(*who, RefusalReason.TOO_MANY_CONNECTIONS, None, why))
+
+
+class _TooSlow(TimeoutError):
+    pass
+
+
+def _decode(head: bytes) -> RequestHead:
+    try:
+        return decode_head(head)
+    except DecodeError as error:
+        raise _Refused(400, RefusalReason.MALFORMED, str(error)) from error
+
+
+def _who(stream: Stream, name: str) -> tuple[FileTransport, str, int, str]:
+    return FileTransport.HTTP, *stream.peer_address, name
+
+
+def _why(error: BaseException) -> tuple[FailureReason, str]:
+    if isinstance(error, asyncio.CancelledError):
+        return FailureReason.SERVER_STOPPED, "the server was stopped"
+    if isinstance(error, _TooSlow):
+        return FailureReason.TOO_SLOW, str(error)
+    reason = FailureReason.SILENCE if isinstance(error, TimeoutError) else FailureReason.NETWORK
+    return reason, str(error)
