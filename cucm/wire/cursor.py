@@ -7,7 +7,8 @@ end of the input alone, and every error carries the offset in the whole input an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -19,6 +20,9 @@ MAX_VALUE_BYTES: Final = 0xFFFF
 MAX_ELEMENTS: Final = 64
 """Most elements in one message, header, container or record. Real ones have at most about a dozen; ours."""
 
+NO_PAD: Final = -1
+"""A `pad_tag` that no byte equals."""
+
 T = TypeVar("T")
 
 
@@ -29,8 +33,31 @@ class Element(NamedTuple):
     value: bytes
 
 
+_element: Final = tuple.__new__
+"""Half the price of `Element(...)`, for the hot path."""
+
 Parser = Callable[[bytes], Any]
 """Turns a value into what it means; a `ValueError` says why it cannot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """What is known of a message, header, container or record.
+
+    `fields` maps a known tag to the parser of its value, to the Schema of a container, or to None for a value that may
+    be anything. Known tags come at most once, `required` ones must be there, unknown ones are kept unread. Bytes equal
+    to `pad_tag` where a tag should be are padding.
+    """
+
+    names: type[IntEnum]
+    fields: Mapping[int, Parser | Schema | None]
+    required: Collection[int] = frozenset()
+    pad_tag: int = NO_PAD
+
+    def __post_init__(self) -> None:
+        # plain integers: looking up an IntEnum's equal costs a rich comparison for every element read
+        object.__setattr__(self, "fields", {int(tag): field for tag, field in self.fields.items()})
+        object.__setattr__(self, "required", frozenset(map(int, self.required)))
 
 
 def element_path(path: str, names: type[IntEnum], tag: int) -> str:
@@ -39,40 +66,64 @@ def element_path(path: str, names: type[IntEnum], tag: int) -> str:
     return f"{path}.{name}" if path else name
 
 
-def read_elements(
-    data: bytes, start: int, end: int, *, path: str, names: type[IntEnum], pad_tag: int = -1
-) -> tuple[Element, ...]:
-    """Elements that fill `data[start:end]` exactly; a run of bytes equal to `pad_tag` becomes one element.
+def read_elements(data: bytes, start: int, end: int, path: str, schema: Schema) -> tuple[Element, ...]:
+    """Elements that fill `data[start:end]` exactly, every known one checked, so that none fails to parse later.
 
-    Raises DecodeError when an element does not fit the span, LimitExceeded above MAX_ELEMENTS.
+    Raises DecodeError when an element does not fit the span, does not parse, comes twice or is missing; LimitExceeded
+    above MAX_ELEMENTS. One loop does it all, because this is the hot path of every decoder.
     """
+    fields, pad_tag = schema.fields, schema.pad_tag
     elements: list[Element] = []
+    seen: set[int] = set()
     position = start
-    while position < end:
+    for _ in range(MAX_ELEMENTS):
+        if position >= end:
+            break
         tag = data[position]
         if tag == pad_tag:
-            value_end = _end_of_run(data, position, end)
-            elements.append(Element(tag, data[position:value_end]))
+            value_start, value_end = position, _end_of_run(data, position, end)
         else:
             value_start = position + HEAD_BYTES
             if value_start > end:
-                raise DecodeError(
-                    f"{end - position} bytes left where tag and length need {HEAD_BYTES}",
-                    offset=position,
-                    path=element_path(path, names, tag),
-                )
+                raise _too_short(position, end, element_path(path, schema.names, tag))
             value_end = value_start + (data[position + 1] << 8 | data[position + 2])
             if value_end > end:
-                raise DecodeError(
-                    f"length {value_end - value_start}, but only {end - value_start} bytes are left",
-                    offset=position + 1,
-                    path=element_path(path, names, tag),
-                )
-            elements.append(Element(tag, data[value_start:value_end]))
+                raise _too_long(position, value_end, end, element_path(path, schema.names, tag))
+        value = data[value_start:value_end]
+        if tag in fields:
+            if tag in seen:
+                raise DecodeError("comes a second time", offset=position, path=element_path(path, schema.names, tag))
+            seen.add(tag)
+            field = fields[tag]
+            if field is None:
+                pass
+            elif isinstance(field, Schema):
+                read_elements(data, value_start, value_end, element_path(path, schema.names, tag), field)
+            else:
+                try:
+                    field(value)
+                except ValueError as problem:
+                    where = element_path(path, schema.names, tag)
+                    raise DecodeError(str(problem), offset=value_start, path=where) from None
+        elements.append(_element(Element, (tag, value)))
         position = value_end
-        if len(elements) > MAX_ELEMENTS:
-            raise LimitExceeded(f"more than {MAX_ELEMENTS} elements", where=f"offset {position}, {path}")
+    if position < end:
+        raise LimitExceeded(f"more than {MAX_ELEMENTS} elements", where=f"offset {position}, {path}")
+    if not seen.issuperset(schema.required):
+        missing = min(set(schema.required) - seen)
+        raise DecodeError("is missing", offset=start, path=element_path(path, schema.names, missing))
     return tuple(elements)
+
+
+def _too_short(position: int, end: int, path: str) -> DecodeError:
+    what = f"{end - position} bytes left where tag and length need {HEAD_BYTES}"
+    return DecodeError(what, offset=position, path=path)
+
+
+def _too_long(position: int, value_end: int, end: int, path: str) -> DecodeError:
+    value_start = position + HEAD_BYTES
+    what = f"length {value_end - value_start}, but only {end - value_start} bytes are left"
+    return DecodeError(what, offset=position + 1, path=path)
 
 
 def _end_of_run(data: bytes, start: int, end: int) -> int:
@@ -81,7 +132,7 @@ def _end_of_run(data: bytes, start: int, end: int) -> int:
     return end - len(run.lstrip(run[:1]))
 
 
-def write_elements(elements: Iterable[Element], *, pad_tag: int = -1) -> bytes:
+def write_elements(elements: Iterable[Element], *, pad_tag: int = NO_PAD) -> bytes:
     """The elements' bytes, whatever they are; an element with `pad_tag` is its value alone.
 
     Raises EncodeError for a tag above 255 or a value above 65535 bytes.
@@ -103,74 +154,36 @@ def element_head(tag: int, length: int) -> bytes:
     return bytes((tag, length >> 8, length & 0xFF))
 
 
-def element_length(element: Element, *, pad_tag: int = -1) -> int:
+def element_length(element: Element, *, pad_tag: int = NO_PAD) -> int:
     """Bytes that the element takes on the wire."""
     return len(element.value) if element.tag == pad_tag else HEAD_BYTES + len(element.value)
 
 
-def parse_field(parse: Callable[[bytes], T], value: bytes, *, offset: int, path: str) -> T:
-    """`parse(value)`, its ValueError turned into a DecodeError."""
-    try:
-        return parse(value)
-    except ValueError as problem:
-        raise DecodeError(str(problem), offset=offset, path=path) from None
-
-
 def find_field(
-    elements: Sequence[Element],
-    tag: int,
-    parse: Callable[[bytes], T],
-    *,
-    path: str,
-    names: type[IntEnum],
-    base: int = 0,
-    pad_tag: int = -1,
+    elements: Sequence[Element], tag: int, parse: Callable[[bytes], T], path: str, schema: Schema, base: int = 0
 ) -> T | None:
     """The first element with `tag`, parsed, or None. `base` is the offset of the first element.
 
-    Raises DecodeError when its value does not parse.
+    Raises DecodeError when its value does not parse, which no value that `read_elements` gave does.
     """
     for index, element in enumerate(elements):
-        if element.tag == tag:
+        if element[0] == tag:
             try:
-                return parse(element.value)
+                return parse(element[1])
             except ValueError as problem:
-                offset = base + sum(element_length(e, pad_tag=pad_tag) for e in elements[:index]) + HEAD_BYTES
-                raise DecodeError(str(problem), offset=offset, path=element_path(path, names, tag)) from None
+                offset = base + sum(element_length(e, pad_tag=schema.pad_tag) for e in elements[:index]) + HEAD_BYTES
+                raise DecodeError(str(problem), offset=offset, path=element_path(path, schema.names, tag)) from None
     return None
 
 
-def check_fields(
-    elements: Sequence[Element],
-    parsers: Mapping[int, Parser],
-    *,
-    path: str,
-    names: type[IntEnum],
-    base: int,
-    required: Iterable[int] = (),
-    pad_tag: int = -1,
-) -> None:
-    """Parse every known element once, so that no property of the decoded value can fail later.
-
-    Raises DecodeError for a value that does not parse, a known tag that comes twice, a required one that is missing.
-    """
-    seen: set[int] = set()
-    offset = base
-    for tag, value in elements:
-        parse = parsers.get(tag)
-        if parse is not None:
-            if tag in seen:
-                raise DecodeError("comes a second time", offset=offset, path=element_path(path, names, tag))
-            seen.add(tag)
-            try:
-                parse(value)
-            except ValueError as problem:
-                where = element_path(path, names, tag)
-                raise DecodeError(str(problem), offset=offset + HEAD_BYTES, path=where) from None
-        offset += len(value) if tag == pad_tag else HEAD_BYTES + len(value)
-    for tag in required:
-        if tag not in seen:
-            raise DecodeError("is missing", offset=base, path=element_path(path, names, tag))
+def need_field(
+    elements: Sequence[Element], tag: int, parse: Callable[[bytes], T], path: str, schema: Schema, base: int = 0
+) -> T:
+    """As `find_field`; raises DecodeError when there is no such element either."""
+    value = find_field(elements, tag, parse, path, schema, base)
+    if value is None:
+        raise DecodeError("is missing", offset=base, path=element_path(path, schema.names, tag))
+    return value
 
 
 def as_bytes(value: bytes) -> bytes:
@@ -178,17 +191,22 @@ def as_bytes(value: bytes) -> bytes:
     return value
 
 
-def text(value: bytes) -> str:
-    """Parser for NUL-terminated text, read as latin-1.
+def text_end(value: bytes) -> int:
+    """Where the text of a NUL-terminated value ends; alone, a check that costs less than `text`.
 
     A missing NUL is tolerated (others' files); a NUL before the end is not: C code and we would read different names.
     """
     nul = value.find(0)
     if nul < 0:
-        return value.decode("latin-1")
+        return len(value)
     if nul != len(value) - 1:
         raise ValueError(f"NUL at byte {nul} of {len(value)}, in the middle of a text")
-    return value[:nul].decode("latin-1")
+    return nul
+
+
+def text(value: bytes) -> str:
+    """Parser for NUL-terminated text, read as latin-1."""
+    return value[: text_end(value)].decode("latin-1")
 
 
 def number(size: int) -> Callable[[bytes], int]:

@@ -6,28 +6,28 @@ SIGNATUREINFO, SIGNATUREALGOINFO) keep their raw value, so that any order inside
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from types import MappingProxyType
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from cucm.errors import DecodeError, EncodeError
 from cucm.wire.cursor import (
     HEAD_BYTES,
     Element,
-    Parser,
+    Schema,
     as_bytes,
-    check_fields,
     element_head,
     element_length,
     element_path,
     find_field,
+    need_field,
     number,
     number_bytes,
     read_elements,
     text,
     text_bytes,
+    text_end,
     write_elements,
 )
 
@@ -77,6 +77,9 @@ MODULUS_BYTES: Final = (64, 128, 256, 512)
 SIGNATURE_RSA: Final = 0
 """SIGNATUREALGORTITHM of RSA PKCS#1 v1.5, the only one seen."""
 
+MIN_HEADER_BYTES: Final = 10
+"""VERSION and HEADERLENGTH."""
+
 Sign = Callable[[bytes, DigestAlgorithm], bytes]
 """Signs the bytes it is given (not their hash)."""
 
@@ -105,35 +108,76 @@ _u8: Final = number(1)
 _u16: Final = number(2)
 _u32: Final = number(4)
 
-_HEADER_PARSERS: Final[Mapping[int, Parser]] = MappingProxyType(
+_SIGNER: Final = Schema(
+    TrustListTag,
+    {TrustListTag.SIGNERNAME: text_end, TrustListTag.SERIALNUMBER: None, TrustListTag.CANAME: text_end},
+    required=(TrustListTag.SIGNERNAME, TrustListTag.SERIALNUMBER, TrustListTag.CANAME),
+    pad_tag=TrustListTag.PAD,
+)
+_ALGORITHM: Final = Schema(
+    TrustListTag,
+    {TrustListTag.SIGNATUREALGORTITHM: _u8, TrustListTag.SIGNATUREMODULUS: _u8},
+    required=(TrustListTag.SIGNATUREALGORTITHM, TrustListTag.SIGNATUREMODULUS),
+    pad_tag=TrustListTag.PAD,
+)
+_INFO: Final = Schema(
+    TrustListTag,
+    {TrustListTag.DIGESTALGORTITHM: _digest, TrustListTag.SIGNATUREALGOINFO: _ALGORITHM},
+    required=(TrustListTag.DIGESTALGORTITHM, TrustListTag.SIGNATUREALGOINFO),
+    pad_tag=TrustListTag.PAD,
+)
+_HEADER: Final = Schema(
+    TrustListTag,
     {
         TrustListTag.VERSION: version_pair,
         TrustListTag.HEADERLENGTH: _u16,
-        TrustListTag.SIGNERID: as_bytes,
-        TrustListTag.SIGNATUREINFO: as_bytes,
-        TrustListTag.SIGNATURE: as_bytes,
-        TrustListTag.FILENAME: text,
+        TrustListTag.SIGNERID: _SIGNER,
+        TrustListTag.SIGNATUREINFO: _INFO,
+        TrustListTag.SIGNATURE: None,
+        TrustListTag.FILENAME: text_end,
         TrustListTag.TIMESTAMP: _u32,
         TrustListTag.SIGNERVERSION: version_pair,
-    }
+    },
+    required=(
+        TrustListTag.VERSION,
+        TrustListTag.HEADERLENGTH,
+        TrustListTag.SIGNERID,
+        TrustListTag.SIGNATUREINFO,
+        TrustListTag.SIGNATURE,
+        TrustListTag.FILENAME,
+        TrustListTag.TIMESTAMP,
+    ),
+    pad_tag=TrustListTag.PAD,
 )
-_REQUIRED: Final = tuple(tag for tag in _HEADER_PARSERS if tag != TrustListTag.SIGNERVERSION)
-_SIGNER_PARSERS: Final[Mapping[int, Parser]] = MappingProxyType(
-    {TrustListTag.SIGNERNAME: text, TrustListTag.SERIALNUMBER: as_bytes, TrustListTag.CANAME: text}
+_STRUCTURE: Final = Schema(
+    TrustListTag, {TrustListTag.SIGNATURE: None}, required=(TrustListTag.SIGNATURE,), pad_tag=TrustListTag.PAD
 )
-_INFO_PARSERS: Final[Mapping[int, Parser]] = MappingProxyType(
-    {TrustListTag.DIGESTALGORTITHM: _digest, TrustListTag.SIGNATUREALGOINFO: as_bytes}
-)
-_ALGORITHM_PARSERS: Final[Mapping[int, Parser]] = MappingProxyType(
-    {TrustListTag.SIGNATUREALGORTITHM: _u8, TrustListTag.SIGNATUREMODULUS: _u8}
-)
-_CONTAINERS: Final[Mapping[int, Mapping[int, Parser]]] = MappingProxyType(
-    {
-        TrustListTag.SIGNERID: _SIGNER_PARSERS,
-        TrustListTag.SIGNATUREINFO: _INFO_PARSERS,
-        TrustListTag.SIGNATUREALGOINFO: _ALGORITHM_PARSERS,
-    }
-)
+"""Enough to find the signature."""
+
+
+class _Inside(NamedTuple):
+    """Elements of a header or of a container in it, the offset of the first one and the path to them."""
+
+    elements: tuple[Element, ...]
+    schema: Schema
+    base: int
+    path: str
+
+    def field(self, tag: TrustListTag, parse: Callable[[bytes], T]) -> T:
+        return need_field(self.elements, tag, parse, self.path, self.schema, self.base)
+
+    def container(self, tag: TrustListTag, schema: Schema) -> _Inside:
+        """The inside of a container. Raises DecodeError, its offset counted from the start of the file."""
+        value, path = self.field(tag, as_bytes), element_path(self.path, TrustListTag, tag)
+        base = self.base + HEAD_BYTES
+        for element in self.elements:
+            if element.tag == tag:
+                break
+            base += element_length(element, pad_tag=TrustListTag.PAD)
+        try:
+            return _Inside(read_elements(value, 0, len(value), path, schema), schema, base, path)
+        except DecodeError as error:
+            raise DecodeError(error.what, offset=base + error.offset, path=error.path) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,18 +190,15 @@ class SignedDocument:
 
     header: tuple[Element, ...]
 
-    def _optional(self, tag: TrustListTag, parse: Callable[[bytes], T]) -> T | None:
-        return find_field(self.header, tag, parse, path="header", names=TrustListTag, pad_tag=TrustListTag.PAD)
+    def _header(self) -> _Inside:
+        return _Inside(self.header, _HEADER, 0, "header")
+
+    def _algorithm(self) -> _Inside:
+        info = self._header().container(TrustListTag.SIGNATUREINFO, _INFO)
+        return info.container(TrustListTag.SIGNATUREALGOINFO, _ALGORITHM)
 
     def _required(self, tag: TrustListTag, parse: Callable[[bytes], T]) -> T:
-        return _there(self._optional(tag, parse), "header", tag)
-
-    def _inside(self, containers: Sequence[TrustListTag], tag: TrustListTag, parse: Callable[[bytes], T]) -> T:
-        elements, base, path = self.header, 0, "header"
-        for container in containers:
-            elements, base, path = container_elements(elements, container, base=base, path=path)
-        found = find_field(elements, tag, parse, path=path, names=TrustListTag, base=base, pad_tag=TrustListTag.PAD)
-        return _there(found, path, tag)
+        return need_field(self.header, tag, parse, "header", _HEADER)
 
     @property
     def version(self) -> tuple[int, int]:
@@ -171,26 +212,27 @@ class SignedDocument:
 
     @property
     def signer(self) -> SignerId:
-        container = (TrustListTag.SIGNERID,)
+        inside = self._header().container(TrustListTag.SIGNERID, _SIGNER)
         return SignerId(
-            self._inside(container, TrustListTag.SIGNERNAME, text),
-            self._inside(container, TrustListTag.SERIALNUMBER, as_bytes),
-            self._inside(container, TrustListTag.CANAME, text),
+            inside.field(TrustListTag.SIGNERNAME, text),
+            inside.field(TrustListTag.SERIALNUMBER, as_bytes),
+            inside.field(TrustListTag.CANAME, text),
         )
 
     @property
     def digest(self) -> DigestAlgorithm:
-        return self._inside((TrustListTag.SIGNATUREINFO,), TrustListTag.DIGESTALGORTITHM, _digest)
+        info = self._header().container(TrustListTag.SIGNATUREINFO, _INFO)
+        return info.field(TrustListTag.DIGESTALGORTITHM, _digest)
 
     @property
     def signature_algorithm(self) -> int:
         """0 is RSA PKCS#1 v1.5; any other number is UNKNOWN."""
-        return self._inside(_ALGORITHM_CONTAINERS, TrustListTag.SIGNATUREALGORTITHM, _u8)
+        return self._algorithm().field(TrustListTag.SIGNATUREALGORTITHM, _u8)
 
     @property
     def signature_modulus(self) -> int:
         """Index of the signature's length in MODULUS_BYTES, as the file says (not compared with the signature)."""
-        return self._inside(_ALGORITHM_CONTAINERS, TrustListTag.SIGNATUREMODULUS, _u8)
+        return self._algorithm().field(TrustListTag.SIGNATUREMODULUS, _u8)
 
     @property
     def signature(self) -> bytes:
@@ -209,39 +251,7 @@ class SignedDocument:
     @property
     def signer_version(self) -> tuple[int, int] | None:
         """Tag 28, major and minor; from 1.1 on the server supports advanced algorithms (facts 3.1). None if absent."""
-        return self._optional(TrustListTag.SIGNERVERSION, version_pair)
-
-
-_ALGORITHM_CONTAINERS: Final = (TrustListTag.SIGNATUREINFO, TrustListTag.SIGNATUREALGOINFO)
-
-
-def _there(value: T | None, path: str, tag: TrustListTag) -> T:
-    if value is None:
-        raise DecodeError("is missing", offset=0, path=element_path(path, TrustListTag, tag))
-    return value
-
-
-def container_elements(
-    elements: Sequence[Element], container: TrustListTag, *, base: int = 0, path: str = "header"
-) -> tuple[tuple[Element, ...], int, str]:
-    """Elements inside a container, the offset of the first one and their path. Raises DecodeError, LimitExceeded."""
-    offset = base
-    for element in elements:
-        if element.tag == container:
-            break
-        offset += element_length(element, pad_tag=TrustListTag.PAD)
-    else:
-        raise DecodeError("is missing", offset=base, path=element_path(path, TrustListTag, container))
-    inner_path, start = element_path(path, TrustListTag, container), offset + HEAD_BYTES
-    return _read(element.value, start, inner_path), start, inner_path
-
-
-def _read(value: bytes, base: int, path: str) -> tuple[Element, ...]:
-    """Elements of a container's value; offsets of errors count from the start of the file."""
-    try:
-        return read_elements(value, 0, len(value), path=path, names=TrustListTag, pad_tag=TrustListTag.PAD)
-    except DecodeError as error:
-        raise DecodeError(error.what, offset=base + error.offset, path=error.path) from None
+        return find_field(self.header, TrustListTag.SIGNERVERSION, version_pair, "header", _HEADER)
 
 
 def has_signature_header(data: bytes) -> bool:
@@ -254,58 +264,30 @@ def decode_header(data: bytes) -> tuple[tuple[Element, ...], int]:
 
     Raises DecodeError when it is malformed or lacks what every signed file has, LimitExceeded for too many elements.
     """
-    elements, end = read_header(data)
-    check_fields(
-        elements,
-        _HEADER_PARSERS,
-        path="header",
-        names=TrustListTag,
-        base=0,
-        required=_REQUIRED,
-        pad_tag=TrustListTag.PAD,
-    )
-    _check_containers(elements, (TrustListTag.SIGNERID, TrustListTag.SIGNATUREINFO), 0, "header")
-    return elements, end
+    end = _header_end(data)
+    return read_elements(data, 0, end, "header", _HEADER), end
 
 
-def _check_containers(elements: Sequence[Element], tags: Sequence[TrustListTag], base: int, path: str) -> None:
-    for tag in tags:
-        parsers = _CONTAINERS[tag]
-        inner, start, inner_path = container_elements(elements, tag, base=base, path=path)
-        check_fields(
-            inner, parsers, path=inner_path, names=TrustListTag, base=start, required=parsers, pad_tag=TrustListTag.PAD
-        )
-        nested = [TrustListTag(t) for t in parsers if t in _CONTAINERS]
-        if nested:
-            _check_containers(inner, nested, start, inner_path)
-
-
-def read_header(data: bytes) -> tuple[tuple[Element, ...], int]:
-    """Header elements and length; only the structure is checked. Raises DecodeError, LimitExceeded."""
+def _header_end(data: bytes) -> int:
     if not has_signature_header(data):
         what = "does not start with VERSION and HEADERLENGTH: no trust list and no signed file"
         raise DecodeError(what, offset=0, path="header")
     end = int.from_bytes(data[8:10], "big")
-    if not 10 <= end <= len(data):
+    if not MIN_HEADER_BYTES <= end <= len(data):
         what = f"header of {end} bytes in a file of {len(data)}"
         raise DecodeError(what, offset=8, path="header.HEADERLENGTH")
-    return read_elements(data, 0, end, path="header", names=TrustListTag, pad_tag=TrustListTag.PAD), end
+    return end
 
 
 def signature_span(data: bytes) -> tuple[int, int]:
     """First byte and end of the SIGNATURE element, tag and length included. Raises DecodeError, LimitExceeded."""
-    elements, _ = read_header(data)
-    spans = []
     offset = 0
-    for element in elements:
+    for element in read_elements(data, 0, _header_end(data), "header", _STRUCTURE):
         end = offset + element_length(element, pad_tag=TrustListTag.PAD)
         if element.tag == TrustListTag.SIGNATURE:
-            spans.append((offset, end))
+            break
         offset = end
-    if len(spans) != 1:
-        what = "comes more than once" if spans else "is missing"
-        raise DecodeError(what, offset=spans[1][0] if spans else 0, path="header.SIGNATURE")
-    return spans[0]
+    return offset, end
 
 
 def signed_bytes(data: bytes) -> bytes:
@@ -337,8 +319,7 @@ def build_signed(
             Element(TrustListTag.TIMESTAMP, number_bytes(timestamp, 4, "timestamp")),
         )
     )
-    prefix_bytes = 2 * (HEAD_BYTES + 2)
-    length = prefix_bytes + len(before) + HEAD_BYTES + signature_length + len(after)
+    length = MIN_HEADER_BYTES + len(before) + HEAD_BYTES + signature_length + len(after)
     padding = PAD_BYTE * (-length % PAD_MULTIPLE)
     prefix = write_elements(
         (

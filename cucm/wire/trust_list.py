@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import AddressValueError, IPv4Address, ip_address
-from types import MappingProxyType
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final, Literal, Self, TypeVar
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
@@ -14,17 +13,17 @@ from cucm.roles import TrustRole
 from cucm.wire.cursor import (
     HEAD_BYTES,
     Element,
-    Parser,
+    Schema,
     as_bytes,
-    check_fields,
     element_length,
-    element_path,
     find_field,
+    need_field,
     number,
     number_bytes,
     read_elements,
     text,
     text_bytes,
+    text_end,
     write_elements,
 )
 from cucm.wire.signature_header import (
@@ -95,24 +94,27 @@ def _ip_address(value: bytes) -> str:
     # 16 bytes: no sample of an IPv6 record was seen, what else could it be [inferred]
     if len(value) not in (4, 16):
         raise ValueError(f"{len(value)} bytes where an IPv4 address has 4")
-    return str(ip_address(value))
+    return ".".join(map(str, value)) if len(value) == 4 else str(IPv6Address(value))
 
 
 _u16: Final = number(2)
 
-_PARSERS: Final[Mapping[int, Parser]] = MappingProxyType(
+_RECORD: Final = Schema(
+    RecordTag,
     {
-        RecordTag.RECORDLENGTH: _u16,
-        RecordTag.DNSNAME: text,
-        RecordTag.SUBJECTNAME: text,
+        RecordTag.RECORDLENGTH: None,  # was read before, to find the record's end
+        RecordTag.DNSNAME: text_end,
+        RecordTag.SUBJECTNAME: text_end,
         RecordTag.FUNCTION: _u16,
-        RecordTag.ISSUERNAME: text,
-        RecordTag.SERIALNUMBER: as_bytes,
-        RecordTag.PUBLICKEY: as_bytes,
-        RecordTag.SIGNATURE: as_bytes,
-        RecordTag.CERTIFICATE: as_bytes,
+        RecordTag.ISSUERNAME: text_end,
+        RecordTag.SERIALNUMBER: None,
+        RecordTag.PUBLICKEY: None,
+        RecordTag.SIGNATURE: None,
+        RecordTag.CERTIFICATE: None,
         RecordTag.IPADDRESS: _ip_address,
-    }
+    },
+    required=(RecordTag.FUNCTION,),
+    pad_tag=TrustListTag.PAD,
 )
 
 
@@ -161,7 +163,7 @@ class Record:
         return cls((Element(RecordTag.RECORDLENGTH, number_bytes(length, 2, "RECORDLENGTH")), *elements))
 
     def _optional(self, tag: RecordTag, parse: Callable[[bytes], T]) -> T | None:
-        return find_field(self.elements, tag, parse, path="record", names=RecordTag, pad_tag=TrustListTag.PAD)
+        return find_field(self.elements, tag, parse, "record", _RECORD)
 
     @property
     def length(self) -> int:
@@ -176,10 +178,7 @@ class Record:
     @property
     def function(self) -> int:
         """The number of a `TrustRole`, or another one. Raises DecodeError in a raw record that has none."""
-        value = self._optional(RecordTag.FUNCTION, _u16)
-        if value is None:
-            raise DecodeError("is missing", offset=0, path=element_path("record", RecordTag, RecordTag.FUNCTION))
-        return value
+        return need_field(self.elements, RecordTag.FUNCTION, _u16, "record", _RECORD)
 
     @property
     def dns_name(self) -> str | None:
@@ -272,17 +271,7 @@ def decode_trust_list(data: bytes) -> TrustList:
 
 def _decode_record(data: bytes, start: int, path: str) -> tuple[Record, int]:
     end = start + _record_length(data, start, path)
-    elements = read_elements(data, start, end, path=path, names=RecordTag, pad_tag=TrustListTag.PAD)
-    check_fields(
-        elements,
-        _PARSERS,
-        path=path,
-        names=RecordTag,
-        base=start,
-        required=(RecordTag.FUNCTION,),
-        pad_tag=TrustListTag.PAD,
-    )
-    return Record(elements), end
+    return Record(read_elements(data, start, end, path, _RECORD)), end
 
 
 def _record_length(data: bytes, start: int, path: str) -> int:

@@ -16,11 +16,10 @@ from typing import ClassVar, Final, Self, TypeVar
 from cucm.errors import DecodeError, EncodeError, LimitExceeded, WireError
 from cucm.wire.cursor import (
     Element,
-    Parser,
+    Schema,
     as_bytes,
-    check_fields,
-    element_path,
     find_field,
+    need_field,
     number,
     number_bytes,
     plain_text_bytes,
@@ -124,29 +123,13 @@ class TvsMessage:
     elements: tuple[Element, ...]
 
     type: ClassVar[MessageType]
-    parsers: ClassVar[Mapping[int, Parser]]
-    required: ClassVar[tuple[int, ...]]
+    schema: ClassVar[Schema]
 
-    def _optional(self, tag: TvsTag, parse: Callable[[bytes], T]) -> T | None:
-        path = self.type.name
-        return find_field(self.elements, tag, parse, path=path, names=TvsTag, base=HEADER_BYTES)
+    def _optional(self, tag: int, parse: Callable[[bytes], T]) -> T | None:
+        return find_field(self.elements, tag, parse, self.type.name, self.schema, HEADER_BYTES)
 
-    def _required(self, tag: TvsTag, parse: Callable[[bytes], T]) -> T:
-        value = self._optional(tag, parse)
-        if value is None:
-            raise DecodeError("is missing", offset=HEADER_BYTES, path=element_path(self.type.name, TvsTag, tag))
-        return value
-
-    def check(self) -> None:
-        """Raises DecodeError unless every property can be read."""
-        check_fields(
-            self.elements,
-            self.parsers,
-            path=self.type.name,
-            names=TvsTag,
-            base=HEADER_BYTES,
-            required=self.required,
-        )
+    def _required(self, tag: int, parse: Callable[[bytes], T]) -> T:
+        return need_field(self.elements, tag, parse, self.type.name, self.schema, HEADER_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +137,11 @@ class QueryCertificateRequest(TvsMessage):
     """Asks for the certificate of an issuer and serial number (facts 2.4)."""
 
     type: ClassVar[MessageType] = MessageType.QUERY_CERTIFICATE_REQUEST
-    parsers: ClassVar[Mapping[int, Parser]] = MappingProxyType({TvsTag.DEVICE_NAME: _device_name, TvsTag.SUBJECT: text})
-    required: ClassVar[tuple[int, ...]] = (TvsTag.DEVICE_NAME, TvsTag.SUBJECT)
+    schema: ClassVar[Schema] = Schema(
+        TvsTag,
+        {TvsTag.DEVICE_NAME: _device_name, TvsTag.SUBJECT: text, **dict.fromkeys(ISSUER_OR_SERIAL_TAGS)},
+        required=(TvsTag.DEVICE_NAME, TvsTag.SUBJECT),
+    )
 
     @classmethod
     def build(cls, session_id: int, device_name: str, subject: str, issuer: str, serial: bytes) -> Self:
@@ -188,33 +174,18 @@ class QueryCertificateRequest(TvsMessage):
     def serial(self) -> bytes:
         return self._issuer_and_serial()[1]
 
-    def check(self) -> None:
-        TvsMessage.check(self)
-        self._issuer_and_serial()
-
     def _issuer_and_serial(self) -> tuple[str, bytes]:
-        candidates = sorted((e for e in self.elements if e.tag in ISSUER_OR_SERIAL_TAGS), key=_tag_of)
-        if len(candidates) < 2:
-            missing = "ISSUER and SERIAL are" if not candidates else "ISSUER or SERIAL is"
-            raise DecodeError(f"{missing} missing", offset=HEADER_BYTES, path=f"{self.type.name}.ISSUER")
+        issuer, serial = self._sort_candidates()
+        return self._required(issuer.tag, text), serial.value
+
+    def _sort_candidates(self) -> tuple[Element, Element]:
+        """The elements of issuer and serial number; the lower tag is the issuer where the values do not tell."""
+        candidates = sorted(e for e in self.elements if e.tag in ISSUER_OR_SERIAL_TAGS)
+        for tag in (TvsTag.ISSUER, TvsTag.SERIAL)[len(candidates) :]:
+            raise DecodeError("is missing", offset=HEADER_BYTES, path=f"{self.type.name}.{tag.name}")
         issuer = next((e for e in candidates if _is_name(e.value)), candidates[0])
         others = [e for e in candidates if e is not issuer]
-        serial = next((e for e in others if e.tag > issuer.tag), others[0])
-        names = _CandidateTag
-        name = find_field(self.elements, issuer.tag, text, path=self.type.name, names=names, base=HEADER_BYTES)
-        return name or "", serial.value
-
-
-class _CandidateTag(IntEnum):
-    """Names for error paths: which of the three is the issuer depends on what they hold."""
-
-    ISSUER = 4
-    ISSUER_AS_TAG_5 = 5
-    ISSUER_AS_TAG_6 = 6
-
-
-def _tag_of(element: Element) -> int:
-    return element.tag
+        return issuer, next((e for e in others if e.tag > issuer.tag), others[0])
 
 
 def _is_name(value: bytes) -> bool:
@@ -231,10 +202,11 @@ class VerifyRequest(TvsMessage):
     """Asks whether a certificate is good (facts 2.6)."""
 
     type: ClassVar[MessageType] = MessageType.VERIFY_REQUEST
-    parsers: ClassVar[Mapping[int, Parser]] = MappingProxyType(
-        {TvsTag.DEVICE_NAME: _device_name, TvsTag.CERTIFICATE: as_bytes}
+    schema: ClassVar[Schema] = Schema(
+        TvsTag,
+        {TvsTag.DEVICE_NAME: _device_name, TvsTag.CERTIFICATE: None},
+        required=(TvsTag.DEVICE_NAME, TvsTag.CERTIFICATE),
     )
-    required: ClassVar[tuple[int, ...]] = (TvsTag.DEVICE_NAME, TvsTag.CERTIFICATE)
 
     @classmethod
     def build(cls, session_id: int, device_name: str, certificate: bytes) -> Self:
@@ -257,10 +229,9 @@ class VerifyResponse(TvsMessage):
     """Status, and when it is 0 the roles and the time to live (facts 2.6, [peer])."""
 
     type: ClassVar[MessageType] = MessageType.VERIFY_RESPONSE
-    parsers: ClassVar[Mapping[int, Parser]] = MappingProxyType(
-        {TvsTag.STATUS: _u8, TvsTag.ROLES: _roles, TvsTag.TTL: _u32}
+    schema: ClassVar[Schema] = Schema(
+        TvsTag, {TvsTag.STATUS: _u8, TvsTag.ROLES: None, TvsTag.TTL: _u32}, required=(TvsTag.STATUS,)
     )
-    required: ClassVar[tuple[int, ...]] = (TvsTag.STATUS,)
 
     @classmethod
     def build(
@@ -293,10 +264,11 @@ class QueryCertificateResponse(TvsMessage):
     """Status, certificate, roles and time to live, in this order (facts 2.5; roles before TTL is [inferred])."""
 
     type: ClassVar[MessageType] = MessageType.QUERY_CERTIFICATE_RESPONSE
-    parsers: ClassVar[Mapping[int, Parser]] = MappingProxyType(
-        {TvsTag.STATUS: _u8, TvsTag.CERTIFICATE: as_bytes, TvsTag.ROLES: _roles, TvsTag.TTL: _u32}
+    schema: ClassVar[Schema] = Schema(
+        TvsTag,
+        {TvsTag.STATUS: _u8, TvsTag.CERTIFICATE: None, TvsTag.ROLES: None, TvsTag.TTL: _u32},
+        required=(TvsTag.STATUS,),
     )
-    required: ClassVar[tuple[int, ...]] = (TvsTag.STATUS,)
 
     @classmethod
     def build(
@@ -385,9 +357,11 @@ def decode_message(data: bytes) -> TvsMessage:
 
 def _decode_whole(data: bytes) -> TvsMessage:
     cls = MESSAGE_CLASSES[data[2]]
-    elements = read_elements(data, HEADER_BYTES, len(data), path=cls.type.name, names=TvsTag)
+    elements = read_elements(data, HEADER_BYTES, len(data), cls.type.name, cls.schema)
     message = cls(int.from_bytes(data[4:8], "big"), data[3], data[1], elements)
-    message.check()
+    if isinstance(message, QueryCertificateRequest):
+        # which element is which depends on what they hold, so the schema cannot check these two
+        message.issuer  # noqa: B018
     return message
 
 
