@@ -55,12 +55,21 @@ class NodeTable(Table):
     certificate: dict[Literal["CallManager"], CertificateTable] = Field(default_factory=dict)
 
 
+class OrganizationTable(Table):
+    """The organisation fields of the cluster's certificates, as its installer asked for them."""
+
+    unit: str
+    company: str
+    locality: str
+    state: str
+    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
 class ClusterTable(Table):
     version: str
     security_mode: Literal["mixed", "non-secure"] = "mixed"
-    organization: str
-    """The rest of every certificate's subject after the common name, `;`-separated."""
-    capf_subject: str
+    organization: OrganizationTable
+    capf_name: Annotated[str, Field(pattern=r"^CAPF-[0-9a-f]{8}$")]
     tvs_cache: FreshnessMode = FreshnessMode.CHANGE_NOTIFICATION
     tls_profile: TlsProfile = TlsProfile.MODERN
     nodes: tuple[NodeTable, ...] = Field(min_length=1, max_length=1)
@@ -74,8 +83,6 @@ class PhoneTable(Table):
     host: HostNumber
     lsc_from: Name
     """The cluster whose CAPF issued the phone's LSC."""
-    lsc_organization: str
-    """C, O and OU of the LSC's subject, `;`-separated in Cisco's order."""
     security_mode: Literal["non-secure", "authenticated", "encrypted"] = "encrypted"
     provisioned_in: tuple[Name, ...]
     tls_profile: TlsProfile = TlsProfile.MODERN
@@ -98,7 +105,7 @@ class Topology(Table):
     def _names_agree(self) -> Topology:
         named = {self.option_150: "option_150"}
         for phone in self.phones:
-            named |= {cluster: f"phone {phone.name}" for cluster in (phone.lsc_from, *phone.provisioned_in)}
+            named |= dict.fromkeys((phone.lsc_from, *phone.provisioned_in), f"phone {phone.name}")
         for cluster, where in named.items():
             if cluster not in self.clusters:
                 raise ValueError(f"{where} names the cluster {cluster!r}; there are: {', '.join(self.clusters)}")
@@ -145,5 +152,7 @@ def load_topology(name_or_path: str) -> Topology:
         return read_toml(Path(name_or_path), Topology)
     known = packaged("topologies")
     if name_or_path not in known:
-        raise UsageError(f"no topology {name_or_path!r}", mend=f"one of: {', '.join(known)}, or the path of a TOML file")
+        raise UsageError(
+            f"no topology {name_or_path!r}", mend=f"one of: {', '.join(known)}, or the path of a TOML file"
+        )
     return read_toml(known[name_or_path], Topology)

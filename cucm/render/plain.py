@@ -1,0 +1,121 @@
+"""Events in plain words: the timeline of a run, for people who do not read traces."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Final
+
+from cucm.events import Event, EventRecord, files, phone, trust_lists, tvs
+from cucm.events import administration as admin
+from cucm.roles import TrustRole
+
+BASIS_TEXTS: Final = {
+    phone.TrustBasis.LEAP_OF_FAITH: "taken on first use: the phone held no list to check it with",
+    phone.TrustBasis.BLANK_ITL: "taken unchecked: the phone's ITL is an empty one",
+    phone.TrustBasis.CTL: "its signer is in the phone's CTL",
+    phone.TrustBasis.ITL: "its signer is in the phone's ITL",
+    phone.TrustBasis.TVS: "TVS vouched for its signer",
+    phone.TrustBasis.TVS_CACHE: "TVS vouched for its signer earlier",
+    phone.TrustBasis.UNSIGNED_ALLOWED: "unsigned, and the phone holds no list that forbids it",
+}
+
+
+class PlainLines:
+    """A plain log: every event that has a headline, with its time in UTC."""
+
+    def lines(self, record: EventRecord) -> list[str]:
+        text = headline(record.event)
+        moment = datetime.fromtimestamp(record.time, UTC)
+        return [f"{moment:%H:%M:%S.%f} {record.source} {text}"] if text else []
+
+
+def headline(event: Event) -> str | None:
+    """One line for the timeline; None for events that only a trace needs."""
+    return _administration(event) or _phone(event) or _servers(event)
+
+
+def _administration(event: Event) -> str | None:
+    match event:
+        case admin.OperationPerformed(text=text, note=note):
+            return f"{text}  [{note}]" if note else text
+        case admin.CertificateStored(cluster=cluster, store=store, subject=subject, roles=roles):
+            named = ", ".join(role_text(role) for role in roles) or "none"
+            return f"{store} of {cluster} holds {subject}; trust roles: {named}"
+        case admin.ServiceStarted(node=node, service=service, address=address, impostor=impostor):
+            return f"{'impostor of ' if impostor else ''}{service} answers on {node} ({address})"
+        case admin.ServiceStopped(node=node, service=service):
+            return f"{service} stopped on {node}"
+        case admin.Option150Set(servers=servers):
+            return f"option 150 is now {', '.join(servers)}"
+        case _:
+            return None
+
+
+def role_text(role: int) -> str:
+    """`SAST (0)`; a number without a name stays a number."""
+    try:
+        return f"{TrustRole(role).name} ({role})"
+    except ValueError:
+        return str(role)
+
+
+def _phone(event: Event) -> str | None:
+    match event:
+        case phone.FileReceived(file_name=name, server=server, transport=transport, length=length):
+            return f"{name} from {server} by {transport.upper()}, {length} bytes"
+        case phone.FileNotReceived(file_name=name, status=status):
+            return f"{name}: {status}"
+        case phone.TrustListAccepted(trust_list=which, basis=basis, signer=signer):
+            return f"{which} accepted, signed by {signer}: {BASIS_TEXTS[basis]}"
+        case phone.TrustListUnchanged(trust_list=which):
+            return f"{which} unchanged"
+        case phone.TrustListRefused(trust_list=which, reason=reason, detail=detail):
+            return f"{which} REFUSED ({reason}): {detail}"
+        case phone.ConfigurationAccepted(file_name=name, basis=basis, changed=changed):
+            return f"{name} accepted{'' if changed else ' (unchanged)'}: {BASIS_TEXTS[basis]}"
+        case phone.ConfigurationRefused(file_name=name, reason=reason, detail=detail):
+            return f"{name} REFUSED ({reason or 'content'}): {detail}"
+        case phone.StatusMessageShown(text=text):
+            return f"status message: {text}"
+        case _:
+            return _phone_connections(event)
+
+
+def _phone_connections(event: Event) -> str | None:
+    match event:
+        case phone.TvsNotUsed(reason=reason):
+            return f"TVS cannot be asked ({reason})"
+        case phone.TvsConnecting(address=address, port=port):
+            return f"asks TVS at {address}:{port}"
+        case phone.TvsHandshakeSucceeded(cipher=cipher):
+            return f"TLS with TVS stands ({cipher}); the server's certificate is the one in the ITL"
+        case phone.TvsRequestSent(message=message):
+            return f"query sent, {len(message)} bytes"
+        case phone.TvsResponseReceived(message=message):
+            return f"answer received, {len(message)} bytes"
+        case phone.TvsQueryFailed(address=address, reason=reason, detail=detail):
+            return f"TVS at {address} gave no answer ({reason}): {detail}"
+        case phone.Registered(call_manager=name, address=address, port=port, transport=transport):
+            return f"REGISTERED with {name} ({address}:{port}, {transport.upper()})"
+        case phone.RegistrationFailed(call_manager=name, status=status, detail=detail):
+            return f"not registered with {name} ({status}): {detail}"
+        case phone.RegistrationNotPossible(detail=detail):
+            return f"cannot register: {detail}"
+        case phone.RegistrationLost(call_manager=name):
+            return f"registration with {name} lost"
+        case phone.PoweredOff():
+            return "powered off"
+        case _:
+            return None
+
+
+def _servers(event: Event) -> str | None:
+    match event:
+        case trust_lists.TrustListSigned(file_name=name, signer=signer, records=records):
+            return f"{name} signed by {signer}: {'; '.join(records)}"
+        case files.FileNotFound(peer=peer, name=name):
+            return f"{name} not found, asked by {peer}"
+        case tvs.CertificateNotFound():
+            return "the certificate asked for is in no store"
+        case _:
+            return None

@@ -1,0 +1,158 @@
+"""`cucm-lab run NAME`: play a story on a lab of its own and say whether it ended as it should."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import tempfile
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cucm.errors import EXIT_NO, EXIT_OK, UsageError
+
+if TYPE_CHECKING:
+    from lab.log_book import LogBook
+    from lab.runtime import Lab, LabOptions
+    from lab.scenario import Story, StoryResult
+
+DEADLINE_S = 120.0
+"""A story takes about a second; one that takes this long hangs."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("name", nargs="?", metavar="NAME", help="a story of `cucm-lab scenarios`, or a TOML file")
+    parser.add_argument("--failures", action="store_true", help="run all failure stories and print a table")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes the serial numbers (default 0)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="leave events, logs, flash and served files here")
+    parser.add_argument(
+        "--network", default="127.0.11.0/24", metavar="NET", help="a /24 of 127.0.0.0/8 (default %(default)s)"
+    )
+    parser.add_argument("--logs", action="store_true", help="print the phone's console and the TVS traces afterwards")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Exit code 0 when the story (or every failure story) ended as it should, 1 when not."""
+    if arguments.failures == bool(arguments.name):
+        raise UsageError("give either one NAME or --failures", mend="cucm-lab scenarios lists the names")
+    network = _network(arguments.network)
+    if arguments.failures:
+        from lab.cli.failures import run_failures
+
+        return run_failures(arguments, network)
+    from lab.scenario import load_story
+
+    name, story = load_story(arguments.name)
+    result = play_and_keep(name, story, arguments, network, arguments.out, _Printer(arguments))
+    return EXIT_OK if result.ended_as_expected else EXIT_NO
+
+
+def _network(text: str) -> IPv4Network:
+    try:
+        network = IPv4Network(text)
+    except ValueError as error:
+        raise UsageError(str(error), where="--network", mend="for example --network 127.0.12.0/24") from error
+    if network.prefixlen != 24 or not network.is_loopback:
+        raise UsageError(f"{text} is not a /24 of 127.0.0.0/8", where="--network", mend="for example 127.0.12.0/24")
+    return network
+
+
+class Listener:
+    """Hears how a story goes; does nothing by itself."""
+
+    def begin(self, name: str, story: Story) -> None:
+        pass
+
+    def watch(self, lab: Lab, book: LogBook) -> None:
+        pass
+
+    def end(self, result: StoryResult, lab: Lab, book: LogBook, folder: Path | None) -> None:
+        pass
+
+
+def play_and_keep(
+    name: str, story: Story, arguments: argparse.Namespace, network: IPv4Network, out: Path | None, listener: Listener
+) -> StoryResult:
+    """Play one story in a temporary directory; with `out`, leave its folder there."""
+    from lab.run_folder import RunFolder
+    from lab.runtime import LabOptions
+
+    folder = RunFolder(out) if out else None
+    try:
+        with tempfile.TemporaryDirectory(prefix="cucm-lab-") as directory:
+            options = LabOptions(Path(directory), network, arguments.seed)
+            listener.begin(name, story)
+            result, lab, book = _play(name, story, options, listener, folder)
+            if folder:
+                folder.keep_flash(lab, "after")
+                folder.finish(lab, book, result.as_json())
+        listener.end(result, lab, book, out)
+        return result
+    except BaseException:
+        if folder:
+            folder.discard()
+        raise
+
+
+def _play(
+    name: str, story: Story, options: LabOptions, listener: Listener, folder: Any
+) -> tuple[StoryResult, Lab, LogBook]:
+    from lab.scenario import play
+
+    def after_act(lab: Lab, number: int) -> None:
+        if folder and number == 1:
+            folder.keep_flash(lab, "before")
+
+    async def bounded() -> tuple[StoryResult, Lab, LogBook]:
+        async with asyncio.timeout(DEADLINE_S):
+            return await play(name, story, options, watch=listener.watch, after_act=after_act)
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(bounded())
+
+
+def _loop_factory() -> Any:
+    """Uvloop where it is installed, asyncio's own loop otherwise."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class _Printer(Listener):
+    """The timeline while it happens, then the verdict; or one JSON object at the end."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self._json: bool = arguments.json
+        self._logs: bool = arguments.logs
+
+    def begin(self, name: str, story: Story) -> None:
+        if not self._json:
+            print(f"{name}: {story.title}\n\n{story.teaches}")
+
+    def watch(self, lab: Lab, book: LogBook) -> None:
+        if not self._json:
+            from lab.timeline import Timeline
+
+            timeline = Timeline(lab.topology)
+            lab.events.subscribe(lambda record: _print_lines(timeline.lines(record)))
+
+    def end(self, result: StoryResult, lab: Lab, book: LogBook, folder: Path | None) -> None:
+        if self._json:
+            from lab.cli.frame import print_json
+
+            print_json(result.as_json() | {"events": len(lab.events), "out": str(folder) if folder else None})
+            return
+        from lab.timeline import log_section, verdict
+
+        if self._logs:
+            _print_lines(log_section(book))
+        _print_lines(verdict(result))
+        if folder:
+            print(f"Files of this run: {folder}")
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines:
+        print(line, flush=True)

@@ -1,0 +1,53 @@
+"""The logs of a run, as an engineer finds them on the real machines: renderings of the events, by machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from cucm.events import EventLog, EventRecord
+from cucm.render.phone_console import PhoneConsole
+from cucm.render.plain import PlainLines
+from cucm.render.tftp_trace import TftpTrace
+from cucm.render.tvs_trace import TvsTrace
+
+
+class Renderer(Protocol):
+    def lines(self, record: EventRecord) -> list[str]: ...
+
+
+RENDERERS: dict[str, Callable[[], Renderer]] = {
+    "phone": PhoneConsole,
+    "tvs": TvsTrace,
+    "tftp": TftpTrace,
+}
+"""By the service in an event's source; every other source is told in plain words."""
+
+
+class LogBook:
+    """Logs by name: `phone-SEP...` (console), `tvs-<node>` (detailed trace), `tftp-<node>` (SDL), others plain."""
+
+    def __init__(self, events: EventLog) -> None:
+        self._renderers: dict[str, Renderer] = {}
+        self._lines: dict[str, list[str]] = {}
+        events.subscribe(self.add)
+
+    def add(self, record: EventRecord) -> list[str]:
+        """Render a record into its log; returns the new lines."""
+        service, _, name = record.source.partition(":")
+        log = f"{service}-{name}"
+        renderer = self._renderers.setdefault(log, RENDERERS.get(service, PlainLines)())
+        lines = renderer.lines(record)
+        self._lines.setdefault(log, []).extend(lines)
+        return lines
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(sorted(self._lines))
+
+    def lines(self, log: str) -> tuple[str, ...]:
+        """Empty for a log nobody has written to."""
+        return tuple(self._lines.get(log, ()))
+
+    def contains(self, log: str, text: str) -> bool:
+        return any(text in line for line in self._lines.get(log, ()))

@@ -1,0 +1,209 @@
+"""Stories: acts of operations with an expected end, read from TOML and played on a running lab.
+
+A story only says what an administrator does and what should be true afterwards. Whether it becomes true is decided by
+sockets, stores and signatures; the verdict compares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from cucm.clock import Clock
+from cucm.errors import LabError, StoryError, TrustReason, UsageError
+from cucm.events.administration import ActStarted, OperationPerformed
+from lab.log_book import LogBook
+from lab.operations import AnyOperation
+from lab.runtime import Lab, LabOptions
+from lab.topology import Name, Table, load_topology, packaged, read_toml
+from lab.truth import PhoneTruth, truth_of
+
+
+class ExpectedPhone(Table):
+    """What should be true of a phone; what is not given is not looked at. `reasons` must be among those met."""
+
+    registered: str | None = None
+    ctl: str | None = None
+    itl: str | None = None
+    configuration: str | None = None
+    reasons: tuple[TrustReason, ...] = ()
+
+    def differences(self, truth: PhoneTruth) -> list[str]:
+        """One text per thing that is not as expected."""
+        fields = ("registered", "ctl", "itl", "configuration")
+        wrong = [
+            f"{name} should be {getattr(self, name)}, is {getattr(truth, name)}"
+            for name in fields
+            if getattr(self, name) not in (None, getattr(truth, name))
+        ]
+        met = ", ".join(truth.reasons) or "none"
+        return wrong + [
+            f"reason {reason} should be met, met: {met}" for reason in self.reasons if reason not in truth.reasons
+        ]
+
+
+class Act(Table):
+    title: str
+    steps: Annotated[tuple[AnyOperation, ...], Field(min_length=1)]
+    expect: dict[Name, ExpectedPhone] = Field(default_factory=dict)
+    repairs: bool = False
+    """The act in which the documented repair is applied."""
+
+
+class Evidence(Table):
+    """A log in which `line` must stand before the repair: `phone-<device>`, `tvs-<node>` or `tftp-<node>`."""
+
+    log: str
+    line: Annotated[str, Field(min_length=1)]
+
+
+class Failure(Table):
+    cause: str
+    repair: str
+    evidence: tuple[Evidence, ...] = ()
+
+
+class Story(Table):
+    schema_version: Literal[1] = Field(alias="schema")
+    title: str
+    teaches: str
+    topology: str
+    catalogue: str = ""
+    """Row of the failure catalogue (facts 11), where there is one."""
+    failure: Failure | None = None
+    acts: Annotated[tuple[Act, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _a_failure_is_repaired(self) -> Story:
+        repairs = [number for number, act in enumerate(self.acts, start=1) if act.repairs]
+        if self.failure and repairs != [len(self.acts)]:
+            raise ValueError("a failure story repairs in its last act, and only there")
+        if repairs and not self.failure:
+            raise ValueError("an act repairs, but the story has no [failure]")
+        return self
+
+
+def load_story(name_or_path: str) -> tuple[str, Story]:
+    """Name and story: a packaged one by name, any other by path (with a `/`, or ending in `.toml`)."""
+    if "/" in name_or_path or name_or_path.endswith(".toml"):
+        path = Path(name_or_path)
+        return path.stem, read_toml(path, Story)
+    known = packaged("scenarios")
+    if name_or_path not in known:
+        raise UsageError(f"no scenario {name_or_path!r}", mend=f"one of: {', '.join(known)} (cucm-lab scenarios)")
+    return name_or_path, read_toml(known[name_or_path], Story)
+
+
+@dataclass(frozen=True, slots=True)
+class ActResult:
+    """`truths` by phone as they were when the act ended; `differences` is empty when all is as the story expects."""
+
+    title: str
+    repairs: bool
+    truths: dict[str, PhoneTruth]
+    differences: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class StoryResult:
+    """`ended_as_expected` is the verdict. `missing_evidence` are lines that should stand in a log and do not."""
+
+    name: str
+    story: Story
+    acts: list[ActResult] = field(default_factory=list)
+    missing_evidence: list[str] = field(default_factory=list)
+    broken: str | None = None
+    """Why the story could not be played to its end."""
+
+    @property
+    def ended_as_expected(self) -> bool:
+        return self.broken is None and not self.missing_evidence and not self.differences
+
+    @property
+    def differences(self) -> list[str]:
+        return [f"after “{act.title}”: {text}" for act in self.acts for text in act.differences]
+
+    def as_json(self) -> dict[str, Any]:
+        failure = self.story.failure
+        return {
+            "scenario": self.name,
+            "title": self.story.title,
+            "ended_as_expected": self.ended_as_expected,
+            "acts": [
+                {
+                    "title": act.title,
+                    "repairs": act.repairs,
+                    "phones": {name: truth.as_json() for name, truth in act.truths.items()},
+                    "differences": list(act.differences),
+                }
+                for act in self.acts
+            ],
+            "missing_evidence": self.missing_evidence,
+            "broken": self.broken,
+            "failure": failure and {"cause": failure.cause, "repair": failure.repair},
+        }
+
+
+Watch = Callable[[Lab, LogBook], None]
+
+
+async def play(
+    name: str,
+    story: Story,
+    options: LabOptions,
+    *,
+    clock: Clock | None = None,
+    watch: Watch = lambda _lab, _book: None,
+    after_act: Callable[[Lab, int], None] = lambda _lab, _number: None,
+) -> tuple[StoryResult, Lab, LogBook]:
+    """Play a story on a lab of its own, which has ended when this returns.
+
+    `watch` is called once, before the first act; `after_act` after each, with its number from 1. Raises LabError when
+    the lab cannot start; what goes wrong later is in the result.
+    """
+    result = StoryResult(name, story)
+    lab = Lab(load_topology(story.topology), options, clock=clock)
+    book = LogBook(lab.events)
+    watch(lab, book)
+    async with lab:
+        _check_names(story, lab)
+        try:
+            for number, act in enumerate(story.acts, start=1):
+                if act.repairs:
+                    result.missing_evidence = _missing(story, book)
+                result.acts.append(await _perform(lab, number, act))
+                after_act(lab, number)
+        except LabError as error:
+            result.broken = str(error)
+    return result, lab, book
+
+
+def _check_names(story: Story, lab: Lab) -> None:
+    for number, act in enumerate(story.acts, start=1):
+        try:
+            for step in act.steps:
+                step.says(lab)
+            for phone in act.expect:
+                lab.phone(phone)
+        except UsageError as error:
+            raise StoryError(error.what, where=f"act {number} “{act.title}”", mend=error.mend) from error
+
+
+async def _perform(lab: Lab, number: int, act: Act) -> ActResult:
+    began = lab.events.emit("lab:story", ActStarted(number, act.title))
+    for step in act.steps:
+        lab.events.emit("lab:story", OperationPerformed(step.do, step.says(lab), step.note))
+        await step.perform(lab)
+    since = lab.events.since(began.sequence)
+    truths = {phone: truth_of(lab, phone, since) for phone in lab.phones}
+    wrong = [f"{phone}: {text}" for phone, end in act.expect.items() for text in end.differences(truths[phone])]
+    return ActResult(act.title, act.repairs, truths, tuple(wrong))
+
+
+def _missing(story: Story, book: LogBook) -> list[str]:
+    evidence: Sequence[Evidence] = story.failure.evidence if story.failure else ()
+    return [f"{item.log}: {item.line}" for item in evidence if not book.contains(item.log, item.line)]
