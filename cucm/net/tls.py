@@ -320,7 +320,8 @@ class TlsStream(Stream):
 
     def _linger(self) -> None:
         """Close behind the alert. A client of TLS 1.3 is already sending its request: closing now would answer
-        that with a reset, and the reset would overtake the alert."""
+        that with a reset, and the reset would overtake the alert.
+        """
         self._deaf = True
         if not self._transport.is_closing():
             self._transport.write_eof()
