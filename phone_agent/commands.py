@@ -7,8 +7,7 @@ The boot is a generator (`phone_agent.boot`): it yields one of these commands an
     QueryTvs            -> TvsAnswer | TvsFailure
     Register            -> RegistrationResult
     Store               -> StoreResult
-    Sleep               -> None
-    Note                -> None
+    Enter, Sleep, Note  -> None
 
 Nothing in here raises: whatever goes wrong in an I/O step is a value, because for a phone it is an ordinary branch.
 """
@@ -23,6 +22,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from cucm.errors import TrustReason
 from cucm.events import Event
+from phone_agent.state import PhoneState
 
 NOT_SECURE: Final = 0
 """`[sec=0]`: the file is asked for under the given name (facts 7.1, trust lists)."""
@@ -168,6 +168,13 @@ class StoreResult:
 
 
 @dataclass(frozen=True, slots=True)
+class Enter:
+    """The phone is in this state from now on; a state that may not follow is a fault of the program."""
+
+    state: PhoneState
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     seconds: float
 
@@ -179,7 +186,7 @@ class Note:
     event: Event
 
 
-Command: TypeAlias = RequestTftpServers | Fetch | QueryTvs | Register | Store | Sleep | Note
+Command: TypeAlias = RequestTftpServers | Fetch | QueryTvs | Register | Store | Enter | Sleep | Note
 
 Outcome = TypeVar("Outcome")
 Steps: TypeAlias = Generator[Command, Any, Outcome]

@@ -1,0 +1,297 @@
+"""May this phone accept this trust list or configuration? The decision tree of facts 7.2 and 7.3, without I/O.
+
+For a trust list, in this order:
+
+1. longer than 64 KiB or not a trust list              refused
+2. the phone holds no list at all                      accepted: leap of faith
+3. an ITL, and the installed ITL is blank              accepted unseen (rollback parameter, facts 7.3)
+4. signer is SAST in the installed CTL, else the ITL   signature checked with that record's key
+5. no TVS record in the ITL                            refused: `Not using TVS - TVS not in Trust list`
+6. stored configuration names no TVS                   refused
+7. signer in the TVS cache, still valid                signature checked with that certificate
+8. TVS servers in priority order                       the first *answer* counts, good or bad
+
+The functions are generators: they yield commands (`phone_agent.commands`) and return what was verified. Whatever is
+not to be trusted comes out as `TrustError`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from cucm.certificates import CertificateSummary, describe
+from cucm.clock import Clock
+from cucm.errors import TrustError, TrustReason, WireError
+from cucm.events.phone import (
+    TrustBasis,
+    TvsCacheHit,
+    TvsCacheMissed,
+    TvsCertificateCached,
+    TvsNotUsed,
+    TvsQueryFailed,
+)
+from cucm.names import same_name, same_serial
+from cucm.roles import CALL_PROCESSING, SIGNS_FILES, SIGNS_TRUST_LISTS, TrustRole
+from cucm.trust import Anchor, anchors_of, find_signer, verify_signature
+from cucm.wire.signed_file import SignedFile, decode_signed_file, is_signed_file
+from cucm.wire.trust_list import MAX_TRUST_LIST, SignerId, TrustList, decode_trust_list, signed_bytes
+from cucm.wire.tvs import STATUS_OK
+from phone_agent.commands import Note, QueryTvs, Steps, Store, TvsAnswer, TvsFailure, TvsServer
+from phone_agent.flash import TvsCacheEntry
+
+FIRST_SESSION_ID: Final = 1001
+"""Session ids count from here at each boot ([inferred] from two samples, facts 2.1)."""
+MAX_TVS_CACHE_ENTRIES: Final = 64
+"""Ours; the size of a real phone's cache is UNKNOWN."""
+
+Decoded = TypeVar("Decoded", TrustList, SignedFile)
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledList:
+    """A trust list the phone holds: its bytes, its content, and its records as signers to look up."""
+
+    data: bytes
+    trust_list: TrustList
+    anchors: tuple[Anchor, ...]
+
+    @classmethod
+    def load(cls, data: bytes, name: str) -> InstalledList:
+        """Raises WireError for bytes that are no trust list."""
+        trust_list = decode_trust_list(data)
+        return cls(data, trust_list, anchors_of(trust_list, name))
+
+    def certificates(self, roles: Collection[TrustRole]) -> tuple[bytes, ...]:
+        """DER certificates of the records that have one of these functions; blank records have none."""
+        return tuple(
+            record.certificate
+            for record in self.trust_list.records
+            if record.function in roles and record.certificate is not None
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledLists:
+    """Both trust lists of a phone, None where it holds none."""
+
+    ctl: InstalledList | None = None
+    itl: InstalledList | None = None
+
+    @property
+    def empty(self) -> bool:
+        return self.ctl is None and self.itl is None
+
+    @property
+    def itl_is_blank(self) -> bool:
+        """Whether the ITL is that of the rollback parameter: nothing in its TVS and TFTP sections (facts 7.3)."""
+        return self.itl is not None and not self.itl.certificates(SIGNS_FILES | {TrustRole.TVS})
+
+    @property
+    def tvs_certificates(self) -> tuple[bytes, ...]:
+        """What a TVS server may show; a CTL has no TVS records (facts 6.3)."""
+        return self.itl.certificates({TrustRole.TVS}) if self.itl else ()
+
+    @property
+    def call_manager_certificates(self) -> tuple[bytes, ...]:
+        """What a CallManager may show on TLS: the CCM entries of the CTL (facts 7.7)."""
+        return self.ctl.certificates(CALL_PROCESSING) if self.ctl else ()
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedList:
+    trust_list: TrustList
+    basis: TrustBasis
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedFile:
+    """`content` is the file without its signature envelope."""
+
+    content: bytes
+    basis: TrustBasis
+
+
+def verify_trust_list(name: str, data: bytes, installed: InstalledLists, tvs: TvsVerifier) -> Steps[VerifiedList]:
+    """Decide about a downloaded CTL or ITL (`name`). Raises TrustError."""
+    if len(data) > MAX_TRUST_LIST:
+        raise TrustError(TrustReason.TOO_LARGE, f"{len(data)} bytes, a phone loads at most {MAX_TRUST_LIST}")
+    trust_list = _decoded(decode_trust_list, data)
+    if installed.empty:
+        return VerifiedList(trust_list, TrustBasis.LEAP_OF_FAITH)
+    if name == "ITL" and installed.itl_is_blank:
+        return VerifiedList(trust_list, TrustBasis.BLANK_ITL)
+    basis = yield from _verify(data, trust_list, SIGNS_TRUST_LISTS, installed, tvs)
+    return VerifiedList(trust_list, basis)
+
+
+def verify_configuration(data: bytes, installed: InstalledLists, tvs: TvsVerifier) -> Steps[VerifiedFile]:
+    """Decide about a downloaded configuration; its signer needs a TFTP role (facts 3.3). Raises TrustError.
+
+    Unsigned ones are for phones without lists, or with a blank ITL (facts 7.3).
+    """
+    if not is_signed_file(data):
+        if installed.empty or installed.itl_is_blank:
+            return VerifiedFile(data, TrustBasis.UNSIGNED_ALLOWED)
+        raise TrustError(TrustReason.UNSIGNED, "the file is not signed, and a phone with a trust list wants it signed")
+    signed_file = _decoded(decode_signed_file, data)
+    if installed.empty:
+        return VerifiedFile(signed_file.content, TrustBasis.LEAP_OF_FAITH)
+    basis = yield from _verify(data, signed_file, SIGNS_FILES, installed, tvs)
+    return VerifiedFile(signed_file.content, basis)
+
+
+class TvsVerifier:
+    """The phone's TVS side during one boot: servers, session ids, and the cache of answers.
+
+    `servers` are those of the *stored* configuration, in priority order: the old cluster's (facts 7.2).
+    """
+
+    def __init__(self, device_name: str, cache: tuple[TvsCacheEntry, ...], clock: Clock) -> None:
+        self._device_name = device_name
+        self.servers: tuple[TvsServer, ...] = ()
+        self._clock = clock
+        self._next_session_id = FIRST_SESSION_ID
+        self.cache = cache
+
+    def flush(self) -> int:
+        """Forget every cached answer; returns how many there were."""
+        entries, self.cache = len(self.cache), ()
+        return entries
+
+    def vouch(
+        self, signer: SignerId, roles: Collection[TrustRole], accepted: tuple[bytes, ...]
+    ) -> Steps[tuple[CertificateSummary, TrustBasis]]:
+        """The signer's certificate from cache or server. `accepted`: DER certificates of the ITL's TVS records.
+
+        Raises TrustError when TVS cannot be asked, cannot be reached, does not know the signer, or knows it
+        without one of `roles`.
+        """
+        yield from self._require_usable(accepted)
+        cached = self._cached(signer)
+        if cached is not None:
+            yield Note(TvsCacheHit(signer.subject, signer.issuer, signer.serial))
+            _require_role(cached.roles, roles)
+            return _certificate_of(cached.certificate, signer), TrustBasis.TVS_CACHE
+        yield Note(TvsCacheMissed(signer.subject, signer.issuer, signer.serial))
+        answer = yield from self._ask(signer, accepted)
+        certificate = _checked(answer, signer, roles)
+        yield from self._remember(signer, certificate, answer)
+        return certificate, TrustBasis.TVS
+
+    def _require_usable(self, accepted: tuple[bytes, ...]) -> Steps[None]:
+        if not accepted:
+            yield Note(TvsNotUsed(TrustReason.TVS_NOT_IN_TRUST_LIST))
+            raise TrustError(TrustReason.TVS_NOT_IN_TRUST_LIST, "the installed ITL has no TVS record")
+        if not self.servers:
+            yield Note(TvsNotUsed(TrustReason.TVS_NOT_CONFIGURED))
+            raise TrustError(TrustReason.TVS_NOT_CONFIGURED, "the stored configuration names no TVS server")
+
+    def _cached(self, signer: SignerId) -> TvsCacheEntry | None:
+        now = self._clock.now()
+        for entry in self.cache:
+            same = same_serial(entry.serial, signer.serial) and same_name(entry.issuer, signer.issuer)
+            if same and entry.expires_at > now:
+                return entry
+        return None
+
+    def _ask(self, signer: SignerId, accepted: tuple[bytes, ...]) -> Steps[TvsAnswer]:
+        """The first answer. Whether a real phone asks the next server after "not found" is UNKNOWN: ours does not."""
+        failures: list[TvsFailure] = []
+        for server in self.servers:
+            query = QueryTvs(
+                server,
+                self._next_session_id,
+                self._device_name,
+                signer.subject,
+                signer.issuer,
+                signer.serial,
+                accepted,
+            )
+            self._next_session_id += 1
+            result: TvsAnswer | TvsFailure = yield query
+            if isinstance(result, TvsAnswer):
+                return result
+            failures.append(result)
+            yield Note(TvsQueryFailed(server.address, server.port, result.reason, result.detail))
+        raise _telling(failures)
+
+    def _remember(self, signer: SignerId, certificate: CertificateSummary, answer: TvsAnswer) -> Steps[None]:
+        """Only what vouched for something is kept [inferred]; without a TTL nothing is."""
+        if not answer.ttl_s:
+            return
+        now = self._clock.now()
+        entry = TvsCacheEntry(signer.issuer, signer.serial, certificate.der, answer.roles, now + answer.ttl_s)
+        valid = tuple(old for old in self.cache if old.expires_at > now)
+        self.cache = (*valid, entry)[-MAX_TVS_CACHE_ENTRIES:]
+        yield Store({"tvs_cache": self.cache})
+        yield Note(TvsCertificateCached(certificate.subject, answer.roles, answer.ttl_s))
+
+
+def _verify(
+    data: bytes,
+    document: TrustList | SignedFile,
+    roles: Collection[TrustRole],
+    installed: InstalledLists,
+    tvs: TvsVerifier,
+) -> Steps[TrustBasis]:
+    key, basis = yield from _signer_key(document.signer, roles, installed, tvs)
+    verify_signature(signed_bytes(data), key, document.digest, document.signature)
+    return basis
+
+
+def _signer_key(
+    signer: SignerId, roles: Collection[TrustRole], installed: InstalledLists, tvs: TvsVerifier
+) -> Steps[tuple[bytes, TrustBasis]]:
+    """A signer that is in a list without the wanted role goes to TVS like an unknown one (facts 7.2, UNKNOWN)."""
+    for held, basis in ((installed.ctl, TrustBasis.CTL), (installed.itl, TrustBasis.ITL)):
+        try:
+            return find_signer(signer, held.anchors if held else (), roles).public_key, basis
+        except TrustError as error:
+            if error.reason not in (TrustReason.SIGNER_UNKNOWN, TrustReason.SIGNER_ROLE):
+                raise
+    certificate, basis = yield from tvs.vouch(signer, roles, installed.tvs_certificates)
+    return certificate.public_key_record, basis
+
+
+def _checked(answer: TvsAnswer, signer: SignerId, roles: Collection[TrustRole]) -> CertificateSummary:
+    if answer.status != STATUS_OK:
+        raise TrustError(TrustReason.TVS_NOT_FOUND, f"TVS does not know {signer.subject} (status {answer.status})")
+    if answer.certificate is None:
+        raise TrustError(TrustReason.TVS_ANSWER_INVALID, "TVS answered without a certificate")
+    certificate = _certificate_of(answer.certificate, signer)
+    _require_role(answer.roles, roles)
+    return certificate
+
+
+def _certificate_of(der: bytes, signer: SignerId) -> CertificateSummary:
+    try:
+        certificate = describe(der)
+    except WireError as error:
+        raise TrustError(TrustReason.TVS_ANSWER_INVALID, f"TVS answered no usable certificate: {error}") from error
+    if not (same_serial(certificate.serial, signer.serial) and same_name(certificate.issuer, signer.issuer)):
+        raise TrustError(TrustReason.TVS_ANSWER_INVALID, f"TVS answered another certificate: {certificate.subject}")
+    return certificate
+
+
+def _require_role(held: tuple[int, ...], wanted: Collection[TrustRole]) -> None:
+    if not set(held) & set(wanted):
+        names = " or ".join(role.name for role in sorted(wanted))
+        raise TrustError(
+            TrustReason.TVS_ANSWER_LACKS_ROLE, f"TVS gives the signer roles {sorted(held)}, {names} is needed"
+        )
+
+
+def _telling(failures: list[TvsFailure]) -> TrustError:
+    """One error for several servers: a server that answered wrongly says more than one that did not answer."""
+    reasons = [failure.reason for failure in failures]
+    reason = next((reason for reason in reasons if reason is not TrustReason.TVS_UNREACHABLE), reasons[0])
+    return TrustError(reason, "; ".join(failure.detail for failure in failures))
+
+
+def _decoded(decode: Callable[[bytes], Decoded], data: bytes) -> Decoded:
+    try:
+        return decode(data)
+    except WireError as error:
+        raise TrustError(TrustReason.MALFORMED, str(error)) from error
