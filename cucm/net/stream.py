@@ -6,6 +6,7 @@ The plain form; `cucm.net.tls.TlsStream` puts TLS into it. Works on asyncio's ow
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from typing import Any, Final, Protocol, Self, cast
 
@@ -113,6 +114,16 @@ class Stream(asyncio.BufferedProtocol):
     def tls_version(self) -> str:
         """`TLSv1.2` and the like; "" on plain TCP."""
         return ""
+
+    def set_type_of_service(self, value: int) -> int | None:
+        """Set IP_TOS of the socket; returns what it now is, None where the system does not allow it (IPv6)."""
+        connection = self._transport.get_extra_info("socket")
+        try:
+            connection.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, value)
+            number: int = connection.getsockopt(socket.IPPROTO_IP, socket.IP_TOS)
+        except OSError:
+            return None
+        return number
 
     async def read(self, n: int = READ_SIZE) -> bytes:
         """1 to `n` bytes as soon as there are any, b"" when the peer has ended.

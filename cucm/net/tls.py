@@ -395,9 +395,9 @@ async def open_stream(
     local_address: str | None = None,
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
-    on_connected: Callable[[], None] | None = None,
+    on_connected: Callable[[Stream], None] | None = None,
 ) -> Stream:
-    """Connect, with TLS if there is a `context`; `on_connected` is called between TCP and TLS.
+    """Connect, with TLS if there is a `context`; `on_connected` is called with it between TCP and TLS.
 
     `verify_peer` sees the server's certificate during the handshake, so that a refusal reaches the server as a
     fatal alert; without it any certificate will do. Raises OSError and TimeoutError (TCP and stalled TLS),
@@ -442,13 +442,13 @@ async def _connect(
 class _Opening:
     """Owner of a stream that is being opened; `outcome` is done when the stream is usable or has failed."""
 
-    def __init__(self, outcome: asyncio.Future[None], on_connected: Callable[[], None] | None) -> None:
+    def __init__(self, outcome: asyncio.Future[None], on_connected: Callable[[Stream], None] | None) -> None:
         self.outcome = outcome
         self._on_connected = on_connected
 
-    def opened(self, stream: Stream) -> None:  # noqa: ARG002
+    def opened(self, stream: Stream) -> None:
         if self._on_connected is not None:
-            self._on_connected()
+            self._on_connected(stream)
 
     def first_bytes(self, stream: Stream) -> None:
         pass
