@@ -1,0 +1,415 @@
+"""What a phone keeps while the power is off: trust lists, configuration, certificates, TVS answers.
+
+A flash is a directory: `objects/<sha-256>` holds contents, `manifest.json` says which of them are in force. A store
+writes new objects first and then replaces the manifest in one rename, so that a kill at any instant leaves the old or
+the new state. What no manifest names is removed at the next store or load.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, Protocol, TypedDict, Unpack
+
+from cucm.errors import FlashError
+
+FORMAT: Final = 1
+MAX_MANIFEST: Final = 1024 * 1024
+MAX_OBJECT: Final = 4 * 1024 * 1024
+"""Bytes; twice what a phone downloads at most (facts 3.5)."""
+MEND: Final = "erase the phone's flash directory: the phone then starts without lists, like a new one"
+
+
+@dataclass(frozen=True, slots=True)
+class TvsCacheEntry:
+    """A certificate that TVS vouched for: found by `issuer` and `serial`, good until `expires_at` (Unix seconds)."""
+
+    issuer: str
+    serial: bytes
+    certificate: bytes
+    roles: tuple[int, ...]
+    expires_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceIdentity:
+    """A LSC or MIC: certificate and private key, both DER (the key PKCS#8, unencrypted)."""
+
+    certificate: bytes
+    private_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FlashContents:
+    """Everything a flash holds. `ctl_source` and `itl_source` are the servers the lists came from (facts 7.5)."""
+
+    ctl: bytes | None = None
+    itl: bytes | None = None
+    configuration: bytes | None = None
+    configuration_name: str | None = None
+    tvs_cache: tuple[TvsCacheEntry, ...] = ()
+    lsc: DeviceIdentity | None = None
+    mic: DeviceIdentity | None = None
+    tftp_servers: tuple[str, ...] = ()
+    ctl_source: str | None = None
+    itl_source: str | None = None
+
+    @property
+    def active_identity(self) -> DeviceIdentity | None:
+        """The LSC; the MIC only as long as there is no LSC (facts 2.9)."""
+        return self.lsc or self.mic
+
+
+class FlashChanges(TypedDict, total=False):
+    """Fields of `FlashContents` to replace."""
+
+    ctl: bytes | None
+    itl: bytes | None
+    configuration: bytes | None
+    configuration_name: str | None
+    tvs_cache: tuple[TvsCacheEntry, ...]
+    lsc: DeviceIdentity | None
+    mic: DeviceIdentity | None
+    tftp_servers: tuple[str, ...]
+    ctl_source: str | None
+    itl_source: str | None
+
+
+class PhoneFlash(Protocol):
+    """What the phone needs of its flash."""
+
+    @property
+    def contents(self) -> FlashContents: ...
+
+    def store(self, **changes: Unpack[FlashChanges]) -> None:
+        """Replace these fields, all of them or (killed, or FlashError) none."""
+
+    def erase_security_settings(self) -> None:
+        """Forget both lists and what hangs on them; configuration and certificates stay.
+
+        `Erasing CTL and ITL files` (facts 7.5). Whether a real phone drops its LSC as well is UNKNOWN.
+        """
+
+    def export(self, directory: Path) -> None:
+        """Write lists, configuration and a `status.json` for people to look at; no private keys."""
+
+
+class MemoryFlash:
+    """A flash without a directory, for fleets and tests."""
+
+    def __init__(self, contents: FlashContents | None = None) -> None:
+        self._contents = contents or FlashContents()
+
+    @property
+    def contents(self) -> FlashContents:
+        return self._contents
+
+    def store(self, **changes: Unpack[FlashChanges]) -> None:
+        self._contents = _changed(self._contents, changes)
+
+    def erase_security_settings(self) -> None:
+        self._contents = _without_lists(self._contents)
+
+    def export(self, directory: Path) -> None:
+        export_contents(self._contents, directory)
+
+
+class Flash:
+    """A flash in a directory of its own, made if it is not there. Raises FlashError for one that cannot be read."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._objects = directory / "objects"
+        self._manifest = directory / "manifest.json"
+        try:
+            for path in (directory, self._objects):
+                path.mkdir(mode=0o700, parents=path == directory, exist_ok=True)
+            with self._locked():
+                self._contents = self._load()
+                self._remove_orphans(_objects_of(self._contents))
+        except OSError as error:
+            raise self._problem(f"the flash cannot be read: {error.strerror}") from error
+
+    @property
+    def contents(self) -> FlashContents:
+        return self._contents
+
+    def store(self, **changes: Unpack[FlashChanges]) -> None:
+        self._commit(_changed(self._contents, changes))
+
+    def erase_security_settings(self) -> None:
+        self._commit(_without_lists(self._contents))
+
+    def export(self, directory: Path) -> None:
+        export_contents(self._contents, directory)
+
+    # -- writing -----------------------------------------------------------------------------------------------
+
+    def _commit(self, contents: FlashContents) -> None:
+        manifest = _encode_manifest(contents)
+        objects = _objects_of(contents)
+        for content in objects.values():
+            if len(content) > MAX_OBJECT:
+                raise self._problem(f"{len(content)} bytes do not fit into the flash", "store less")
+        try:
+            with self._locked():
+                self._write_objects(objects)
+                _write_durably(self._manifest, manifest)
+                _sync_directory(self._directory)
+                self._contents = contents
+                self._remove_orphans(objects)
+        except OSError as error:
+            raise self._problem(
+                f"the flash cannot be written: {error.strerror}", "free the disk, or its rights"
+            ) from error
+
+    def _write_objects(self, objects: dict[str, bytes]) -> None:
+        for digest, content in objects.items():
+            if not (self._objects / digest).exists():
+                _write_durably(self._objects / digest, content)
+        _sync_directory(self._objects)
+
+    def _remove_orphans(self, objects: dict[str, bytes]) -> None:
+        with suppress(OSError):  # the state is safe already; what stays is removed another time
+            _temporary(self._manifest).unlink(missing_ok=True)
+            for path in self._objects.iterdir():
+                if path.name not in objects:
+                    path.unlink()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """One process at a time: another's orphans may be objects whose manifest is just being written."""
+        descriptor = os.open(self._directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    # -- reading -----------------------------------------------------------------------------------------------
+
+    def _load(self) -> FlashContents:
+        try:
+            text = _read_bounded(self._manifest, MAX_MANIFEST)
+        except FileNotFoundError:
+            return FlashContents()
+        try:
+            return _decode_manifest(text, self._read_object)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise self._problem(f"the flash's manifest is damaged: {error}") from error
+
+    def _read_object(self, digest: str) -> bytes:
+        if len(digest) != 64 or not digest.isalnum():
+            raise ValueError(f"{digest[:80]!r} names no object")
+        try:
+            content = _read_bounded(self._objects / digest, MAX_OBJECT)
+        except FileNotFoundError:
+            raise self._problem(f"object {digest} is missing") from None
+        if hashlib.sha256(content).hexdigest() != digest:
+            raise self._problem(f"object {digest} is damaged")
+        return content
+
+    def _problem(self, what: str, mend: str = MEND) -> FlashError:
+        return FlashError(what, where=str(self._directory), mend=mend)
+
+
+def export_contents(contents: FlashContents, directory: Path) -> None:
+    """Write `CTLFile.tlv`, `ITLFile.tlv`, the configuration under its own name, and `status.json`.
+
+    A list that the flash does not hold is removed from `directory` if an earlier export left it there.
+    Raises FlashError.
+    """
+    name = contents.configuration_name or "configuration"
+    if Path(name).name != name:
+        raise FlashError(f"{name!r} is no file name", where="configuration_name", mend=MEND)
+    files = {"CTLFile.tlv": contents.ctl, "ITLFile.tlv": contents.itl, name: contents.configuration}
+    status = json.dumps(_status(contents), indent=2).encode()
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for file_name, content in (files | {"status.json": status}).items():
+            if content is None:
+                (directory / file_name).unlink(missing_ok=True)
+            else:
+                (directory / file_name).write_bytes(content)
+    except OSError as error:
+        raise FlashError(
+            f"the flash cannot be exported: {error.strerror}", where=str(directory), mend="give a folder to write into"
+        ) from error
+
+
+def _status(contents: FlashContents) -> dict[str, Any]:
+    """What a person asks a phone: the lists' SHA-1 is its menu's `CTL Signature` (facts 7.5)."""
+    return {
+        "ctl": _list_status(contents.ctl, contents.ctl_source),
+        "itl": _list_status(contents.itl, contents.itl_source),
+        "configuration": contents.configuration_name,
+        "configuration_bytes": None if contents.configuration is None else len(contents.configuration),
+        "tftp_servers": list(contents.tftp_servers),
+        "lsc_sha1": _identity_hash(contents.lsc),
+        "mic_sha1": _identity_hash(contents.mic),
+        "tvs_cache": [
+            {
+                "issuer": entry.issuer,
+                "serial": entry.serial.hex(),
+                "roles": list(entry.roles),
+                "expires_at": entry.expires_at,
+            }
+            for entry in contents.tvs_cache
+        ],
+    }
+
+
+def _list_status(content: bytes | None, source: str | None) -> dict[str, Any] | None:
+    if content is None:
+        return None
+    return {"bytes": len(content), "sha1": hashlib.sha1(content).hexdigest(), "server": source}
+
+
+def _identity_hash(identity: DeviceIdentity | None) -> str | None:
+    return None if identity is None else hashlib.sha1(identity.certificate).hexdigest()
+
+
+def _changed(contents: FlashContents, changes: FlashChanges) -> FlashContents:
+    unknown = changes.keys() - {field.name for field in fields(FlashContents)}
+    if unknown:
+        raise FlashError(f"a flash has no {', '.join(sorted(unknown))}", mend="see FlashContents for what it has")
+    return replace(contents, **changes)
+
+
+def _without_lists(contents: FlashContents) -> FlashContents:
+    return replace(contents, ctl=None, itl=None, ctl_source=None, itl_source=None, tvs_cache=())
+
+
+# -- the manifest: small values in JSON, contents by the SHA-256 that names their object -------------------------------
+
+
+def _objects_of(contents: FlashContents) -> dict[str, bytes]:
+    blobs = [contents.ctl, contents.itl, contents.configuration, *(entry.certificate for entry in contents.tvs_cache)]
+    for identity in (contents.lsc, contents.mic):
+        if identity is not None:
+            blobs += [identity.certificate, identity.private_key]
+    return {hashlib.sha256(blob).hexdigest(): blob for blob in blobs if blob is not None}
+
+
+def _digest(blob: bytes | None) -> str | None:
+    return None if blob is None else hashlib.sha256(blob).hexdigest()
+
+
+def _identity_digests(identity: DeviceIdentity | None) -> dict[str, str | None] | None:
+    if identity is None:
+        return None
+    return {"certificate": _digest(identity.certificate), "private_key": _digest(identity.private_key)}
+
+
+def _encode_manifest(contents: FlashContents) -> bytes:
+    body: dict[str, Any] = {
+        "format": FORMAT,
+        "ctl": _digest(contents.ctl),
+        "itl": _digest(contents.itl),
+        "configuration": _digest(contents.configuration),
+        "configuration_name": contents.configuration_name,
+        "tvs_cache": [_encode_entry(entry) for entry in contents.tvs_cache],
+        "lsc": _identity_digests(contents.lsc),
+        "mic": _identity_digests(contents.mic),
+        "tftp_servers": list(contents.tftp_servers),
+        "ctl_source": contents.ctl_source,
+        "itl_source": contents.itl_source,
+    }
+    return json.dumps({"check": _check_of(body), "body": body}, indent=1).encode()
+
+
+def _encode_entry(entry: TvsCacheEntry) -> dict[str, Any]:
+    return {
+        "issuer": entry.issuer,
+        "serial": entry.serial.hex(),
+        "certificate": _digest(entry.certificate),
+        "roles": list(entry.roles),
+        "expires_at": entry.expires_at,
+    }
+
+
+def _check_of(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def _decode_manifest(text: bytes, read: Callable[[str], bytes]) -> FlashContents:
+    """Raises ValueError and its like for a damaged manifest, and what `read` raises.
+
+    The check sum is over the values, so whatever passes it was written by `_encode_manifest`.
+    """
+    manifest = json.loads(text)
+    body = manifest["body"]
+    if manifest["check"] != _check_of(body):
+        raise ValueError("the check sum does not match")
+    if body["format"] != FORMAT:
+        raise ValueError(f"format {body['format']} was written by another version, this one knows {FORMAT}")
+
+    def blob(digest: str | None) -> bytes | None:
+        return None if digest is None else read(digest)
+
+    def identity(digests: dict[str, str] | None) -> DeviceIdentity | None:
+        return None if digests is None else DeviceIdentity(read(digests["certificate"]), read(digests["private_key"]))
+
+    return FlashContents(
+        ctl=blob(body["ctl"]),
+        itl=blob(body["itl"]),
+        configuration=blob(body["configuration"]),
+        configuration_name=body["configuration_name"],
+        tvs_cache=tuple(_decode_entry(entry, read) for entry in body["tvs_cache"]),
+        lsc=identity(body["lsc"]),
+        mic=identity(body["mic"]),
+        tftp_servers=tuple(body["tftp_servers"]),
+        ctl_source=body["ctl_source"],
+        itl_source=body["itl_source"],
+    )
+
+
+def _decode_entry(entry: dict[str, Any], read: Callable[[str], bytes]) -> TvsCacheEntry:
+    return TvsCacheEntry(
+        issuer=entry["issuer"],
+        serial=bytes.fromhex(entry["serial"]),
+        certificate=read(entry["certificate"]),
+        roles=tuple(entry["roles"]),
+        expires_at=entry["expires_at"],
+    )
+
+
+# -- files that are whole or not there --------------------------------------------------------------------------------
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    """Under its own name only when every byte is on the disk; mode 0600, for some contents are private keys."""
+    temporary = _temporary(path)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make the renames in it survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_bounded(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise ValueError(f"{path.name} is larger than {limit} bytes")
+    return content
