@@ -1,0 +1,259 @@
+"""The certificates TVS answers from: the database first, then the node's own CTL file (facts 2.7, 5.5).
+
+Key is the serial number and issuer ("Unique MAP ID"). Names are compared as `cucm.names.name_key` does, so that a
+list made by another generator, with commas between the parts, is served too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Protocol
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cucm.errors import LabError, UsageError
+from cucm.events import Emit, ignore
+from cucm.events.tvs import CacheName, CacheStep, TvsCacheLoaded, TvsCacheNotLoaded
+from cucm.identity import describe
+from cucm.names import name_key
+from cucm.wire.trust_list import decode_trust_list
+from tvs_server.policy import CacheEntry, Finding, map_id
+
+MAX_CTL_FILE: Final = 4 * 1024 * 1024
+"""Bytes of the largest local CTL file that is read."""
+MAX_PEM_FILE: Final = 1024 * 1024
+MAX_PEM_FILES: Final = 4096
+PEM_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer"})
+
+
+class Freshness(StrEnum):
+    """When a change of the database reaches TVS. Cisco's texts disagree (facts 5.5), so both exist."""
+
+    CHANGE_NOTIFICATION = "change-notification"
+    """At once, as the security guide says."""
+    STALE_UNTIL_RESTART = "stale-until-restart"
+    """With the next start of the service, as the technote's "restart TVS on all nodes" suggests."""
+
+
+class CertificateSource(Protocol):
+    """Where entries come from. `version` is compared with `!=`; another one means that `entries` may differ."""
+
+    def version(self) -> object:
+        """Cheap: asked before every answer. Raises LabError, OSError."""
+        ...
+
+    def entries(self) -> Iterable[CacheEntry]:
+        """Raises LabError, OSError."""
+        ...
+
+
+class StoredCertificate(Protocol):
+    """What is used of a row of `cucm.database`."""
+
+    @property
+    def der(self) -> bytes: ...
+    @property
+    def roles(self) -> Sequence[int]: ...
+    @property
+    def ttl_s(self) -> int | None: ...
+
+
+class CertificateStore(Protocol):
+    """What is used of `cucm.database.NodeDatabase`.
+
+    TVS needs a database object of its own: a change made through the same object does not change `data_version`.
+    """
+
+    def data_version(self) -> int: ...
+    def certificates(self) -> Sequence[StoredCertificate]: ...
+
+
+class DatabaseSource:
+    """A node's database: every certificate in it, with the roles its stores give (facts 5.3)."""
+
+    def __init__(self, database: CertificateStore) -> None:
+        self._database = database
+
+    def version(self) -> object:
+        return self._database.data_version()
+
+    def entries(self) -> Iterable[CacheEntry]:
+        return [entry_of(row.der, row.roles, row.ttl_s) for row in self._database.certificates()]
+
+
+class PemFolderSource:
+    """A folder of PEM files (.pem, .crt, .cer; several certificates in one file are fine), all with the same roles.
+
+    Raises UsageError for a file that holds no certificate.
+    """
+
+    def __init__(self, folder: Path, roles: Sequence[int]) -> None:
+        self._folder = folder
+        self._roles = tuple(roles)
+
+    def version(self) -> object:
+        return tuple((path.name, _stamp(path)) for path in self._files())
+
+    def entries(self) -> Iterable[CacheEntry]:
+        return [entry_of(der, self._roles) for path in self._files() for der in _certificates_in(path)]
+
+    def _files(self) -> list[Path]:
+        paths = sorted(path for path in self._folder.iterdir() if path.suffix.lower() in PEM_SUFFIXES)
+        if len(paths) > MAX_PEM_FILES:
+            raise UsageError(f"more than {MAX_PEM_FILES} certificates", where=str(self._folder), mend="use a database")
+        return paths
+
+
+class CtlFileSource:
+    """The records of a local CTLFile.tlv. One certificate in two records has both functions [inferred].
+
+    A file that is not there holds no records. Records without a certificate cannot be served and are left out.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def version(self) -> object:
+        return _stamp(self._path)
+
+    def entries(self) -> Iterable[CacheEntry]:
+        if not self._path.exists():
+            return []
+        entries: dict[str, CacheEntry] = {}
+        for record in decode_trust_list(_read(self._path, MAX_CTL_FILE)).records:
+            certificate, issuer, serial = record.certificate, record.issuer, record.serial
+            if certificate is None or issuer is None or serial is None:
+                continue
+            known = entries.get(map_id(serial, issuer))
+            roles = {record.function, *(known.roles if known else ())}
+            entry = CacheEntry(certificate, issuer, serial, tuple(sorted(roles)))
+            entries[entry.key] = entry
+        return entries.values()
+
+
+class NoCertificates:
+    """An empty source, for a server that has only the other one."""
+
+    def version(self) -> object:
+        return None
+
+    def entries(self) -> Iterable[CacheEntry]:
+        return ()
+
+
+_Key = tuple[bytes, tuple[tuple[str, str], ...]]
+
+
+class CertificateCache:
+    """Both caches in their order. `load` fills them; `look_up` is a `policy.Lookup`."""
+
+    def __init__(
+        self,
+        database: CertificateSource,
+        local_ctl: CertificateSource | None = None,
+        *,
+        freshness: Freshness = Freshness.CHANGE_NOTIFICATION,
+    ) -> None:
+        self._caches = (
+            _Cache(CacheName.DATABASE, database, watched=freshness is Freshness.CHANGE_NOTIFICATION),
+            # the real service watches the file whatever the database does (facts 2.7)
+            _Cache(CacheName.LOCAL_CTL, local_ctl or NoCertificates(), watched=True),
+        )
+
+    def load(self, emit: Emit = ignore) -> None:
+        """Read both sources, as a start of the service does; what cannot be read is an event and left empty."""
+        for cache in self._caches:
+            cache.load(emit, changed=False)
+
+    def count(self, name: CacheName) -> int:
+        """Entries in one of the caches."""
+        return next(len(cache) for cache in self._caches if cache.name is name)
+
+    def look_up(self, serial: bytes, issuer: str, emit: Emit = ignore) -> Finding:
+        """Ask the caches in turn, after refreshing those whose source has changed."""
+        steps: list[CacheStep] = []
+        entry = None
+        key = _key(serial, issuer)
+        for cache in self._caches:
+            cache.refresh(emit)
+            entry = cache.get(key)
+            steps.append(CacheStep(cache.name, entry is not None, entry.roles if entry else ()))
+            if entry is not None:
+                break
+        return Finding(map_id(serial, issuer), entry, tuple(steps))
+
+
+class _Cache:
+    def __init__(self, name: CacheName, source: CertificateSource, *, watched: bool) -> None:
+        self.name = name
+        self._source = source
+        self._watched = watched
+        self._version: object = None
+        self._entries: dict[_Key, CacheEntry] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: _Key) -> CacheEntry | None:
+        return self._entries.get(key)
+
+    def refresh(self, emit: Emit) -> None:
+        if self._watched and _version_of(self._source) != self._version:
+            self.load(emit, changed=True)
+
+    def load(self, emit: Emit, *, changed: bool) -> None:
+        # the version first: a change while the entries are read is then found the next time
+        self._version = _version_of(self._source)
+        try:
+            entries = list(self._source.entries())
+        except (LabError, OSError) as trouble:
+            emit(TvsCacheNotLoaded(self.name, str(trouble)))
+            return
+        self._entries = {_key(entry.serial, entry.issuer): entry for entry in entries}
+        emit(TvsCacheLoaded(self.name, tuple(entry.key for entry in entries), changed))
+
+
+def _version_of(source: CertificateSource) -> object:
+    try:
+        return source.version()
+    except (LabError, OSError) as trouble:
+        return str(trouble)  # a trouble that stays is one change, not one before every answer
+
+
+def entry_of(der: bytes, roles: Sequence[int], ttl_s: int | None = None) -> CacheEntry:
+    """Raises DecodeError for what is no certificate."""
+    seen = describe(der)
+    return CacheEntry(der, seen.issuer, seen.serial, tuple(roles), ttl_s)
+
+
+def _key(serial: bytes, issuer: str) -> _Key:
+    return serial.lstrip(b"\0"), name_key(issuer)
+
+
+def _certificates_in(path: Path) -> list[bytes]:
+    try:
+        certificates = x509.load_pem_x509_certificates(_read(path, MAX_PEM_FILE))
+    except ValueError as error:
+        raise UsageError(
+            "holds no certificate in PEM", where=str(path), mend="convert it: openssl x509 -inform DER -outform PEM"
+        ) from error
+    return [certificate.public_bytes(Encoding.DER) for certificate in certificates]
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise UsageError(f"larger than {limit} bytes", where=str(path), mend="give the file that was meant")
+    return data

@@ -1,0 +1,323 @@
+"""The TVS service on its port: TLS connections in, answers of `policy` out, everything told as events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final, Protocol
+
+from cucm.errors import DecodeError, EncodeError, LimitExceeded, TlsError, TrustError, WireError
+from cucm.events import Emit, ignore
+from cucm.events.tvs import (
+    CacheName,
+    TvsCertificateLookedUp,
+    TvsConnectionAccepted,
+    TvsConnectionClosed,
+    TvsConnectionRefused,
+    TvsHandshakeBegun,
+    TvsHandshakeDone,
+    TvsHandshakeFailed,
+    TvsRefusalReason,
+    TvsRequestReceived,
+    TvsRequestRefused,
+    TvsResponseSent,
+    TvsServerStarted,
+    TvsServerStopped,
+)
+from cucm.identity import describe
+from cucm.net.listener import Limits, Listener
+from cucm.net.stream import Address, Stream
+from cucm.net.tls import ClientCertificatePolicy, TlsProfile, server_context
+from cucm.wire.tvs import (
+    HEADER_BYTES,
+    NEED_DATA,
+    PORT,
+    ConnectionClosed,
+    NeedData,
+    QueryCertificateResponse,
+    TvsConnection,
+    TvsMessage,
+    VerifyResponse,
+    encode_message,
+)
+from tvs_server.certificate_cache import CertificateCache
+from tvs_server.policy import DEFAULT_TTL_S, Decision, Question, Verdict, decide, question_of
+
+MAX_REQUESTS: Final = 64
+"""UNKNOWN (facts 2.9): whether the real TVS serves more than one request per connection. We do, up to this many."""
+UNREADABLE_SUBJECT: Final = "(unreadable certificate)"
+
+
+class ServerIdentity(Protocol):
+    """Certificate and private key (PKCS#8), both DER; `cucm.identity.Identity` is one."""
+
+    @property
+    def certificate_der(self) -> bytes: ...
+    @property
+    def private_key_der(self) -> bytes: ...
+
+
+Respond = Callable[[TvsMessage, Decision], TvsMessage | bytes | None]
+"""Turns a request and the decision about it into what goes out: a message, raw bytes, or nothing."""
+
+
+def as_decided(_request: TvsMessage, decision: Decision) -> TvsMessage:
+    """The `Respond` of an honest server."""
+    return decision.message
+
+
+class TvsServer:
+    """One run of the service; a restart is a new object. Start loads the cache, binds and returns.
+
+    `client_cas` are DER certificates (CAPF, manufacturing CA) that an offered client certificate is checked against;
+    `now` dates those. `start` raises AddressBusy, EnvironmentProblem and UsageError (certificate and key).
+    """
+
+    def __init__(
+        self,
+        address: str,
+        port: int = PORT,
+        *,
+        identity: ServerIdentity,
+        cache: CertificateCache,
+        emit: Emit = ignore,
+        policy: ClientCertificatePolicy = ClientCertificatePolicy.REQUESTED,
+        client_cas: Sequence[bytes] = (),
+        profile: TlsProfile = TlsProfile.MODERN,
+        limits: Limits | None = None,
+        ttl_s: int = DEFAULT_TTL_S,
+        respond: Respond = as_decided,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._identity = identity
+        self._cache = cache
+        self._emit = emit
+        self._policy = policy
+        self._client_cas = tuple(client_cas)
+        self._profile = profile
+        self._ttl_s = ttl_s
+        self._respond = respond
+        self._now = now
+        self._clients: dict[Stream, _Client] = {}
+        self._attempted = 0
+        self._accepted = 0
+        self._listener = Listener(
+            address,
+            port,
+            self._serve,
+            limits=limits,
+            on_accept=self._accept,
+            on_first_bytes=self._handshake_begun,
+            on_refused=self._refused,
+            on_handshake_failed=self._handshake_failed,
+            on_closed=self._closed,
+        )
+
+    @property
+    def address(self) -> str:
+        return self._listener.address
+
+    @property
+    def port(self) -> int:
+        """The bound port once started."""
+        return self._listener.port
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        return self._listener.connections
+
+    async def start(self) -> None:
+        identity = self._identity
+        context = server_context(
+            identity.certificate_der,
+            identity.private_key_der,
+            profile=self._profile,
+            policy=self._policy,
+            client_cas=self._client_cas,
+            now=self._now,
+        )
+        self._listener.set_context(context)
+        self._cache.load(self._emit)
+        await self._listener.start()
+        counts = self._cache.count(CacheName.DATABASE), self._cache.count(CacheName.LOCAL_CTL)
+        self._emit(TvsServerStarted(self.address, self.port, *counts))
+
+    async def stop(self) -> None:
+        """End all connections; nothing is left when it returns."""
+        await self._listener.stop()
+        self._emit(TvsServerStopped(self.address, self.port))
+
+    # -- connections -------------------------------------------------------------------------------------------
+
+    def _accept(self, stream: Stream) -> None:
+        self._attempted += 1
+        self._accepted += 1
+        client = self._clients[stream] = _Client(self._accepted, stream)
+        counts = self._attempted, self._accepted
+        self._emit(TvsConnectionAccepted(*client.place, stream.socket_number, self._listener.socket_number, *counts))
+
+    def _handshake_begun(self, stream: Stream) -> None:
+        self._emit(TvsHandshakeBegun(*self._clients[stream].place, stream.socket_number))
+
+    def _refused(self, peer: Address, why: str) -> None:
+        self._attempted += 1
+        self._emit(TvsConnectionRefused(*peer, TvsRefusalReason.LIMIT, why))
+
+    def _handshake_failed(self, stream: Stream, error: Exception) -> None:
+        alert = error.alert if isinstance(error, TlsError) else None
+        trust = error.reason if isinstance(error, TrustError) else None
+        reason = _handshake_failure(error)
+        self._emit(TvsHandshakeFailed(*self._clients[stream].place, reason, alert, trust, str(error)))
+
+    def _closed(self, stream: Stream) -> None:
+        client = self._clients.pop(stream)
+        self._emit(TvsConnectionClosed(*client.place, client.answered))
+
+    async def _serve(self, stream: Stream) -> None:
+        client = self._clients[stream]
+        subject = _subject(stream.peer_certificate)
+        self._emit(TvsHandshakeDone(*client.place, stream.socket_number, stream.cipher, stream.tls_version, subject))
+        try:
+            while await self._serve_one(client):
+                pass
+        except (WireError, TimeoutError) as error:
+            refusal = client.refusal(error, self._listener.limits)
+            self._emit(TvsRequestRefused(*client.place, *refusal))
+
+    # -- requests ----------------------------------------------------------------------------------------------
+
+    async def _serve_one(self, client: _Client) -> bool:
+        """Whether the connection goes on."""
+        await client.await_request()
+        async with asyncio.timeout(self._listener.limits.request_timeout_s):
+            request = await client.complete_request()
+            if request is None:
+                return False
+            await self._answer(client, request)
+        client.in_request = False
+        return True
+
+    async def _answer(self, client: _Client, request: TvsMessage) -> None:
+        question = question_of(request)
+        self._emit(_received(client, request, question))
+        decision = decide(request, question, partial(self._cache.look_up, emit=self._emit), default_ttl_s=self._ttl_s)
+        self._emit(_looked_up(client, request, question, decision))
+        response = self._respond(request, decision)
+        if response is None:
+            return
+        data = response if isinstance(response, bytes) else encode_message(response)
+        client.stream.write(data)
+        await client.stream.drain()
+        client.answered += 1
+        self._emit(_sent(client, response, data))
+
+
+class _Client:
+    """One connection: its number, its stream and the messages in it."""
+
+    __slots__ = ("_connection", "_event", "answered", "in_request", "place", "stream")
+
+    def __init__(self, number: int, stream: Stream) -> None:
+        self.place = (number, *stream.peer_address)
+        self.stream = stream
+        self.answered = 0
+        self.in_request = False
+        self._connection = TvsConnection(max_messages=MAX_REQUESTS)
+        self._event: TvsMessage | NeedData | ConnectionClosed = NEED_DATA
+
+    async def await_request(self) -> None:
+        """Wait, as long as a connection may be idle, until a request begins or the client closes."""
+        self._event = self._connection.next_event()
+        if isinstance(self._event, NeedData):
+            await self._receive()
+        self.in_request = True
+
+    async def complete_request(self) -> TvsMessage | None:
+        """The request that has begun; None when the client has closed instead."""
+        while isinstance(self._event, NeedData):
+            await self._receive()
+        return self._event if isinstance(self._event, TvsMessage) else None
+
+    async def _receive(self) -> None:
+        data = await self.stream.read()
+        if data:
+            self._connection.receive_data(data)
+        else:
+            self._connection.receive_eof()
+        self._event = self._connection.next_event()
+
+    def refusal(self, error: Exception, limits: Limits) -> tuple[TvsRefusalReason, str]:
+        """Why `error` ends this connection."""
+        match error:
+            case LimitExceeded() | EncodeError():
+                return TvsRefusalReason.TOO_MUCH, str(error)
+            case TimeoutError() if self.in_request:
+                return TvsRefusalReason.REQUEST_TIMEOUT, f"request not done within {limits.request_timeout_s:g} s"
+            case TimeoutError():
+                return TvsRefusalReason.IDLE_TIMEOUT, f"no request for {limits.idle_timeout_s:g} s"
+            case DecodeError(path="header.type"):
+                return TvsRefusalReason.UNEXPECTED_MESSAGE, str(error)
+            case _:
+                return TvsRefusalReason.MALFORMED, str(error)
+
+
+def _handshake_failure(error: Exception) -> TvsRefusalReason:
+    match error:
+        case TrustError():
+            return TvsRefusalReason.CLIENT_CERTIFICATE
+        case TimeoutError():
+            return TvsRefusalReason.HANDSHAKE_TIMEOUT
+        case _:
+            return TvsRefusalReason.HANDSHAKE
+
+
+def _subject(certificate: bytes | None) -> str | None:
+    if certificate is None:
+        return None
+    try:
+        return describe(certificate).subject
+    except DecodeError:
+        return UNREADABLE_SUBJECT
+
+
+def _received(client: _Client, request: TvsMessage, question: Question) -> TvsRequestReceived:
+    data = encode_message(request)  # lossless: the bytes that came
+    return TvsRequestReceived(
+        *client.place,
+        message_type=request.type,
+        session_id=request.session_id,
+        payload_length=len(data) - HEADER_BYTES,
+        device_name=question.device_name,
+        subject=question.subject,
+        issuer=question.issuer,
+        serial=question.serial,
+        certificate=question.certificate,
+        data=data,
+    )
+
+
+def _looked_up(client: _Client, request: TvsMessage, question: Question, decision: Decision) -> TvsCertificateLookedUp:
+    finding = decision.finding
+    comparable = finding.entry is not None and question.certificate is not None
+    equal = decision.verdict is Verdict.FOUND if comparable else None
+    return TvsCertificateLookedUp(*client.place, request.type, finding.key, finding.steps, equal)
+
+
+def _sent(client: _Client, response: TvsMessage | bytes, data: bytes) -> TvsResponseSent:
+    """Raw bytes (a fault) carry no fields worth telling."""
+    if not isinstance(response, QueryCertificateResponse | VerifyResponse):
+        return TvsResponseSent(*client.place, None, None, None, None, None, None, data)
+    certificate = response.certificate if isinstance(response, QueryCertificateResponse) else None
+    return TvsResponseSent(
+        *client.place,
+        message_type=response.type,
+        payload_length=len(data) - HEADER_BYTES,
+        status=response.status,
+        certificate=certificate,
+        roles=response.roles,
+        ttl_s=response.ttl_s,
+        data=data,
+    )
