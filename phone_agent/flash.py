@@ -11,74 +11,39 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, Protocol, TypedDict, Unpack
+from typing import Any, Final, Protocol, Unpack
 
 from cucm.errors import FlashError
+from phone_agent.flash_contents import (
+    DeviceIdentity,
+    FlashChanges,
+    FlashContents,
+    TvsCacheEntry,
+    changed,
+    decode_manifest,
+    encode_manifest,
+    objects_of,
+    without_lists,
+)
 
-FORMAT: Final = 1
+__all__ = [
+    "DeviceIdentity",
+    "Flash",
+    "FlashChanges",
+    "FlashContents",
+    "MemoryFlash",
+    "PhoneFlash",
+    "TvsCacheEntry",
+    "export_contents",
+]
+
 MAX_MANIFEST: Final = 1024 * 1024
 MAX_OBJECT: Final = 4 * 1024 * 1024
 """Bytes; twice what a phone downloads at most (facts 3.5)."""
 MEND: Final = "erase the phone's flash directory: the phone then starts without lists, like a new one"
-
-
-@dataclass(frozen=True, slots=True)
-class TvsCacheEntry:
-    """A certificate that TVS vouched for: found by `issuer` and `serial`, good until `expires_at` (Unix seconds)."""
-
-    issuer: str
-    serial: bytes
-    certificate: bytes
-    roles: tuple[int, ...]
-    expires_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceIdentity:
-    """A LSC or MIC: certificate and private key, both DER (the key PKCS#8, unencrypted)."""
-
-    certificate: bytes
-    private_key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class FlashContents:
-    """Everything a flash holds. `ctl_source` and `itl_source` are the servers the lists came from (facts 7.5)."""
-
-    ctl: bytes | None = None
-    itl: bytes | None = None
-    configuration: bytes | None = None
-    configuration_name: str | None = None
-    tvs_cache: tuple[TvsCacheEntry, ...] = ()
-    lsc: DeviceIdentity | None = None
-    mic: DeviceIdentity | None = None
-    tftp_servers: tuple[str, ...] = ()
-    ctl_source: str | None = None
-    itl_source: str | None = None
-
-    @property
-    def active_identity(self) -> DeviceIdentity | None:
-        """The LSC; the MIC only as long as there is no LSC (facts 2.9)."""
-        return self.lsc or self.mic
-
-
-class FlashChanges(TypedDict, total=False):
-    """Fields of `FlashContents` to replace."""
-
-    ctl: bytes | None
-    itl: bytes | None
-    configuration: bytes | None
-    configuration_name: str | None
-    tvs_cache: tuple[TvsCacheEntry, ...]
-    lsc: DeviceIdentity | None
-    mic: DeviceIdentity | None
-    tftp_servers: tuple[str, ...]
-    ctl_source: str | None
-    itl_source: str | None
 
 
 class PhoneFlash(Protocol):
@@ -111,10 +76,10 @@ class MemoryFlash:
         return self._contents
 
     def store(self, **changes: Unpack[FlashChanges]) -> None:
-        self._contents = _changed(self._contents, changes)
+        self._contents = changed(self._contents, changes)
 
     def erase_security_settings(self) -> None:
-        self._contents = _without_lists(self._contents)
+        self._contents = without_lists(self._contents)
 
     def export(self, directory: Path) -> None:
         export_contents(self._contents, directory)
@@ -132,7 +97,7 @@ class Flash:
                 path.mkdir(mode=0o700, parents=path == directory, exist_ok=True)
             with self._locked():
                 self._contents = self._load()
-                self._remove_orphans(_objects_of(self._contents))
+                self._remove_orphans(objects_of(self._contents))
         except OSError as error:
             raise self._problem(f"the flash cannot be read: {error.strerror}") from error
 
@@ -141,10 +106,10 @@ class Flash:
         return self._contents
 
     def store(self, **changes: Unpack[FlashChanges]) -> None:
-        self._commit(_changed(self._contents, changes))
+        self._commit(changed(self._contents, changes))
 
     def erase_security_settings(self) -> None:
-        self._commit(_without_lists(self._contents))
+        self._commit(without_lists(self._contents))
 
     def export(self, directory: Path) -> None:
         export_contents(self._contents, directory)
@@ -152,8 +117,8 @@ class Flash:
     # -- writing -----------------------------------------------------------------------------------------------
 
     def _commit(self, contents: FlashContents) -> None:
-        manifest = _encode_manifest(contents)
-        objects = _objects_of(contents)
+        manifest = encode_manifest(contents)
+        objects = objects_of(contents)
         for content in objects.values():
             if len(content) > MAX_OBJECT:
                 raise self._problem(f"{len(content)} bytes do not fit into the flash", "store less")
@@ -200,7 +165,7 @@ class Flash:
         except FileNotFoundError:
             return FlashContents()
         try:
-            return _decode_manifest(text, self._read_object)
+            return decode_manifest(text, self._read_object)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self._problem(f"the flash's manifest is damaged: {error}") from error
 
@@ -273,111 +238,6 @@ def _list_status(content: bytes | None, source: str | None) -> dict[str, Any] | 
 
 def _identity_hash(identity: DeviceIdentity | None) -> str | None:
     return None if identity is None else hashlib.sha1(identity.certificate).hexdigest()
-
-
-def _changed(contents: FlashContents, changes: FlashChanges) -> FlashContents:
-    unknown = changes.keys() - {field.name for field in fields(FlashContents)}
-    if unknown:
-        raise FlashError(f"a flash has no {', '.join(sorted(unknown))}", mend="see FlashContents for what it has")
-    return replace(contents, **changes)
-
-
-def _without_lists(contents: FlashContents) -> FlashContents:
-    return replace(contents, ctl=None, itl=None, ctl_source=None, itl_source=None, tvs_cache=())
-
-
-# -- the manifest: small values in JSON, contents by the SHA-256 that names their object -------------------------------
-
-
-def _objects_of(contents: FlashContents) -> dict[str, bytes]:
-    blobs = [contents.ctl, contents.itl, contents.configuration, *(entry.certificate for entry in contents.tvs_cache)]
-    for identity in (contents.lsc, contents.mic):
-        if identity is not None:
-            blobs += [identity.certificate, identity.private_key]
-    return {hashlib.sha256(blob).hexdigest(): blob for blob in blobs if blob is not None}
-
-
-def _digest(blob: bytes | None) -> str | None:
-    return None if blob is None else hashlib.sha256(blob).hexdigest()
-
-
-def _identity_digests(identity: DeviceIdentity | None) -> dict[str, str | None] | None:
-    if identity is None:
-        return None
-    return {"certificate": _digest(identity.certificate), "private_key": _digest(identity.private_key)}
-
-
-def _encode_manifest(contents: FlashContents) -> bytes:
-    body: dict[str, Any] = {
-        "format": FORMAT,
-        "ctl": _digest(contents.ctl),
-        "itl": _digest(contents.itl),
-        "configuration": _digest(contents.configuration),
-        "configuration_name": contents.configuration_name,
-        "tvs_cache": [_encode_entry(entry) for entry in contents.tvs_cache],
-        "lsc": _identity_digests(contents.lsc),
-        "mic": _identity_digests(contents.mic),
-        "tftp_servers": list(contents.tftp_servers),
-        "ctl_source": contents.ctl_source,
-        "itl_source": contents.itl_source,
-    }
-    return json.dumps({"check": _check_of(body), "body": body}, indent=1).encode()
-
-
-def _encode_entry(entry: TvsCacheEntry) -> dict[str, Any]:
-    return {
-        "issuer": entry.issuer,
-        "serial": entry.serial.hex(),
-        "certificate": _digest(entry.certificate),
-        "roles": list(entry.roles),
-        "expires_at": entry.expires_at,
-    }
-
-
-def _check_of(body: Any) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _decode_manifest(text: bytes, read: Callable[[str], bytes]) -> FlashContents:
-    """Raises ValueError and its like for a damaged manifest, and what `read` raises.
-
-    The check sum is over the values, so whatever passes it was written by `_encode_manifest`.
-    """
-    manifest = json.loads(text)
-    body = manifest["body"]
-    if manifest["check"] != _check_of(body):
-        raise ValueError("the check sum does not match")
-    if body["format"] != FORMAT:
-        raise ValueError(f"format {body['format']} was written by another version, this one knows {FORMAT}")
-
-    def blob(digest: str | None) -> bytes | None:
-        return None if digest is None else read(digest)
-
-    def identity(digests: dict[str, str] | None) -> DeviceIdentity | None:
-        return None if digests is None else DeviceIdentity(read(digests["certificate"]), read(digests["private_key"]))
-
-    return FlashContents(
-        ctl=blob(body["ctl"]),
-        itl=blob(body["itl"]),
-        configuration=blob(body["configuration"]),
-        configuration_name=body["configuration_name"],
-        tvs_cache=tuple(_decode_entry(entry, read) for entry in body["tvs_cache"]),
-        lsc=identity(body["lsc"]),
-        mic=identity(body["mic"]),
-        tftp_servers=tuple(body["tftp_servers"]),
-        ctl_source=body["ctl_source"],
-        itl_source=body["itl_source"],
-    )
-
-
-def _decode_entry(entry: dict[str, Any], read: Callable[[str], bytes]) -> TvsCacheEntry:
-    return TvsCacheEntry(
-        issuer=entry["issuer"],
-        serial=bytes.fromhex(entry["serial"]),
-        certificate=read(entry["certificate"]),
-        roles=tuple(entry["roles"]),
-        expires_at=entry["expires_at"],
-    )
 
 
 # -- files that are whole or not there --------------------------------------------------------------------------------
