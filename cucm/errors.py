@@ -10,6 +10,7 @@ LabError                    what went wrong, where, and how to mend it; exit cod
 │   └── LimitExceeded       a peer sent more than the limits allow
 ├── TrustError              a list, file or certificate is not to be trusted: TrustReason
 ├── CertificateRefused      a certificate store refused an operation
+├── DatabaseError           a node's database cannot be opened, read or written
 ├── FlashError              a phone's flash cannot be read or written
 ├── TlsError                a TLS session could not be made or broke: alert text
 └── StoryError              a story cannot be run as written
@@ -107,6 +108,10 @@ class TrustError(LabError):
 
 
 class CertificateRefused(LabError):
+    pass
+
+
+class DatabaseError(LabError):
     pass
 
 

@@ -34,6 +34,7 @@ ATTRIBUTE_TYPES: Final[dict[str, ObjectIdentifier]] = {
     "emailAddress": NameOID.EMAIL_ADDRESS,
 }
 """Attribute types by OpenSSL's short name."""
+DATABASE_ORDER: Final = ("L", "ST", "CN", "OU", "O", "C")
 _SHORT_NAMES: Final = {oid: text for text, oid in ATTRIBUTE_TYPES.items()}
 _BY_LOWER_NAME: Final = {text.lower(): oid for text, oid in ATTRIBUTE_TYPES.items()} | {
     "s": NameOID.STATE_OR_PROVINCE_NAME,
@@ -53,8 +54,11 @@ def cisco_name(name: x509.Name) -> str:
 
 
 def database_name(name: x509.Name) -> str:
-    """`L=..,ST=..,CN=..`: reverse order, commas, as the `certificate` table has it (facts 3.4; order [inferred])."""
-    return ",".join(reversed(list(_parts(name, quote=True))))
+    """`L=..,ST=..,CN=..,OU=..,O=..,C=..`, as the `certificate` table has it, whatever the order in the certificate.
+
+    Facts 3.4 shows the first three; the others [inferred]. Any other part comes after them.
+    """
+    return ",".join(sorted(_parts(name, quote=True), key=_database_place))
 
 
 def openssl_oneline(name: x509.Name) -> str:
@@ -120,6 +124,11 @@ def same_serial(a: bytes, b: bytes) -> bool:
 def _parts(name: x509.Name, *, quote: bool) -> Iterator[str]:
     for rdn in name.rdns:
         yield "+".join(f"{_short_name(item.oid)}={_value(item.value, quote=quote)}" for item in rdn)
+
+
+def _database_place(part: str) -> int:
+    kind = part.partition("=")[0]
+    return DATABASE_ORDER.index(kind) if kind in DATABASE_ORDER else len(DATABASE_ORDER)
 
 
 def _short_name(oid: ObjectIdentifier) -> str:

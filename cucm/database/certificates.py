@@ -1,0 +1,325 @@
+"""Rows of the certificate tables: who may come into which store, and which roles that gives.
+
+A certificate (issuer and serial) is one row however many stores it lies in; its roles are recomputed from all of
+them whenever one changes (facts 5.3 to 5.5).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Any, Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from sqlalchemy import ColumnClause, Connection, Row, delete, literal_column, select
+
+from cucm.database.schema import (
+    certificate,
+    certificatehashmap,
+    certificateprocessnodemap,
+    certificateservicecertificatemap,
+    certificatetrustrolemap,
+    pkid,
+    upsert,
+)
+from cucm.errors import CertificateRefused, DatabaseError, UsageError
+from cucm.identity import CertificateSummary, describe, load_certificate
+from cucm.names import database_name
+from cucm.roles import SERVICE_NUMBERS, CertificateUnit, TrustRole, roles_of_units
+
+_UNITS: Final = {number: unit for unit, number in SERVICE_NUMBERS.items()}
+_ROW_ID: Final[ColumnClause[Any]] = literal_column("certificate.rowid")
+"""Order of upload."""
+
+
+class PutOutcome(StrEnum):
+    """What became of an uploaded certificate."""
+
+    ADDED = "added"
+    REPLACED = "replaced"
+    UNCHANGED = "unchanged"
+    IGNORED = "ignored"
+    """Another certificate of the same CN stays, because it starts later or at the same moment (facts 5.5, F11)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredCertificate:
+    """A certificate, the stores it lies in, the roles this gives; `ttl_s` None: the default applies (facts 5.4)."""
+
+    der: bytes = field(repr=False)
+    units: tuple[CertificateUnit, ...]
+    roles: tuple[TrustRole, ...]
+    server_name: str
+    ip_address: str | None
+    ttl_s: int | None
+
+
+def name_in_store(known: CertificateSummary) -> str:
+    """What a store keeps one certificate of: the CN, or the whole subject of a certificate without CN."""
+    return known.common_name or known.subject
+
+
+def put(
+    connection: Connection,
+    der: bytes,
+    unit: CertificateUnit,
+    server_name: str,
+    ip: str | None,
+    *,
+    moment: float,
+    ttl_s: int | None,
+) -> PutOutcome:
+    """Put a certificate into a store; see `NodeDatabase.put_certificate`."""
+    known = describe(der)
+    if unit.is_trust_store:
+        outcome = _admit_trusted(connection, known, unit, moment)
+        if outcome in (PutOutcome.IGNORED, PutOutcome.UNCHANGED):
+            return outcome
+    else:
+        outcome = _release_own(connection, known, unit, server_name)
+    key = _store_row(connection, known, server_name, ip, ttl_s, is_own=not unit.is_trust_store)
+    number = SERVICE_NUMBERS[unit]
+    upsert(
+        connection,
+        certificateservicecertificatemap,
+        pkid=pkid("certificateservicecertificatemap", key, number),
+        fkcertificate=key,
+        tkcertificateservice=number,
+    )
+    if not unit.is_trust_store:
+        upsert(
+            connection,
+            certificateprocessnodemap,
+            pkid=pkid("certificateprocessnodemap", key, number, server_name),
+            fkcertificate=key,
+            tkcertificateservice=number,
+            servername=server_name,
+            **_address_columns(ip),
+        )
+    _recompute_roles(connection, key)
+    return outcome
+
+
+def delete_from_store(connection: Connection, unit: CertificateUnit, name: str) -> None:
+    """Take the certificate of that CN out of the store. CertificateRefused if there is none."""
+    keys = [key for key, known in _in_store(connection, unit) if name_in_store(known) == name]
+    if not keys:
+        raise CertificateRefused(f"there is no certificate of {name!r}", where=str(unit))
+    for key in keys:
+        _remove_from_unit(connection, key, unit)
+
+
+def stored(connection: Connection, unit: CertificateUnit | None) -> tuple[StoredCertificate, ...]:
+    """All certificates, or those of one store; see `NodeDatabase.certificates`."""
+    rows = connection.execute(_rows_of(unit)).all()
+    units = _grouped(connection, certificateservicecertificatemap.c.tkcertificateservice)
+    roles = _grouped(connection, certificatetrustrolemap.c.tktrustrole)
+    try:
+        return tuple(
+            StoredCertificate(
+                der=_der(row.certificate),
+                units=tuple(_UNITS[number] for number in units[row.pkid]),
+                roles=tuple(TrustRole(number) for number in roles[row.pkid]),
+                server_name=row.servername,
+                ip_address=row.ipv4address or row.ipv6address,
+                ttl_s=row.timetolive,
+            )
+            for row in rows
+        )
+    except (ValueError, KeyError) as error:
+        raise DatabaseError(f"a row of the certificate tables makes no sense: {error}", where="certificate") from error
+
+
+def _rows_of(unit: CertificateUnit | None) -> Any:
+    """An own certificate that several nodes share comes once for each of them, if asked for by its store."""
+    columns = [certificate.c.pkid, certificate.c.certificate, certificate.c.timetolive]
+    place = [certificate.c.servername, certificate.c.ipv4address, certificate.c.ipv6address]
+    if unit is None:
+        return select(*columns, *place).order_by(_ROW_ID)
+    services, nodes = certificateservicecertificatemap, certificateprocessnodemap
+    if unit.is_trust_store:
+        source = certificate.join(services)
+        chosen = services.c.tkcertificateservice == SERVICE_NUMBERS[unit]
+    else:
+        place = [nodes.c.servername, nodes.c.ipv4address, nodes.c.ipv6address]
+        source = certificate.join(nodes)
+        chosen = nodes.c.tkcertificateservice == SERVICE_NUMBERS[unit]
+    order = [_ROW_ID] if unit.is_trust_store else [_ROW_ID, literal_column("certificateprocessnodemap.rowid")]
+    return select(*columns, *place).select_from(source).where(chosen).order_by(*order)
+
+
+def _grouped(connection: Connection, column: Any) -> dict[str, list[int]]:
+    table = column.table
+    found: dict[str, list[int]] = defaultdict(list)
+    for key, number in connection.execute(select(table.c.fkcertificate, column).order_by(column)):
+        found[key].append(number)
+    return found
+
+
+def _der(pem: str) -> bytes:
+    return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+
+
+def _admit_trusted(
+    connection: Connection, known: CertificateSummary, unit: CertificateUnit, moment: float
+) -> PutOutcome:
+    """One certificate per CN and store, replaced only by one that starts later; none that expired (facts 5.5)."""
+    name = name_in_store(known)
+    if known.not_after < moment:
+        expiry = datetime.fromtimestamp(known.not_after, UTC)
+        raise CertificateRefused(
+            f"the certificate of {name!r} expired at {expiry:%Y-%m-%d %H:%M:%S} UTC",
+            where=str(unit),
+            mend="regenerate it where it comes from and upload the new one (facts 11: F12)",
+        )
+    others = [(key, old) for key, old in _in_store(connection, unit) if name_in_store(old) == name]
+    if any(old.der == known.der for _, old in others):
+        return PutOutcome.UNCHANGED
+    if any(old.not_before >= known.not_before for _, old in others):
+        return PutOutcome.IGNORED
+    for key, _ in others:
+        _remove_from_unit(connection, key, unit)
+    return PutOutcome.REPLACED if others else PutOutcome.ADDED
+
+
+def _release_own(
+    connection: Connection, known: CertificateSummary, unit: CertificateUnit, server_name: str
+) -> PutOutcome:
+    """A node has one own certificate per unit: the new one takes the place of the old, whatever its dates."""
+    nodes, number = certificateprocessnodemap, SERVICE_NUMBERS[unit]
+    mine = (nodes.c.tkcertificateservice == number) & (nodes.c.servername == server_name)
+    keys = connection.scalars(select(nodes.c.fkcertificate).where(mine)).all()
+    if not keys:
+        return PutOutcome.ADDED
+    new_key = _key(known)
+    present = _row(connection, new_key)
+    is_same = new_key in keys and present is not None and _der(present.certificate) == known.der
+    for key in keys:
+        if key != new_key:
+            connection.execute(delete(nodes).where(mine & (nodes.c.fkcertificate == key)))
+            _leave_if_unused(connection, key, unit)
+    return PutOutcome.UNCHANGED if is_same else PutOutcome.REPLACED
+
+
+def _leave_if_unused(connection: Connection, key: str, unit: CertificateUnit) -> None:
+    """Take an own certificate out of its unit when no node uses it there any more."""
+    nodes = certificateprocessnodemap
+    used = (nodes.c.fkcertificate == key) & (nodes.c.tkcertificateservice == SERVICE_NUMBERS[unit])
+    if connection.scalars(select(nodes.c.pkid).where(used)).first() is None:
+        _remove_from_unit(connection, key, unit)
+
+
+def _store_row(
+    connection: Connection,
+    known: CertificateSummary,
+    server_name: str,
+    ip: str | None,
+    ttl_s: int | None,
+    *,
+    is_own: bool,
+) -> str:
+    """The row of this issuer and serial. A node's own certificate says where it lives; a trusted copy does not."""
+    key = _key(known)
+    present = _row(connection, key)
+    is_same = present is not None and _der(present.certificate) == known.der
+    if is_same and (not is_own or _is_of_other_nodes(connection, key, server_name)):
+        return key
+    if present is not None and not is_own:
+        raise CertificateRefused(
+            "another certificate with the same issuer and serial number is stored",
+            where=known.subject,
+            mend="delete that one from all stores first",
+        )
+    names = load_certificate(known.der)
+    upsert(
+        connection,
+        certificate,
+        pkid=key,
+        servername=server_name,
+        subjectname=database_name(names.subject),
+        issuername=database_name(names.issuer),
+        serialnumber=known.serial.hex(),
+        certificate=names.public_bytes(Encoding.PEM).decode("ascii"),
+        timetolive=ttl_s,
+        **_address_columns(ip),
+    )
+    upsert(
+        connection,
+        certificatehashmap,
+        pkid=pkid("certificatehashmap", key),
+        fkcertificate=key,
+        certificatehash=base64.b64encode(hashlib.sha1(known.der).digest()).decode("ascii"),
+    )
+    return key
+
+
+def _is_of_other_nodes(connection: Connection, key: str, server_name: str) -> bool:
+    nodes = certificateprocessnodemap
+    others = (nodes.c.fkcertificate == key) & (nodes.c.servername != server_name)
+    return connection.scalars(select(nodes.c.pkid).where(others)).first() is not None
+
+
+def _key(known: CertificateSummary) -> str:
+    issuer = database_name(load_certificate(known.der).issuer)
+    return pkid("certificate", issuer, known.serial.hex())
+
+
+def _row(connection: Connection, key: str) -> Row[Any] | None:
+    return connection.execute(select(certificate).where(certificate.c.pkid == key)).one_or_none()
+
+
+def _in_store(connection: Connection, unit: CertificateUnit) -> Iterable[tuple[str, CertificateSummary]]:
+    """(pkid, what it is) of every certificate in the store, once each."""
+    services = certificateservicecertificatemap
+    statement = (
+        select(certificate.c.pkid, certificate.c.certificate)
+        .select_from(certificate.join(services))
+        .where(services.c.tkcertificateservice == SERVICE_NUMBERS[unit])
+    )
+    return [(key, describe(_der(pem))) for key, pem in connection.execute(statement)]
+
+
+def _remove_from_unit(connection: Connection, key: str, unit: CertificateUnit) -> None:
+    for table in (certificateservicecertificatemap, certificateprocessnodemap):
+        here = (table.c.fkcertificate == key) & (table.c.tkcertificateservice == SERVICE_NUMBERS[unit])
+        connection.execute(delete(table).where(here))
+    _recompute_roles(connection, key)
+
+
+def _recompute_roles(connection: Connection, key: str) -> None:
+    """Roles follow from all stores the certificate is still in; in none, the row goes too."""
+    services, roles = certificateservicecertificatemap, certificatetrustrolemap
+    numbers = connection.scalars(select(services.c.tkcertificateservice).where(services.c.fkcertificate == key)).all()
+    connection.execute(delete(roles).where(roles.c.fkcertificate == key))
+    if not numbers:
+        connection.execute(delete(certificate).where(certificate.c.pkid == key))
+    for role in roles_of_units(_UNITS[number] for number in numbers):
+        upsert(
+            connection,
+            roles,
+            pkid=pkid("certificatetrustrolemap", key, int(role)),
+            fkcertificate=key,
+            tktrustrole=int(role),
+        )
+
+
+def _address_columns(ip: str | None) -> dict[str, str | None]:
+    return dict(zip(("ipv4address", "ipv6address"), split_address(ip), strict=True))
+
+
+def split_address(ip: str | None) -> tuple[str | None, str | None]:
+    """(IPv4 text, IPv6 text), one of them None. UsageError if it is no address."""
+    if ip is None:
+        return None, None
+    try:
+        is_v4 = ip_address(ip).version == 4
+    except ValueError as error:
+        raise UsageError(f"{ip!r} is no IP address", mend="write it as 127.0.11.32") from error
+    return (ip, None) if is_v4 else (None, ip)

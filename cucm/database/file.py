@@ -1,0 +1,197 @@
+"""The SQLite file of a node: making it, opening it, transactions, and reading it while others write."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.pool import QueuePool
+
+from cucm.database.schema import fill_type_tables, metadata
+from cucm.errors import DatabaseError, UsageError
+
+APPLICATION_ID: Final = 0x4355434D
+"""`CUCM`: marks the file as a node database, so that a stranger's file is never written to."""
+SCHEMA_VERSION: Final = 1
+BUSY_TIMEOUT_S: Final = 10.0
+QUERY_TIMEOUT_S: Final = 5.0
+MAX_QUERY_ROWS: Final = 10_000
+MAX_QUERY_TEXT: Final = 100_000
+MAX_QUERY_VALUE: Final = 1_000_000
+_PROGRESS_STEPS: Final = 10_000
+_READING: Final = frozenset(
+    {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryResult:
+    """What `query` read: column names and rows in SQLite's types (str, int, float, bytes, None)."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+
+
+class DatabaseFile:
+    """One SQLite file in WAL mode, usable from several threads and processes at once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._engine: Engine | None = None
+        self._watcher: sqlite3.Connection | None = None
+        self._watcher_lock = threading.Lock()
+
+    def create(self) -> None:
+        """Make the file (mode 0600) and its tables if they are not there yet, and open it. DatabaseError."""
+        with self._translated(), suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        self._start(self._make_tables)
+
+    def open(self) -> None:
+        """Open a file that `create` made. DatabaseError if there is none, or if it is something else."""
+        self._start(self._require_ours)
+
+    def close(self) -> None:
+        """Close all connections; once more does no harm."""
+        if self._engine is not None:
+            self._engine.dispose()
+            self._engine = None
+        with self._watcher_lock:
+            if self._watcher is not None:
+                self._watcher.close()
+                self._watcher = None
+
+    @contextmanager
+    def transaction(self, *, write: bool = False) -> Iterator[Connection]:
+        """All or nothing; a reader sees one state throughout. DatabaseError.
+
+        Writers queue up at once (`BEGIN IMMEDIATE`): one that read first could not wait for another.
+        """
+        if self._engine is None:
+            raise DatabaseError("is not open", where=str(self.path))
+        with self._translated(), self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+            yield connection
+            connection.commit()
+
+    def data_version(self) -> int:
+        """Another number than before if anybody committed something since the last call. Costs microseconds."""
+        with self._watcher_lock, self._translated():
+            if self._watcher is None:
+                self._watcher = self._connect()
+            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
+            return int(version)
+
+    def query(self, sql: str) -> QueryResult:
+        """Run one SELECT. UsageError for anything else, for faulty SQL, beyond MAX_QUERY_ROWS or QUERY_TIMEOUT_S."""
+        if len(sql) > MAX_QUERY_TEXT:
+            raise UsageError(f"a query of {len(sql)} characters, {MAX_QUERY_TEXT} are allowed")
+        with self._translated(), closing(self._connect()) as connection:
+            _restrict(connection)
+            try:
+                cursor = connection.execute(sql)
+                rows = cursor.fetchmany(MAX_QUERY_ROWS + 1)
+            except (sqlite3.Error, sqlite3.Warning, ValueError, UnicodeError) as error:
+                raise UsageError(f"the query cannot be run: {error}", where=sql[:200]) from error
+        if len(rows) > MAX_QUERY_ROWS:
+            raise UsageError(f"the query finds more than {MAX_QUERY_ROWS} rows", mend="add a where clause or a limit")
+        return QueryResult(tuple(item[0] for item in cursor.description or ()), tuple(rows))
+
+    def _start(self, prepare: Callable[[], None]) -> None:
+        """Open, see that the file is ours before anything is changed in it, then go on in WAL mode."""
+        self.close()
+        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool)
+        try:
+            prepare()
+            with self._translated(), closing(self._connect()) as connection:
+                connection.execute("PRAGMA journal_mode=WAL")
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        """A connection in autocommit mode, so that BEGIN is ours; it never makes a file."""
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=BUSY_TIMEOUT_S,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        try:
+            connection.execute("PRAGMA foreign_keys=ON")
+            # in WAL mode a killed process loses nothing, and a power cut at most the newest commits, never the order
+            connection.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _make_tables(self) -> None:
+        with self.transaction(write=True) as connection:
+            if self._is_ours(connection):
+                return
+            if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
+                raise DatabaseError("is another program's database", where=str(self.path), mend="name another file")
+            metadata.create_all(connection, checkfirst=False)
+            fill_type_tables(connection)
+            connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+
+    def _require_ours(self) -> None:
+        with self.transaction() as connection:
+            is_ours = self._is_ours(connection)
+        if not is_ours:
+            raise DatabaseError("is no node database", where=str(self.path), mend="name another file")
+
+    def _is_ours(self, connection: Connection) -> bool:
+        if connection.exec_driver_sql("PRAGMA application_id").scalar_one() != APPLICATION_ID:
+            return False
+        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        if version != SCHEMA_VERSION:
+            raise DatabaseError(
+                f"has tables of version {version}, this program knows {SCHEMA_VERSION}",
+                where=str(self.path),
+                mend="delete the lab's folder and let it be built again",
+            )
+        return True
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise self._error(str(error.orig)) from error
+        except (SQLAlchemyError, sqlite3.Error) as error:
+            raise self._error(str(error)) from error
+        except OSError as error:
+            raise self._error(error.strerror or str(error)) from error
+
+    def _error(self, reason: str) -> DatabaseError:
+        return DatabaseError(
+            f"the database cannot be used: {reason}",
+            where=str(self.path),
+            mend="if the file is damaged, delete it and let the lab build it again",
+        )
+
+
+def _restrict(connection: sqlite3.Connection) -> None:
+    """Nothing but reading, and not for ever."""
+    deadline = time.monotonic() + QUERY_TIMEOUT_S
+
+    def authorise(action: int, *_what: object) -> int:
+        return sqlite3.SQLITE_OK if action in _READING else sqlite3.SQLITE_DENY
+
+    connection.execute("PRAGMA query_only=ON")
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_QUERY_VALUE)
+    connection.set_authorizer(authorise)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
