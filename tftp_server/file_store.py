@@ -17,10 +17,10 @@ from typing import Final, Protocol
 from cucm.errors import LabError, UsageError
 
 MAX_NAME_LENGTH: Final = 255
-MAX_FILE_BYTES: Final = 512 * 1024 * 1024
-"""Firmware images of 8800 phones reach some 100 MB; anything above this is a mistake."""
+MAX_FILE_BYTES: Final = 256 * 1024 * 1024
+"""Firmware images of 8800 phones reach some 100 MB; anything above this is a mistake. All of it fits the cache."""
 MAX_INDEXED_FILES: Final = 100_000
-MAX_CACHED_BYTES: Final = 256 * 1024 * 1024
+MAX_CACHED_BYTES: Final = MAX_FILE_BYTES
 SETTLED_NS: Final = 100_000_000
 """Time stamps tick coarsely: what changed this recently may change again under the same stamp, so it is not kept."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from dataclasses import dataclass, replace
 from typing import Final
@@ -34,7 +35,7 @@ TRANSFER_S: Final = 3600.0
 """However slowly a client takes a file, it does not keep its place longer than this."""
 LINGER_BYTES: Final = 256 * 1024
 LINGER_S: Final = 1.0
-"""What a refused client may still send before the connection is cut, so that it gets to read the answer."""
+"""How much, and for how long, a refused client may still send before the connection is closed."""
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _TOKEN_CHARACTERS: Final = frozenset(b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
 
@@ -156,7 +157,10 @@ class HttpServer:
             await self._answer(stream, request)
         except _Refused as refused:
             self._emit(FileRefused(*_who(stream, name), refused.reason, refused.status, refused.detail))
-            await self._say(stream, refused.status)
+            stream.write(encode_head(refused.status, 0))
+            await stream.drain()
+            if refused.reason is not RefusalReason.BUSY:  # all others may have sent more than was read
+                await _linger(stream)
 
     async def _read_head(self, stream: Stream) -> bytes | None:
         """None if the client leaves without having said anything."""
@@ -212,18 +216,6 @@ class HttpServer:
             raise
         self._emit(FileServed(*_who(stream, name), len(file), digest.hexdigest()))
 
-    async def _say(self, stream: Stream, status: int) -> None:
-        """An answer without a body, then patience: closing on unread input would take the answer away again."""
-        stream.write(encode_head(status, 0))
-        await stream.drain()
-        unread = LINGER_BYTES
-        try:
-            async with asyncio.timeout(LINGER_S):
-                while unread > 0 and (data := await stream.read()):
-                    unread -= len(data)
-        except TimeoutError:
-            return
-
     def _tell_turned_away(self, peer: Address, why: str) -> None:
         who = (FileTransport.HTTP, *peer, "")
         self._emit(FileRefused(*who, RefusalReason.TOO_MANY_CONNECTIONS, None, why))
@@ -238,6 +230,15 @@ def _decode(head: bytes) -> RequestHead:
         return decode_head(head)
     except DecodeError as error:
         raise _Refused(400, RefusalReason.MALFORMED, str(error)) from error
+
+
+async def _linger(stream: Stream) -> None:
+    """Read on for a while: a connection closed on unread input is reset, and takes the answer with it."""
+    unread = LINGER_BYTES
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_S):
+            while unread > 0 and (data := await stream.read()):
+                unread -= len(data)
 
 
 def _who(stream: Stream, name: str) -> tuple[FileTransport, str, int, str]:
