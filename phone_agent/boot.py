@@ -35,7 +35,6 @@ from cucm.events.phone import (
     TrustListUnchanged,
     TvsCacheFlushed,
 )
-from cucm.wire.trust_list import TrustListTag
 from phone_agent.commands import (
     NOT_SECURE,
     SECURE_IF_TRUST_LIST,
@@ -459,6 +458,5 @@ def _accepted(name: str, data: bytes, verified: VerifiedList) -> TrustListAccept
         basis=verified.basis,
         signer=trust_list.signer.subject,
         version=trust_list.version,
-        padded=any(element.tag == TrustListTag.PAD for element in trust_list.header),
         sha1=hashlib.sha1(data, usedforsecurity=False).digest(),
     )

@@ -162,7 +162,6 @@ class TrustListAccepted(Event):
     basis: TrustBasis
     signer: str
     version: tuple[int, int]
-    padded: bool
     sha1: bytes
 
 
