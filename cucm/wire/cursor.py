@@ -20,9 +20,6 @@ MAX_VALUE_BYTES: Final = 0xFFFF
 MAX_ELEMENTS: Final = 64
 """Most elements in one message, header, container or record. Real ones have at most about a dozen; ours."""
 
-NO_PAD: Final = -1
-"""A `pad_tag` that no byte equals."""
-
 T = TypeVar("T")
 
 
@@ -52,7 +49,7 @@ class Schema:
     names: type[IntEnum]
     fields: Mapping[int, Parser | Schema | None]
     required: Collection[int] = frozenset()
-    pad_tag: int = NO_PAD
+    pad_tag: int | None = None
 
     def __post_init__(self) -> None:
         # plain integers: looking up an IntEnum's equal costs a rich comparison for every element read
@@ -132,7 +129,7 @@ def _end_of_run(data: bytes, start: int, end: int) -> int:
     return end - len(run.lstrip(run[:1]))
 
 
-def write_elements(elements: Iterable[Element], *, pad_tag: int = NO_PAD) -> bytes:
+def write_elements(elements: Iterable[Element], *, pad_tag: int | None = None) -> bytes:
     """The elements' bytes, whatever they are; an element with `pad_tag` is its value alone.
 
     Raises EncodeError for a tag above 255 or a value above 65535 bytes.
@@ -154,7 +151,7 @@ def element_head(tag: int, length: int) -> bytes:
     return bytes((tag, length >> 8, length & 0xFF))
 
 
-def element_length(element: Element, *, pad_tag: int = NO_PAD) -> int:
+def element_length(element: Element, *, pad_tag: int | None = None) -> int:
     """Bytes that the element takes on the wire."""
     return len(element.value) if element.tag == pad_tag else HEAD_BYTES + len(element.value)
 

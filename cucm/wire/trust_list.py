@@ -66,8 +66,8 @@ MAX_TRUST_LIST: Final = 64 * 1024
 """A phone does not load an ITL above this (facts 3.5). The decoder reads larger ones: refusing is the phone's part."""
 MAX_DECODED_BYTES: Final = 2048 * 1024
 """Largest file the decoder takes: the phone's download cap (facts 3.5)."""
-MAX_RECORDS: Final = 2048
-"""Most records in one file; more than MAX_DECODED_BYTES holds of real ones. Ours."""
+MAX_RECORDS: Final = 512
+"""Most records in one file; a phone gives up at about 39 certificates (facts 3.5). Ours."""
 
 T = TypeVar("T")
 
