@@ -126,7 +126,7 @@ def verify_trust_list(
         trust_list = decode_trust_list(data)
     except WireError as error:
         raise TrustError(TrustReason.MALFORMED, f"not a trust list: {error}") from error
-    return trust_list, _verify(trust_list, data, anchors, roles, moment)
+    return trust_list, verify_document(trust_list, data, anchors, roles, moment)
 
 
 def verify_signed_file(
@@ -143,7 +143,25 @@ def verify_signed_file(
         signed_file = decode_signed_file(data)
     except WireError as error:
         raise TrustError(TrustReason.MALFORMED, f"not a signed file: {error}") from error
-    return signed_file, _verify(signed_file, data, anchors, roles, moment)
+    return signed_file, verify_document(signed_file, data, anchors, roles, moment)
+
+
+def verify_document(
+    document: SignedDocument,
+    data: bytes,
+    anchors: Sequence[Anchor],
+    roles: Collection[TrustRole],
+    moment: float | None = None,
+) -> Anchor:
+    """The anchor that signed a document already decoded from `data`, or TrustError. `moment` as above."""
+    anchor = find_signer(document.signer, anchors, roles)
+    check_anchor(anchor, moment)
+    if document.signature_algorithm != SIGNATURE_RSA:
+        raise TrustError(
+            TrustReason.ALGORITHM_UNSUPPORTED, f"signature algorithm {document.signature_algorithm} is UNKNOWN here"
+        )
+    verify_signature(signed_bytes(data), anchor.public_key, document.digest, document.signature)
+    return anchor
 
 
 def check_anchor(anchor: Anchor, moment: float | None = None) -> None:
@@ -194,23 +212,6 @@ def _describe_or_none(der: bytes) -> CertificateSummary | None:
         return describe(der)
     except DecodeError:
         return None
-
-
-def _verify(
-    document: SignedDocument,
-    data: bytes,
-    anchors: Sequence[Anchor],
-    roles: Collection[TrustRole],
-    moment: float | None,
-) -> Anchor:
-    anchor = find_signer(document.signer, anchors, roles)
-    check_anchor(anchor, moment)
-    if document.signature_algorithm != SIGNATURE_RSA:
-        raise TrustError(
-            TrustReason.ALGORITHM_UNSUPPORTED, f"signature algorithm {document.signature_algorithm} is UNKNOWN here"
-        )
-    verify_signature(signed_bytes(data), anchor.public_key, document.digest, document.signature)
-    return anchor
 
 
 @lru_cache(maxsize=256)

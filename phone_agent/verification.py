@@ -18,10 +18,10 @@ not to be trusted comes out as `TrustError`.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from cucm.certificates import CertificateSummary, describe
 from cucm.clock import Clock
 from cucm.errors import TrustError, TrustReason, WireError
 from cucm.events.phone import (
@@ -34,9 +34,9 @@ from cucm.events.phone import (
 )
 from cucm.names import same_name, same_serial
 from cucm.roles import CALL_PROCESSING, SIGNS_FILES, SIGNS_TRUST_LISTS, TrustRole
-from cucm.trust import Anchor, anchors_of, find_signer, verify_signature
+from cucm.trust import Anchor, anchors_of, anchors_of_certificate, find_signer, verify_document
 from cucm.wire.signed_file import SignedFile, decode_signed_file, is_signed_file
-from cucm.wire.trust_list import MAX_TRUST_LIST, SignerId, TrustList, decode_trust_list, signed_bytes
+from cucm.wire.trust_list import MAX_TRUST_LIST, SignerId, TrustList, decode_trust_list
 from cucm.wire.tvs import STATUS_OK
 from phone_agent.commands import Note, QueryTvs, Steps, Store, TvsAnswer, TvsFailure, TvsServer
 from phone_agent.flash import TvsCacheEntry
@@ -60,7 +60,11 @@ class InstalledList:
     @classmethod
     def load(cls, data: bytes, name: str) -> InstalledList:
         """Raises WireError for bytes that are no trust list."""
-        trust_list = decode_trust_list(data)
+        return cls.of(data, decode_trust_list(data), name)
+
+    @classmethod
+    def of(cls, data: bytes, trust_list: TrustList, name: str) -> InstalledList:
+        """`trust_list` is what `data` holds; `name` is "CTL" or "ITL"."""
         return cls(data, trust_list, anchors_of(trust_list, name))
 
     def certificates(self, roles: Collection[TrustRole]) -> tuple[bytes, ...]:
@@ -162,8 +166,8 @@ class TvsVerifier:
 
     def vouch(
         self, signer: SignerId, roles: Collection[TrustRole], accepted: tuple[bytes, ...]
-    ) -> Steps[tuple[CertificateSummary, TrustBasis]]:
-        """The signer's certificate from cache or server. `accepted`: DER certificates of the ITL's TVS records.
+    ) -> Steps[tuple[Anchor, TrustBasis]]:
+        """The signer as cache or server knows it. `accepted`: DER certificates of the ITL's TVS records.
 
         Raises TrustError when TVS cannot be asked, cannot be reached, does not know the signer, or knows it
         without one of `roles`.
@@ -172,13 +176,12 @@ class TvsVerifier:
         cached = self._cached(signer)
         if cached is not None:
             yield Note(TvsCacheHit(signer.subject, signer.issuer, signer.serial))
-            _require_role(cached.roles, roles)
-            return _certificate_of(cached.certificate, signer), TrustBasis.TVS_CACHE
+            return _vouched(cached.certificate, cached.roles, signer, roles, "TVS cache"), TrustBasis.TVS_CACHE
         yield Note(TvsCacheMissed(signer.subject, signer.issuer, signer.serial))
         answer = yield from self._ask(signer, accepted)
-        certificate = _checked(answer, signer, roles)
-        yield from self._remember(signer, certificate, answer)
-        return certificate, TrustBasis.TVS
+        anchor = _checked(answer, signer, roles)
+        yield from self._remember(signer, answer)
+        return anchor, TrustBasis.TVS
 
     def _require_usable(self, accepted: tuple[bytes, ...]) -> Steps[None]:
         if not accepted:
@@ -217,16 +220,16 @@ class TvsVerifier:
             yield Note(TvsQueryFailed(server.address, server.port, result.reason, result.detail))
         raise _telling(failures)
 
-    def _remember(self, signer: SignerId, certificate: CertificateSummary, answer: TvsAnswer) -> Steps[None]:
+    def _remember(self, signer: SignerId, answer: TvsAnswer) -> Steps[None]:
         """Only what vouched for something is kept [inferred]; without a TTL nothing is."""
-        if not answer.ttl_s:
+        if not answer.ttl_s or answer.certificate is None:
             return
         now = self._clock.now()
-        entry = TvsCacheEntry(signer.issuer, signer.serial, certificate.der, answer.roles, now + answer.ttl_s)
+        entry = TvsCacheEntry(signer.issuer, signer.serial, answer.certificate, answer.roles, now + answer.ttl_s)
         valid = tuple(old for old in self.cache if old.expires_at > now)
         self.cache = (*valid, entry)[-MAX_TVS_CACHE_ENTRIES:]
         yield Store({"tvs_cache": self.cache})
-        yield Note(TvsCertificateCached(certificate.subject, answer.roles, answer.ttl_s))
+        yield Note(TvsCertificateCached(signer.subject, answer.roles, answer.ttl_s))
 
 
 def _verify(
@@ -236,51 +239,48 @@ def _verify(
     installed: InstalledLists,
     tvs: TvsVerifier,
 ) -> Steps[TrustBasis]:
-    key, basis = yield from _signer_key(document.signer, roles, installed, tvs)
-    verify_signature(signed_bytes(data), key, document.digest, document.signature)
+    anchor, basis = yield from _signer_of(document.signer, roles, installed, tvs)
+    verify_document(document, data, (anchor,), roles)
     return basis
 
 
-def _signer_key(
+def _signer_of(
     signer: SignerId, roles: Collection[TrustRole], installed: InstalledLists, tvs: TvsVerifier
-) -> Steps[tuple[bytes, TrustBasis]]:
+) -> Steps[tuple[Anchor, TrustBasis]]:
     """A signer that is in a list without the wanted role goes to TVS like an unknown one (facts 7.2, UNKNOWN)."""
     for held, basis in ((installed.ctl, TrustBasis.CTL), (installed.itl, TrustBasis.ITL)):
-        try:
-            return find_signer(signer, held.anchors if held else (), roles).public_key, basis
-        except TrustError as error:
-            if error.reason not in (TrustReason.SIGNER_UNKNOWN, TrustReason.SIGNER_ROLE):
-                raise
-    certificate, basis = yield from tvs.vouch(signer, roles, installed.tvs_certificates)
-    return certificate.public_key_record, basis
+        if held is not None:
+            with suppress(TrustError):
+                return find_signer(signer, held.anchors, roles), basis
+    return (yield from tvs.vouch(signer, roles, installed.tvs_certificates))
 
 
-def _checked(answer: TvsAnswer, signer: SignerId, roles: Collection[TrustRole]) -> CertificateSummary:
+def _checked(answer: TvsAnswer, signer: SignerId, roles: Collection[TrustRole]) -> Anchor:
     if answer.status != STATUS_OK:
         raise TrustError(TrustReason.TVS_NOT_FOUND, f"TVS does not know {signer.subject} (status {answer.status})")
     if answer.certificate is None:
         raise TrustError(TrustReason.TVS_ANSWER_INVALID, "TVS answered without a certificate")
-    certificate = _certificate_of(answer.certificate, signer)
-    _require_role(answer.roles, roles)
-    return certificate
+    return _vouched(answer.certificate, answer.roles, signer, roles, "TVS")
 
 
-def _certificate_of(der: bytes, signer: SignerId) -> CertificateSummary:
+def _vouched(
+    certificate: bytes, held: tuple[int, ...], signer: SignerId, wanted: Collection[TrustRole], origin: str
+) -> Anchor:
+    """The certificate that was asked for, in one of the wanted roles."""
     try:
-        certificate = describe(der)
+        anchors = anchors_of_certificate(certificate, held or (TrustRole.UNKNOWN,), origin)
     except WireError as error:
         raise TrustError(TrustReason.TVS_ANSWER_INVALID, f"TVS answered no usable certificate: {error}") from error
-    if not (same_serial(certificate.serial, signer.serial) and same_name(certificate.issuer, signer.issuer)):
-        raise TrustError(TrustReason.TVS_ANSWER_INVALID, f"TVS answered another certificate: {certificate.subject}")
-    return certificate
-
-
-def _require_role(held: tuple[int, ...], wanted: Collection[TrustRole]) -> None:
-    if not set(held) & set(wanted):
+    try:
+        return find_signer(signer, anchors, wanted)
+    except TrustError as error:
+        if error.reason is TrustReason.SIGNER_UNKNOWN:
+            raise TrustError(
+                TrustReason.TVS_ANSWER_INVALID, f"TVS answered another certificate: {anchors[0].subject}"
+            ) from error
         names = " or ".join(role.name for role in sorted(wanted))
-        raise TrustError(
-            TrustReason.TVS_ANSWER_LACKS_ROLE, f"TVS gives the signer roles {sorted(held)}, {names} is needed"
-        )
+        text = f"TVS knows {signer.subject} with roles {sorted(held)}, but {names} is needed"
+        raise TrustError(TrustReason.TVS_ANSWER_LACKS_ROLE, text) from error
 
 
 def _telling(failures: list[TvsFailure]) -> TrustError:

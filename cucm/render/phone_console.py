@@ -1,6 +1,6 @@
 """Phone events as the console of an 88xx prints them: `3320 NOT Nov 29 06:33:59.909322 SECUREAPP-text`.
 
-Successful lines: the seed, in its order and wording, with the corrections of facts 1; a few more from facts 7.1 and 7.2.
+Successful lines: the seed, in its order and wording, with the corrections of facts 1, and a few of facts 7.1 and 7.2.
 **Failure lines of an 88xx are UNKNOWN (facts 10)**: where something fails this prints the text of a 79xx (`EROR:` and
 `SECD:` replaced by the 88xx frame) or of firmware strings, and `UNKNOWN` where not even those exist. They are marked
 "79xx" or "UNKNOWN" below.
