@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from cucm.database import NodeDatabase
 from cucm.errors import LabError, UsageError
 from cucm.events import Emit, ignore
 from cucm.events.tvs import CacheName, CacheStep, TvsCacheLoaded, TvsCacheNotLoaded
@@ -29,7 +30,7 @@ MAX_PEM_FILES: Final = 4096
 PEM_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer"})
 
 
-class Freshness(StrEnum):
+class FreshnessMode(StrEnum):
     """When a change of the database reaches TVS. Cisco's texts disagree (facts 5.5), so both exist."""
 
     CHANGE_NOTIFICATION = "change-notification"
@@ -49,39 +50,33 @@ class CertificateSource(Protocol):
         """Raises LabError, OSError."""
         ...
 
-
-class StoredCertificate(Protocol):
-    """What is used of a row of `cucm.database`."""
-
-    @property
-    def der(self) -> bytes: ...
-    @property
-    def roles(self) -> Sequence[int]: ...
-    @property
-    def ttl_s(self) -> int | None: ...
-
-
-class CertificateStore(Protocol):
-    """What is used of `cucm.database.NodeDatabase`.
-
-    TVS needs a database object of its own: a change made through the same object does not change `data_version`.
-    """
-
-    def data_version(self) -> int: ...
-    def certificates(self) -> Sequence[StoredCertificate]: ...
+    def close(self) -> None:
+        """Let go of what `version` and `entries` opened; they may be called again."""
+        ...
 
 
 class DatabaseSource:
-    """A node's database: every certificate in it, with the roles its stores give (facts 5.3)."""
+    """A node's database file: every certificate in it, with the roles its stores give it (facts 5.3)."""
 
-    def __init__(self, database: CertificateStore) -> None:
-        self._database = database
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._database: NodeDatabase | None = None
 
     def version(self) -> object:
-        return self._database.data_version()
+        return self._opened().data_version()
 
     def entries(self) -> Iterable[CacheEntry]:
-        return [entry_of(row.der, row.roles, row.ttl_s) for row in self._database.certificates()]
+        return [entry_of(row.der, row.roles, row.ttl_s) for row in self._opened().certificates()]
+
+    def close(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _opened(self) -> NodeDatabase:
+        if self._database is None:
+            self._database = NodeDatabase(self._path).open()
+        return self._database
 
 
 class PemFolderSource:
@@ -99,6 +94,9 @@ class PemFolderSource:
 
     def entries(self) -> Iterable[CacheEntry]:
         return [entry_of(der, self._roles) for path in self._files() for der in _certificates_in(path)]
+
+    def close(self) -> None:
+        pass
 
     def _files(self) -> list[Path]:
         paths = sorted(path for path in self._folder.iterdir() if path.suffix.lower() in PEM_SUFFIXES)
@@ -133,52 +131,54 @@ class CtlFileSource:
             entries[entry.key] = entry
         return entries.values()
 
-
-class NoCertificates:
-    """An empty source, for a server that has only the other one."""
-
-    def version(self) -> object:
-        return None
-
-    def entries(self) -> Iterable[CacheEntry]:
-        return ()
+    def close(self) -> None:
+        pass
 
 
 _Key = tuple[bytes, tuple[tuple[str, str], ...]]
 
 
 class CertificateCache:
-    """Both caches in their order. `load` fills them; `look_up` is a `policy.Lookup`."""
+    """Both caches in their order: `database` (a node's database file, or another source), then its CTL file.
+
+    `load` fills them, `close` lets go of their sources; a `TvsServer` does both. `look_up` is a `policy.Lookup`.
+    """
 
     def __init__(
         self,
-        database: CertificateSource,
-        local_ctl: CertificateSource | None = None,
+        database: Path | CertificateSource,
         *,
-        freshness: Freshness = Freshness.CHANGE_NOTIFICATION,
+        ctl_file: Path | None = None,
+        mode: FreshnessMode = FreshnessMode.CHANGE_NOTIFICATION,
+        emit: Emit = ignore,
     ) -> None:
-        self._caches = (
-            _Cache(CacheName.DATABASE, database, watched=freshness is Freshness.CHANGE_NOTIFICATION),
-            # the real service watches the file whatever the database does (facts 2.7)
-            _Cache(CacheName.LOCAL_CTL, local_ctl or NoCertificates(), watched=True),
-        )
+        source = DatabaseSource(database) if isinstance(database, Path) else database
+        watched = mode is FreshnessMode.CHANGE_NOTIFICATION
+        self._caches = [_Cache(CacheName.DATABASE, source, watched=watched, emit=emit)]
+        if ctl_file is not None:
+            # the real service watches this file whatever the database does (facts 2.7)
+            self._caches.append(_Cache(CacheName.LOCAL_CTL, CtlFileSource(ctl_file), watched=True, emit=emit))
 
-    def load(self, emit: Emit = ignore) -> None:
-        """Read both sources, as a start of the service does; what cannot be read is an event and left empty."""
+    def load(self) -> None:
+        """Read the sources, as a start of the service does; one that cannot be read is an event and left empty."""
         for cache in self._caches:
-            cache.load(emit, changed=False)
+            cache.load(changed=False)
+
+    def close(self) -> None:
+        for cache in self._caches:
+            cache.source.close()
 
     def count(self, name: CacheName) -> int:
         """Entries in one of the caches."""
-        return next(len(cache) for cache in self._caches if cache.name is name)
+        return sum(len(cache) for cache in self._caches if cache.name is name)
 
-    def look_up(self, serial: bytes, issuer: str, emit: Emit = ignore) -> Finding:
+    def look_up(self, serial: bytes, issuer: str) -> Finding:
         """Ask the caches in turn, after refreshing those whose source has changed."""
         steps: list[CacheStep] = []
         entry = None
         key = _key(serial, issuer)
         for cache in self._caches:
-            cache.refresh(emit)
+            cache.refresh()
             entry = cache.get(key)
             steps.append(CacheStep(cache.name, entry is not None, entry.roles if entry else ()))
             if entry is not None:
@@ -187,10 +187,11 @@ class CertificateCache:
 
 
 class _Cache:
-    def __init__(self, name: CacheName, source: CertificateSource, *, watched: bool) -> None:
+    def __init__(self, name: CacheName, source: CertificateSource, *, watched: bool, emit: Emit) -> None:
         self.name = name
-        self._source = source
+        self.source = source
         self._watched = watched
+        self._emit = emit
         self._version: object = None
         self._entries: dict[_Key, CacheEntry] = {}
 
@@ -200,20 +201,20 @@ class _Cache:
     def get(self, key: _Key) -> CacheEntry | None:
         return self._entries.get(key)
 
-    def refresh(self, emit: Emit) -> None:
-        if self._watched and _version_of(self._source) != self._version:
-            self.load(emit, changed=True)
+    def refresh(self) -> None:
+        if self._watched and _version_of(self.source) != self._version:
+            self.load(changed=True)
 
-    def load(self, emit: Emit, *, changed: bool) -> None:
+    def load(self, *, changed: bool) -> None:
         # the version first: a change while the entries are read is then found the next time
-        self._version = _version_of(self._source)
+        self._version = _version_of(self.source)
         try:
-            entries = list(self._source.entries())
+            entries = list(self.source.entries())
         except (LabError, OSError) as trouble:
-            emit(TvsCacheNotLoaded(self.name, str(trouble)))
+            self._emit(TvsCacheNotLoaded(self.name, str(trouble)))
             return
         self._entries = {_key(entry.serial, entry.issuer): entry for entry in entries}
-        emit(TvsCacheLoaded(self.name, tuple(entry.key for entry in entries), changed))
+        self._emit(TvsCacheLoaded(self.name, tuple(entry.key for entry in entries), changed))
 
 
 def _version_of(source: CertificateSource) -> object:
@@ -224,9 +225,9 @@ def _version_of(source: CertificateSource) -> object:
 
 
 def entry_of(der: bytes, roles: Sequence[int], ttl_s: int | None = None) -> CacheEntry:
-    """Raises DecodeError for what is no certificate."""
+    """Roles come out ascending, as the trace prints them. Raises DecodeError for what is no certificate."""
     seen = describe(der)
-    return CacheEntry(der, seen.issuer, seen.serial, tuple(roles), ttl_s)
+    return CacheEntry(der, seen.issuer, seen.serial, tuple(sorted(int(role) for role in roles)), ttl_s)
 
 
 def _key(serial: bytes, issuer: str) -> _Key:

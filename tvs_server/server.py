@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Final, Protocol
+from typing import Final
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded, TlsError, TrustError, WireError
 from cucm.events import Emit, ignore
@@ -50,15 +49,6 @@ MAX_REQUESTS: Final = 64
 UNREADABLE_SUBJECT: Final = "(unreadable certificate)"
 
 
-class ServerIdentity(Protocol):
-    """Certificate and private key (PKCS#8), both DER; `cucm.identity.Identity` is one."""
-
-    @property
-    def certificate_der(self) -> bytes: ...
-    @property
-    def private_key_der(self) -> bytes: ...
-
-
 Respond = Callable[[TvsMessage, Decision], TvsMessage | bytes | None]
 """Turns a request and the decision about it into what goes out: a message, raw bytes, or nothing."""
 
@@ -69,8 +59,9 @@ def as_decided(_request: TvsMessage, decision: Decision) -> TvsMessage:
 
 
 class TvsServer:
-    """One run of the service; a restart is a new object. Start loads the cache, binds and returns.
+    """One run of the service; a restart is a new object. `start` loads the cache and binds, `stop` closes both.
 
+    `private_key_der` is unencrypted PKCS#8.
     `client_cas` are DER certificates (CAPF, manufacturing CA) that an offered client certificate is checked against;
     `now` dates those. `start` raises AddressBusy, EnvironmentProblem and UsageError (certificate and key).
     """
@@ -80,7 +71,8 @@ class TvsServer:
         address: str,
         port: int = PORT,
         *,
-        identity: ServerIdentity,
+        certificate_der: bytes,
+        private_key_der: bytes,
         cache: CertificateCache,
         emit: Emit = ignore,
         policy: ClientCertificatePolicy = ClientCertificatePolicy.REQUESTED,
@@ -91,7 +83,7 @@ class TvsServer:
         respond: Respond = as_decided,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._identity = identity
+        self._identity = certificate_der, private_key_der
         self._cache = cache
         self._emit = emit
         self._policy = policy
@@ -130,24 +122,27 @@ class TvsServer:
         return self._listener.connections
 
     async def start(self) -> None:
-        identity = self._identity
         context = server_context(
-            identity.certificate_der,
-            identity.private_key_der,
+            *self._identity,
             profile=self._profile,
             policy=self._policy,
             client_cas=self._client_cas,
             now=self._now,
         )
         self._listener.set_context(context)
-        self._cache.load(self._emit)
-        await self._listener.start()
+        self._cache.load()
+        try:
+            await self._listener.start()
+        except BaseException:
+            self._cache.close()
+            raise
         counts = self._cache.count(CacheName.DATABASE), self._cache.count(CacheName.LOCAL_CTL)
         self._emit(TvsServerStarted(self.address, self.port, *counts))
 
     async def stop(self) -> None:
         """End all connections; nothing is left when it returns."""
         await self._listener.stop()
+        self._cache.close()
         self._emit(TvsServerStopped(self.address, self.port))
 
     # -- connections -------------------------------------------------------------------------------------------
@@ -203,7 +198,7 @@ class TvsServer:
     async def _answer(self, client: _Client, request: TvsMessage) -> None:
         question = question_of(request)
         self._emit(_received(client, request, question))
-        decision = decide(request, question, partial(self._cache.look_up, emit=self._emit), default_ttl_s=self._ttl_s)
+        decision = decide(request, question, self._cache.look_up, default_ttl_s=self._ttl_s)
         self._emit(_looked_up(client, request, question, decision))
         response = self._respond(request, decision)
         if response is None:
