@@ -144,7 +144,7 @@ def _title(dump: HexDump) -> str:
 
 
 def _lines(dump: HexDump, parts: Sequence[Explanation]) -> list[str]:
-    from lab.cli.inputs import printable
+    from cucm.render.text import printable
 
     lines = [printable(_title(dump))]
     if not parts:
@@ -159,7 +159,7 @@ def _lines(dump: HexDump, parts: Sequence[Explanation]) -> list[str]:
 
 
 def _field_lines(item: ExplainedField) -> list[str]:
-    from lab.cli.inputs import printable
+    from cucm.render.text import printable
     from lab.cli.tvs_explanation import STATED
 
     more = "…" if len(item.data) > BYTES_SHOWN else ""

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from cucm.errors import LimitExceeded, UsageError
 
 STANDARD_INPUT: Final = "-"
+MAX_CERTIFICATE_FILE: Final = 64 * 1024
 
 
 class Input(NamedTuple):
@@ -59,15 +60,7 @@ def read_certificate(name: str) -> bytes:
         raise UsageError("this holds no certificate", where=name, mend="give one certificate as PEM or DER") from None
 
 
-MAX_CERTIFICATE_FILE: Final = 64 * 1024
-
-
 def _bounded(data: bytes, name: str, limit: int) -> bytes:
     if len(data) > limit:
         raise LimitExceeded(f"this is longer than the {limit} bytes that are read here", where=name)
     return data
-
-
-def printable(text: str) -> str:
-    """`text` with everything a terminal could take for a command written as an escape (backslash, x, two digits)."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)

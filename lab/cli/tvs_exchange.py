@@ -24,6 +24,7 @@ from cucm.errors import EnvironmentProblem, LabError, TlsError, TrustError, Trus
 from cucm.names import serial_hex
 from cucm.net.stream import Stream
 from cucm.net.tls import TlsProfile, VerifyPeer, client_context, open_stream
+from cucm.render.text import printable
 from cucm.roles import SIGNS_FILES, SIGNS_TRUST_LISTS
 from cucm.wire.tvs import (
     STATUS_OK,
@@ -35,7 +36,7 @@ from cucm.wire.tvs import (
     TvsMessage,
     VerifyResponse,
 )
-from lab.cli.inputs import printable, read_certificate, read_input
+from lab.cli.inputs import read_certificate, read_input
 from lab.cli.tvs_explanation import role_text
 
 MAX_KEY_FILE: Final = 64 * 1024
