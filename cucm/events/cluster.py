@@ -1,0 +1,72 @@
+"""Events of call processing: which devices a CallManager took, which it turned away, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar
+
+from cucm.events import Event
+
+
+class RegistrationRefusal(StrEnum):
+    """Why a CallManager did not register a device."""
+
+    CLIENT_CERTIFICATE = "client-certificate"
+    """Not of a CA this node trusts, or out of its dates: refused in the TLS handshake (facts 11 F7)."""
+    HANDSHAKE = "handshake"
+    CERTIFICATE_NAME = "certificate-name"
+    """The certificate belongs to another device."""
+    UNKNOWN_DEVICE = "unknown-device"
+    SECURITY_MODE = "security-mode"
+    """The transport is not the one that the device's security profile demands (facts 7.7)."""
+    MALFORMED = "malformed"
+    METHOD = "method"
+    TIMEOUT = "timeout"
+    LIMIT = "limit"
+
+
+class RegistrationEnd(StrEnum):
+    """Why a registered device is no longer."""
+
+    DEREGISTERED = "deregistered"
+    CONNECTION_CLOSED = "connection-closed"
+    CONNECTION_BROKEN = "connection-broken"
+    SERVICE_STOPPED = "service-stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class CallProcessingEvent(Event):
+    """What all of them have. `transport` is `tls` or `tcp`, `peer` the phone's IP address and `peer_port` its port."""
+
+    transport: str
+    peer: str
+    peer_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationAccepted(CallProcessingEvent):
+    """`cipher` and `tls_version` are empty over TCP."""
+
+    kind: ClassVar[str] = "registration.accepted"
+    device_name: str
+    cipher: str
+    tls_version: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationRefused(CallProcessingEvent):
+    """`sip_status` is None when there was no SIP answer: refused by TLS or by the limits, or silent too long."""
+
+    kind: ClassVar[str] = "registration.refused"
+    device_name: str | None
+    reason: RegistrationRefusal
+    sip_status: int | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationEnded(CallProcessingEvent):
+    kind: ClassVar[str] = "registration.ended"
+    device_name: str
+    reason: RegistrationEnd
