@@ -12,11 +12,11 @@ from cucm.roles import CertificateUnit, roles_of_units
 from cucm.versions import VersionProfile
 from lab.node import OWN_UNITS, Node, Surroundings
 from lab.topology import ClusterTable, NodeTable
-from tftp_server.trust_list_builder import build_ctl, write_ctl
+from tftp_server.node_files import write_ctl
+from tftp_server.trust_list_builder import SECURITY_MODE_PARAMETER, KeyFolder, build_ctl, signing_event
 from tvs_server.certificate_cache import FreshnessMode
 
 CALLMANAGER_GROUP: Final = "Default"
-SECURITY_MODE_PARAMETER: Final = "ClusterSecurityMode"
 _DAY_S: Final = 86_400.0
 INSTALLED_DAYS_AGO: Final = 30
 """How old a lab cluster is when the lab starts: its certificates begin then."""
@@ -104,7 +104,7 @@ class Cluster:
         self._tell_stored(der, store)
 
     def regenerate_certificate(self, unit: CertificateUnit) -> None:
-        """A new key and certificate on every node. What must be restarted afterwards is the administrator's business."""
+        """A new key and certificate on every node. What to restart afterwards is the administrator's business."""
         self._generation[unit] = self._generation.get(unit, 0) + 1
         for table in self._table.nodes:
             self._install_certificate(table, unit, self._around.clock.now())
@@ -123,9 +123,11 @@ class Cluster:
 
     def update_ctl_file(self) -> None:
         """`utils ctl update CTLFile`: build and sign the CTL anew and put it on every node."""
+        keys = KeyFolder(self.publisher.directory / "security")
+        data = build_ctl(self.publisher.database, keys, self.profile, self._around.clock.now())
         for node in self.nodes.values():
-            data = build_ctl(self.publisher.database, self.publisher.directory, self.profile, self._around.clock.now())
             write_ctl(node.directory, data)
+        self._around.events.emit(f"cluster:{self.name}", signing_event(data))
 
     def set_parameter(self, name: str, value: str) -> None:
         self.publisher.database.set_parameter(name, value)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from cucm.certificates import Identity, node_certificate
+from cucm.certificates import node_certificate
 from cucm.clock import Clock
 from cucm.database import NodeDatabase
 from cucm.errors import UsageError
 from cucm.events import EventLog
 from cucm.events.administration import ServiceStarted, ServiceStopped
+from cucm.identity import Identity
 from cucm.key_store import KeyStore
 from cucm.net.addresses import PortMap
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
@@ -57,7 +58,7 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all parts of one lab share. `seed` makes serial numbers; `manufacturing_ca` is the DER phones' MICs chain to."""
+    """What all parts of one lab share. `seed` makes serial numbers; `manufacturing_ca` (DER) issued the phones' MICs."""
 
     events: EventLog
     clock: Clock
@@ -82,7 +83,7 @@ class Node:
         self._identities: dict[CertificateUnit, Identity] = {}
         (plan.directory / "security").mkdir(parents=True, mode=0o700)
         (plan.directory / "tftp").mkdir()
-        self.database = NodeDatabase.create(plan.directory / "node.db")
+        self.database = NodeDatabase(plan.directory / "node.db").create()
 
     # --- certificates and files
 

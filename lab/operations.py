@@ -35,7 +35,7 @@ class BootPhone(Operation):
     phone: Name
 
     def says(self, lab: Lab) -> str:
-        return f"power on {lab.phone(self.phone).name}"
+        return f"power on {lab.phone(self.phone).model.name}"
 
     async def perform(self, lab: Lab) -> None:
         await lab.phone(self.phone).boot()
@@ -46,7 +46,7 @@ class ResetPhone(Operation):
     phone: Name
 
     def says(self, lab: Lab) -> str:
-        return f"reset {lab.phone(self.phone).name}"
+        return f"reset {lab.phone(self.phone).model.name}"
 
     async def perform(self, lab: Lab) -> None:
         await lab.phone(self.phone).reset()
@@ -57,7 +57,7 @@ class PowerOffPhone(Operation):
     phone: Name
 
     def says(self, lab: Lab) -> str:
-        return f"power off {lab.phone(self.phone).name}"
+        return f"power off {lab.phone(self.phone).model.name}"
 
     async def perform(self, lab: Lab) -> None:
         await lab.phone(self.phone).power_off()
@@ -68,7 +68,7 @@ class EraseSecuritySettings(Operation):
     phone: Name
 
     def says(self, lab: Lab) -> str:
-        return f"on {lab.phone(self.phone).name}: erase security settings (CTL and ITL)"
+        return f"on {lab.phone(self.phone).model.name}: erase security settings (CTL and ITL)"
 
     async def perform(self, lab: Lab) -> None:
         lab.phone(self.phone).erase_security_settings()
@@ -197,7 +197,7 @@ class AddDevice(Operation):
     phone: Name
 
     def says(self, lab: Lab) -> str:
-        return f"{lab.cluster(self.cluster).name}: add device {lab.phone(self.phone).name}"
+        return f"{lab.cluster(self.cluster).name}: add device {lab.phone(self.phone).model.name}"
 
     async def perform(self, lab: Lab) -> None:
         lab.provision(self.phone, self.cluster)
@@ -209,10 +209,10 @@ class RemoveDevice(Operation):
     phone: Name
 
     def says(self, lab: Lab) -> str:
-        return f"{lab.cluster(self.cluster).name}: delete device {lab.phone(self.phone).name}"
+        return f"{lab.cluster(self.cluster).name}: delete device {lab.phone(self.phone).model.name}"
 
     async def perform(self, lab: Lab) -> None:
-        lab.cluster(self.cluster).remove_device(lab.phone(self.phone).name)
+        lab.cluster(self.cluster).remove_device(lab.phone(self.phone).model.name)
 
 
 class AlterCtlFile(Operation):

@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from cucm.errors import UsageError
 from lab.log_book import LogBook
@@ -23,7 +23,7 @@ _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class RunFolder:
-    """Collects into a hidden neighbour of `target`; `finish` puts it in place, `discard` removes it.
+    """Collects into a hidden neighbour of `target`; `finish` puts it in place, leaving the context without that removes it.
 
     Raises UsageError if `target` holds anything that is not an earlier run's.
     """
@@ -80,5 +80,9 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
 
-    def discard(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        """Nothing half-written stays; after `finish` there is nothing to remove."""
         shutil.rmtree(self._work, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -22,7 +23,8 @@ from lab.cluster import CALLMANAGER_GROUP, Cluster
 from lab.node import Node, NodePlan, Surroundings
 from lab.served_files import ServedFiles
 from lab.topology import DEFAULT_NETWORK, ClusterTable, NodeTable, PhoneTable, Topology
-from phone_agent.driver import Phone
+from phone_agent.boot import PhoneModel
+from phone_agent.driver import Phone, PhonePorts, PhoneSettings
 from phone_agent.flash import DeviceIdentity, Flash
 
 Part = TypeVar("Part")
@@ -155,25 +157,39 @@ class Lab:
         for cluster in phone.provisioned_in:
             self.clusters[cluster].add_device(_device(phone))
 
+    def _phone_certificate(
+        self, kind: Callable[..., Identity], issuer: Identity, table: PhoneTable, issued: float
+    ) -> Identity:
+        return kind(
+            issuer,
+            self.keys,
+            model=table.model,
+            mac=table.mac,
+            serial_number=table.serial_number,
+            seed=self.options.seed,
+            not_before=issued,
+        )
+
     def _build_phone(self, table: PhoneTable, maker: Identity) -> Phone:
         flash = Flash(self.options.directory / "phones" / table.name)
         capf = self.clusters[table.lsc_from].publisher.identity(CertificateUnit.CAPF)
-        common = {"model": table.model, "mac": table.mac, "serial_number": table.serial_number}
         issued = self._days_ago(PHONE_CERTIFICATES_DAYS_AGO)
         flash.store(
-            lsc=_device_identity(lsc(capf, self.keys, seed=self.options.seed, not_before=issued, **common)),
-            mic=_device_identity(mic(maker, self.keys, seed=self.options.seed, not_before=issued, **common)),
+            lsc=_device_identity(self._phone_certificate(lsc, capf, table, issued)),
+            mic=_device_identity(self._phone_certificate(mic, maker, table, issued)),
+        )
+        settings = PhoneSettings(
+            local_address=self._address(table.host),
+            ports=PhonePorts(tftp=self._ports.tftp),
+            tls_profile=table.tls_profile,
         )
         return Phone(
-            table.mac,
-            table.model,
+            PhoneModel.of(table.mac, table.model),
             flash,
-            local_address=self._address(table.host),
-            tftp_servers=self.tftp_servers,
+            self.tftp_servers,
+            settings=settings,
             clock=self.clock,
             emit=self.events.emitter(f"phone:{table.name}"),
-            tftp_port=self._ports.tftp,
-            tls_profile=table.tls_profile,
         )
 
 

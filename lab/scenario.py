@@ -148,7 +148,7 @@ class StoryResult:
         }
 
 
-Watch = Callable[[Lab, LogBook], None]
+Watch = Callable[[Lab], None]
 
 
 async def play(
@@ -157,7 +157,7 @@ async def play(
     options: LabOptions,
     *,
     clock: Clock | None = None,
-    watch: Watch = lambda _lab, _book: None,
+    watch: Watch = lambda _lab: None,
     after_act: Callable[[Lab, int], None] = lambda _lab, _number: None,
 ) -> tuple[StoryResult, Lab, LogBook]:
     """Play a story on a lab of its own, which has ended when this returns.
@@ -168,7 +168,7 @@ async def play(
     result = StoryResult(name, story)
     lab = Lab(load_topology(story.topology), options, clock=clock)
     book = LogBook(lab.events)
-    watch(lab, book)
+    watch(lab)
     async with lab:
         _check_names(story, lab)
         try:

@@ -115,7 +115,7 @@ class Topology(Table):
     def _refuse_doubles(self) -> None:
         nodes = [node for cluster in self.clusters.values() for node in cluster.nodes]
         for what, values in (
-            ("host number", [item.host for item in (*nodes, *self.phones)]),
+            ("host number", [node.host for node in nodes] + [phone.host for phone in self.phones]),
             ("node name", [node.name for node in nodes]),
             ("phone", [phone.mac for phone in self.phones]),
         ):

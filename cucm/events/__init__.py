@@ -71,7 +71,8 @@ def _plain(value: Any) -> Any:
             return str(value)
 
 
-Subscriber = Callable[[EventRecord], None]
+Subscriber = Callable[[EventRecord], object]
+"""What it returns is ignored."""
 
 
 class EventLog:

@@ -39,8 +39,7 @@ def _administration(event: Event) -> str | None:
         case admin.OperationPerformed(text=text, note=note):
             return f"{text}  [{note}]" if note else text
         case admin.CertificateStored(cluster=cluster, store=store, subject=subject, roles=roles):
-            named = ", ".join(role_text(role) for role in roles) or "none"
-            return f"{store} of {cluster} holds {subject}; trust roles: {named}"
+            return f"{store} of {cluster} holds {subject}; trust roles: {_role_texts(roles)}"
         case admin.ServiceStarted(node=node, service=service, address=address, impostor=impostor):
             return f"{'impostor of ' if impostor else ''}{service} answers on {node} ({address})"
         case admin.ServiceStopped(node=node, service=service):
@@ -49,6 +48,17 @@ def _administration(event: Event) -> str | None:
             return f"option 150 is now {', '.join(servers)}"
         case _:
             return None
+
+
+def _role_texts(roles: tuple[int, ...]) -> str:
+    return ", ".join(role_text(role) for role in roles) or "none"
+
+
+def _lookup(steps: tuple[tvs.CacheStep, ...]) -> str:
+    found = next((step for step in steps if step.found), None)
+    if found is None:
+        return "the certificate asked for is in no store"
+    return f"finds the certificate in its {found.cache} cache, roles: {_role_texts(found.roles)}"
 
 
 def role_text(role: int) -> str:
@@ -115,7 +125,11 @@ def _servers(event: Event) -> str | None:
             return f"{name} signed by {signer}: {'; '.join(records)}"
         case files.FileNotFound(peer=peer, name=name):
             return f"{name} not found, asked by {peer}"
-        case tvs.CertificateNotFound():
-            return "the certificate asked for is in no store"
+        case tvs.TvsCertificateLookedUp(steps=steps):
+            return _lookup(steps)
+        case tvs.TvsResponseSent(status=status, roles=roles) if roles is not None:
+            return f"answers status {status}, roles: {_role_texts(roles)}"
+        case tvs.TvsHandshakeFailed(detail=detail):
+            return f"TLS handshake failed: {detail}"
         case _:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import tempfile
+from contextlib import ExitStack
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class Listener:
     def begin(self, name: str, story: Story) -> None:
         pass
 
-    def watch(self, lab: Lab, book: LogBook) -> None:
+    def watch(self, lab: Lab) -> None:
         pass
 
     def end(self, result: StoryResult, lab: Lab, book: LogBook, folder: Path | None) -> None:
@@ -77,21 +78,17 @@ def play_and_keep(
     from lab.run_folder import RunFolder
     from lab.runtime import LabOptions
 
-    folder = RunFolder(out) if out else None
-    try:
-        with tempfile.TemporaryDirectory(prefix="cucm-lab-") as directory:
-            options = LabOptions(Path(directory), network, arguments.seed)
-            listener.begin(name, story)
-            result, lab, book = _play(name, story, options, listener, folder)
-            if folder:
-                folder.keep_flash(lab, "after")
-                folder.finish(lab, book, result.as_json())
-        listener.end(result, lab, book, out)
-        return result
-    except BaseException:
+    with ExitStack() as ending:
+        folder = ending.enter_context(RunFolder(out)) if out else None
+        directory = ending.enter_context(tempfile.TemporaryDirectory(prefix="cucm-lab-"))
+        listener.begin(name, story)
+        options = LabOptions(Path(directory), network, arguments.seed)
+        result, lab, book = _play(name, story, options, listener, folder)
         if folder:
-            folder.discard()
-        raise
+            folder.keep_flash(lab, "after")
+            folder.finish(lab, book, result.as_json())
+        listener.end(result, lab, book, out)
+    return result
 
 
 def _play(
@@ -131,7 +128,7 @@ class _Printer(Listener):
         if not self._json:
             print(f"{name}: {story.title}\n\n{story.teaches}")
 
-    def watch(self, lab: Lab, book: LogBook) -> None:
+    def watch(self, lab: Lab) -> None:
         if not self._json:
             from lab.timeline import Timeline
 
