@@ -58,7 +58,7 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What all parts of one lab share. `seed` makes serial numbers; `manufacturing_ca` (DER) issued the phones' MICs."""
+    """What all parts of one lab share. `seed` makes serial numbers; `manufacturing_ca` is DER, it issued the MICs."""
 
     events: EventLog
     clock: Clock

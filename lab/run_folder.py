@@ -23,7 +23,7 @@ _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class RunFolder:
-    """Collects into a hidden neighbour of `target`; `finish` puts it in place, leaving the context without that removes it.
+    """Collects into a hidden neighbour of `target`; `finish` puts it in place, leaving without that removes it.
 
     Raises UsageError if `target` holds anything that is not an earlier run's.
     """
