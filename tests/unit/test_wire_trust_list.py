@@ -463,6 +463,13 @@ def test_memory_stays_a_small_multiple_of_the_input(record: bytes) -> None:
     assert peak < ALLOWED_MULTIPLE * len(data)
 
 
+def test_addresses() -> None:
+    sixteen = foreign_record(tlv(4, b"\0\0"), tlv(10, bytes(15) + b"\1"))
+    assert [record.ip_address for record in decode_trust_list(GOOD[:HEADER] + sixteen).records] == ["::1"]
+    with pytest.raises(DecodeError, match="5 bytes where an IPv4 address has 4"):
+        decode_trust_list(GOOD[:HEADER] + foreign_record(tlv(4, b"\0\0"), tlv(10, b"12345")))
+
+
 def test_wrong_lists_can_be_encoded_on_purpose() -> None:
     lying = Record((Element(1, b"\xff\xff"), Element(4, b"")))
     wrong = TrustList((Element(2, b"x"), Element(13, b"no pad"), Element(13, b"")), (lying,), b"end")

@@ -120,6 +120,12 @@ def test_a_message_as_long_as_the_limit_passes() -> None:
     assert connection.next_event() == ANSWER
 
 
+def test_a_message_one_byte_longer_than_the_limit_does_not() -> None:
+    connection = TvsConnection(max_message=1479)
+    connection.receive_data(encode_message(ANSWER))
+    assert isinstance(failure_of(connection), LimitExceeded)
+
+
 def test_the_longest_message_passes() -> None:
     longest = VerifyResponse(1, 0, 1, (Element(7, b"\0"), Element(99, bytes(0xFFFF - 4 - 3))))
     data = encode_message(longest)
