@@ -11,7 +11,7 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cucm.errors import UsageError
@@ -52,12 +52,11 @@ def wrong_hash(identity: Identity, *, issuer: Identity | None = None) -> Identit
     """
     certificate = identity.certificate
     signer = _signer(identity, issuer)
-    signature = sign(signer, certificate.tbs_certificate_bytes, DigestAlgorithm.SHA1)
     is_sha256 = isinstance(certificate.signature_hash_algorithm, hashes.SHA256)
-    if not is_sha256 or len(signature) != len(certificate.signature):
+    if not is_sha256 or not isinstance(signer, rsa.RSAPrivateKey):
         raise UsageError("only an RSA signature over SHA-256 can be given a wrong hash", where=identity.subject)
-    der = identity.certificate_der
-    return _with_der(identity, der[: -len(signature)] + signature)
+    signature = sign(signer, certificate.tbs_certificate_bytes, DigestAlgorithm.SHA1)
+    return _with_der(identity, identity.certificate_der.removesuffix(certificate.signature) + signature)
 
 
 def tampered(identity: Identity) -> Identity:

@@ -148,16 +148,13 @@ def _text(value: str | bytes) -> str:
 
 def _pairs(text: str) -> list[tuple[str, str]]:
     """(type, value) of each part, as written but for quotes and outer spaces; a part without `type=` has type ''."""
-    return [_split_pair(piece) for piece in _rejoin(_pieces(text)) if piece.strip()]
+    return [_split_pair(piece) for piece in _pieces(text) if piece.strip()]
 
 
 def _pieces(text: str) -> list[str]:
     """Split at `;`, else at `,`, outside quotes only. A quote may stay open: Cisco cuts names (facts 3.4)."""
-    for separator in (";", ","):
-        pieces = _split_outside_quotes(text, separator)
-        if len(pieces) > 1:
-            return pieces
-    return [text]
+    pieces = _split_outside_quotes(text, ";")
+    return pieces if len(pieces) > 1 else _rejoin(_split_outside_quotes(text, ","))
 
 
 def _split_outside_quotes(text: str, separator: str) -> list[str]:
