@@ -20,6 +20,8 @@ class RegistrationRefusal(StrEnum):
     UNKNOWN_DEVICE = "unknown-device"
     SECURITY_MODE = "security-mode"
     """The transport is not the one that the device's security profile demands (facts 7.7)."""
+    DATABASE = "database"
+    """The node could not read its own database."""
     MALFORMED = "malformed"
     METHOD = "method"
     TIMEOUT = "timeout"

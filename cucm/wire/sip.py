@@ -85,8 +85,8 @@ class SipReceiver:
         return data
 
 
-def device_name_of(request: Request) -> str | None:
-    """The device that sends a REGISTER, from its Contact; None if it does not say. Raises DecodeError."""
+def device_name_of(request: Request) -> str:
+    """The device that sends a REGISTER, from its Contact. Raises DecodeError."""
     try:
         contacts = request.contact
     except ValueError as error:
@@ -95,4 +95,4 @@ def device_name_of(request: Request) -> str | None:
         name = contact.parameters.get(DEVICE_NAME_PARAMETER)
         if name:
             return name.strip('"')
-    return None
+    raise DecodeError("no device name", offset=0, path="sip.Contact")
