@@ -9,11 +9,23 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from types import MappingProxyType
 from typing import Final
 from xml.etree import ElementTree
+
+from cucm.database import Device, NodeDatabase, ProcessNode
+from tftp_server.cluster_view import (
+    CALLMANAGER_SERVICE,
+    CAPF_SERVICE,
+    TVS_SERVICE,
+    is_mixed_mode,
+    nodes_of,
+    nodes_running,
+    runs,
+)
 
 SCCP_PORT: Final = 2000
 SIP_PORT: Final = 5060
@@ -29,6 +41,10 @@ KEEP_ALIVE_EXPIRES_S: Final = 120
 """[recall]"""
 CAPF_NO_OPERATION: Final = 0
 """`capfAuthMode` while no certificate operation is pending [recall]."""
+DEFAULT_GROUP: Final = "Default"
+"""The CallManager group that phones unknown to the cluster are sent to [recall]."""
+DEVICE_LOADS: Final = MappingProxyType({"CP-8861": "sip88xx.10-3-1-20"})
+"""Firmware by model ("device defaults"): that of the seed's phone. Other models keep what they have."""
 
 
 class DeviceSecurityMode(IntEnum):
@@ -74,6 +90,36 @@ class DeviceSettings:
     capf: tuple[ServerAddress, ...]
     security_mode: DeviceSecurityMode
     load: str = ""
+
+
+def group_of(database: NodeDatabase, name: str) -> CallManagerGroup:
+    """The CallManager group as a configuration lists it; without such a group, all nodes in their order [inferred]."""
+    nodes = database.callmanager_group(name) or nodes_of(database)
+    return CallManagerGroup(
+        name,
+        callmanagers=_addresses(node for node in nodes if runs(database, node, CALLMANAGER_SERVICE)),
+        tvs=_addresses(node for node in nodes if runs(database, node, TVS_SERVICE)),
+    )
+
+
+def settings_of(database: NodeDatabase, device: Device) -> DeviceSettings:
+    """What the database says about a device.
+
+    In a non-secure cluster every device is configured as non-secure, whatever its profile says [recall].
+    """
+    mode = DeviceSecurityMode(device.security_mode) if is_mixed_mode(database) else DeviceSecurityMode.NON_SECURE
+    return DeviceSettings(
+        description=device.description,
+        device_pool=device.device_pool,
+        group=group_of(database, device.callmanager_group),
+        capf=_addresses(nodes_running(database, CAPF_SERVICE)),
+        security_mode=mode,
+        load=DEVICE_LOADS.get(device.model, ""),
+    )
+
+
+def _addresses(nodes: Iterable[ProcessNode]) -> tuple[ServerAddress, ...]:
+    return tuple(ServerAddress(node.name, node.ip_address) for node in nodes)
 
 
 def device_configuration(settings: DeviceSettings) -> bytes:
