@@ -40,6 +40,7 @@ SUBCOMMANDS: Final = (
 )
 
 EPILOG: Final = """\
+`cucm-lab COMMAND --help` explains a command; every one takes --json.
 exit codes: 0 yes or done; 1 it ran and the answer is no, or the file is bad; 2 wrong words; 3 the machine or the
 network lacks something. Certificates and keys of the lab are toys: never use them elsewhere."""
 
@@ -120,16 +121,19 @@ def _parser(chosen: Subcommand | None) -> Parser:
     parser = Parser(
         prog=PROGRAM,
         description="Rehearse moving Cisco IP phones between secure CUCM clusters, and look into the bytes.",
-        epilog=EPILOG,
+        usage=f"{PROGRAM} [--help] [--version] COMMAND ...",
+        epilog=f"commands:\n{_listing()}\n\n{EPILOG}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", required=True)
+    # argparse would break the line behind the longest name: the listing is in the epilog
+    commands = parser.add_subparsers(
+        prog=PROGRAM, metavar="COMMAND", dest="command", required=True, help=argparse.SUPPRESS
+    )
     for subcommand in SUBCOMMANDS:
         command = commands.add_parser(
             subcommand.name,
-            help=subcommand.summary,
             description=f"{subcommand.summary[0].upper()}{subcommand.summary[1:]}.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
             conflict_handler="resolve",  # a command may word --json its own way
@@ -138,6 +142,11 @@ def _parser(chosen: Subcommand | None) -> Parser:
         if subcommand is chosen:
             _complete(command, subcommand)
     return parser
+
+
+def _listing() -> str:
+    width = max(len(subcommand.name) for subcommand in SUBCOMMANDS) + 2
+    return "\n".join(f"  {subcommand.name:<{width}}{subcommand.summary}" for subcommand in SUBCOMMANDS)
 
 
 def _complete(parser: argparse.ArgumentParser, subcommand: Subcommand) -> None:

@@ -51,8 +51,17 @@ def find_dumps(text: str) -> tuple[HexDump, ...]:
     if announced:
         return announced
     if not re.search(r"[^0-9a-fA-FxX\s,:;{}()\[\]\"'|\\-]", text):
-        return (HexDump(_bare(text), label="hex"),) if text.strip() else ()
+        return _hex_only(text, lines)
     return _with_offsets(lines) or _blocks(lines)
+
+
+def _hex_only(text: str, lines: list[str]) -> tuple[HexDump, ...]:
+    """Text without any other letters: bytes, unless it begins with an offset of 0 (od; a message begins with 57)."""
+    first = next((line for line in lines if line.strip()), "")
+    match = _OFFSET_LINE.match(first)
+    if match and not int(match["offset"], 16):
+        return _with_offsets(lines) or (HexDump(_bare(text), label="hex"),)
+    return (HexDump(_bare(text), label="hex"),) if first else ()
 
 
 def body(line: str) -> str:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -134,13 +133,37 @@ def test_a_phones_log_that_prints_no_bytes(cucm_lab):
     assert "0 of 153 bytes\n  the log announces these bytes and prints none" in done.stdout
 
 
-@pytest.mark.parametrize("tool", [["xxd"], ["hexdump", "-C"], ["od", "-A", "x", "-t", "x1"]])
-def test_hex_dump_tools(tool, tmp_path):
-    if shutil.which(tool[0]) is None:
-        pytest.skip(f"needs the program {tool[0]!r}")
+NOT_FOUND = encode_message(QueryCertificateResponse.build(1001, 1, ttl_s=1, pad=0))
+XXD = """\
+00000000: 5701 0400 0000 03e9 000b 0700 0101 0900  W...............
+00000010: 0400 0000 01                             .....
+"""
+HEXDUMP_C = """\
+00000000  57 01 04 00 00 00 03 e9  00 0b 07 00 01 01 09 00  |W...............|
+00000010  04 00 00 00 01                                    |.....|
+00000015
+"""
+TCPDUMP = """\
+\t0x0000:  5701 0400 0000 03e9 000b 0700 0101 0900  W...............
+\t0x0010:  0400 0000 01                             .....
+"""
+WIRESHARK = """\
+0000   57 01 04 00 00 00 03 e9 00 0b 07 00 01 01 09 00   W...............
+0010   04 00 00 00 01                                    .....
+"""
+
+
+@pytest.mark.parametrize("text", [XXD, HEXDUMP_C, TCPDUMP, WIRESHARK])
+def test_the_output_of_others_tools(text):
+    assert [dump.data for dump in find_dumps(f"a dump of a message:\n{text}the end\n")] == [NOT_FOUND]
+
+
+@pytest.mark.needs("od")
+def test_od(tmp_path):
     (tmp_path / "message").write_bytes(encode_message(REQUEST))
-    text = subprocess.run([*tool, tmp_path / "message"], capture_output=True, text=True, check=True, timeout=60).stdout
-    assert [dump.data for dump in find_dumps(f"a dump of a message:\n{text}")] == [encode_message(REQUEST)]
+    command = ["od", "-A", "x", "-t", "x1", tmp_path / "message"]
+    text = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert [dump.data for dump in find_dumps(text)] == [encode_message(REQUEST)]
 
 
 @pytest.mark.parametrize(
