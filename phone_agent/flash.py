@@ -119,9 +119,8 @@ class Flash:
     def _commit(self, contents: FlashContents) -> None:
         manifest = encode_manifest(contents)
         objects = objects_of(contents)
-        for content in objects.values():
-            if len(content) > MAX_OBJECT:
-                raise self._problem(f"{len(content)} bytes do not fit into the flash", "store less")
+        if len(manifest) > MAX_MANIFEST or any(len(content) > MAX_OBJECT for content in objects.values()):
+            raise self._problem(f"contents of more than {MAX_OBJECT} bytes do not fit into the flash", "store less")
         try:
             with self._locked():
                 self._write_objects(objects)
@@ -162,10 +161,9 @@ class Flash:
     def _load(self) -> FlashContents:
         try:
             text = _read_bounded(self._manifest, MAX_MANIFEST)
-        except FileNotFoundError:
-            return FlashContents()
-        try:
             return decode_manifest(text, self._read_object)
+        except FileNotFoundError:  # of the manifest: a missing object is a FlashError
+            return FlashContents()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self._problem(f"the flash's manifest is damaged: {error}") from error
 
