@@ -188,7 +188,11 @@ class Stream(asyncio.BufferedProtocol):
         self.peer_address = _address(transport.get_extra_info("peername"))
         self.local_address = _address(transport.get_extra_info("sockname"))
         self.socket_number = transport.get_extra_info("socket").fileno()
-        self._owner.opened(self)
+        try:
+            self._owner.opened(self)
+        except BaseException:  # asyncio would only log it, and leave the connection open without a deadline
+            self._transport.abort()
+            raise
         if not self._transport.is_closing():
             self._begin()
 

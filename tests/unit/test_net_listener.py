@@ -1,0 +1,319 @@
+"""The listener: limits, deadlines, isolation of connections, orderly stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from both_loops import on_both_loops
+
+from cucm.certificates import Identity, node_certificate
+from cucm.errors import AddressBusy, LimitExceeded, TlsError
+from cucm.key_store import KeyStore
+from cucm.net.listener import Limits, Listener
+from cucm.net.stream import Address, Stream
+from cucm.net.tls import client_context, open_stream, server_context
+from cucm.roles import CertificateUnit
+
+NOT_BEFORE = 1_700_000_000.0
+DEADLINE_S = 20
+
+Draw = Callable[[], str]
+
+
+@pytest.fixture(scope="module")
+def identities() -> tuple[Identity, Identity]:
+    keys = KeyStore()
+    return (
+        node_certificate(keys, CertificateUnit.TVS, "ucm105pub", seed=1, not_before=NOT_BEFORE),
+        node_certificate(keys, CertificateUnit.TVS, "stranger", seed=1, not_before=NOT_BEFORE),
+    )
+
+
+def context_of(identity: Identity) -> Any:
+    return server_context(identity.certificate_der, identity.private_key_der)
+
+
+async def echo(stream: Stream) -> None:
+    while data := await stream.read():
+        stream.write(data)
+        await stream.drain()
+
+
+class Watched(Listener):
+    """A listener whose callbacks end up in queues."""
+
+    def __init__(self, address: str, handler: Callable[[Stream], Awaitable[None]], **options: Any) -> None:
+        self.accepted: asyncio.Queue[Stream] = asyncio.Queue()
+        self.begun: asyncio.Queue[Stream] = asyncio.Queue()
+        self.refused: asyncio.Queue[tuple[Address, str]] = asyncio.Queue()
+        self.failures: asyncio.Queue[Exception] = asyncio.Queue()
+        self.closed: asyncio.Queue[Stream] = asyncio.Queue()
+        super().__init__(
+            address,
+            0,
+            handler,
+            on_accept=self.accepted.put_nowait,
+            on_first_bytes=self.begun.put_nowait,
+            on_refused=lambda peer, why: self.refused.put_nowait((peer, why)),
+            on_handshake_failed=lambda _stream, error: self.failures.put_nowait(error),
+            on_closed=self.closed.put_nowait,
+            **options,
+        )
+
+    @property
+    def target(self) -> Address:
+        return self.address, self.port
+
+
+@asynccontextmanager
+async def listening(
+    draw: Draw, handler: Callable[[Stream], Awaitable[None]] = echo, **options: Any
+) -> AsyncIterator[Watched]:
+    listener = Watched(draw(), handler, **options)
+    await listener.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            yield listener
+    finally:
+        await listener.stop()
+        assert listener.connections == 0
+
+
+async def answers(target: Address, **options: Any) -> bool:
+    async with await open_stream(*target, **options) as stream:
+        stream.write(b"ping")
+        return await stream.read() == b"ping"
+
+
+@on_both_loops
+async def test_plain_tcp_is_served_when_start_returns(loopback: Draw) -> None:
+    async with listening(loopback) as listener:
+        assert listener.port != 0
+        assert listener.socket_number >= 0
+        assert await answers(listener.target)
+        stream = await listener.accepted.get()
+        assert (stream.cipher, stream.tls_version, stream.peer_certificate) == ("", "", None)
+        assert await listener.closed.get() is stream
+
+
+@on_both_loops
+async def test_a_client_that_ends_its_half_still_gets_the_answer(loopback: Draw) -> None:
+    async def count(stream: Stream) -> None:
+        total = 0
+        while data := await stream.read():
+            total += len(data)
+        stream.write(str(total).encode())
+
+    async with listening(loopback, count) as listener:
+        reader, writer = await asyncio.open_connection(*listener.target)
+        writer.write(bytes(100_000))
+        writer.write_eof()
+        assert await reader.read() == b"100000"
+        writer.close()
+        await writer.wait_closed()
+
+
+@on_both_loops
+async def test_a_taken_address_is_reported_and_not_adopted(loopback: Draw) -> None:
+    async with listening(loopback) as first:
+        second = Listener(first.address, first.port, echo)
+        with pytest.raises(AddressBusy) as busy:
+            await second.start()
+        assert busy.value.where == f"{first.address} TCP port {first.port}"
+        assert f":{first.port}" in (busy.value.mend or "")
+        await second.stop()  # nothing was started: nothing to do
+        assert await answers(first.target)
+    again = Listener(*first.target, echo)
+    await again.start()
+    await again.stop()
+
+
+@on_both_loops
+async def test_the_limit_overall_refuses_and_tells(loopback: Draw) -> None:
+    async with listening(loopback, limits=Limits(connections=2)) as listener:
+        async with await open_stream(*listener.target) as one, await open_stream(*listener.target):
+            async with await open_stream(*listener.target) as third:
+                peer, why = await listener.refused.get()
+                assert (peer, why) == (third.local_address, "2 connections are open already")
+                with pytest.raises(ConnectionError):
+                    raise_if_closed(await third.read())
+            one.write(b"still served")
+            assert await one.read() == b"still served"
+        await listener.closed.get()
+        await listener.closed.get()
+        assert await answers(listener.target)
+
+
+def raise_if_closed(data: bytes) -> None:
+    if not data:
+        raise ConnectionError
+
+
+@on_both_loops
+async def test_the_limit_per_address_leaves_others_alone(loopback: Draw, identities: tuple[Identity, Identity]) -> None:
+    limits = Limits(connections_per_address=1)
+    async with listening(loopback, context=context_of(identities[0]), limits=limits) as listener:
+        greedy, modest = loopback(), loopback()
+        context = client_context()
+        async with await open_stream(*listener.target, context=context, local_address=greedy):
+            with pytest.raises((TlsError, ConnectionError)):
+                await open_stream(*listener.target, context=context, local_address=greedy)
+            assert (await listener.refused.get())[0][0] == greedy
+            assert await answers(listener.target, context=context, local_address=modest)
+        while (await listener.closed.get()).peer_address[0] != greedy:
+            pass
+        assert await answers(listener.target, context=context, local_address=greedy)
+        assert listener.failures.empty()  # a refused connection is told once
+
+
+@on_both_loops
+async def test_clients_that_stall_before_or_in_the_handshake_run_into_its_deadline(
+    loopback: Draw, identities: tuple[Identity, Identity]
+) -> None:
+    limits = Limits(handshake_timeout_s=0.2)
+    async with listening(loopback, context=context_of(identities[0]), limits=limits) as listener:
+        for first_bytes in (b"", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"):
+            async with await open_stream(*listener.target) as stalled:
+                stalled.write(first_bytes)
+                assert await answers(listener.target, context=client_context())
+                assert isinstance(await listener.failures.get(), TimeoutError)
+                with pytest.raises(ConnectionError):
+                    raise_if_closed(await stalled.read())
+
+
+@on_both_loops
+async def test_garbage_instead_of_a_handshake_is_refused_at_once(
+    loopback: Draw, identities: tuple[Identity, Identity]
+) -> None:
+    limits = Limits(handshake_timeout_s=DEADLINE_S)
+    async with listening(loopback, context=context_of(identities[0]), limits=limits) as listener:
+        for garbage in (b"GET / HTTP/1.1\r\n\r\n", b"\x57\x01\x03" * 100, b"\x16\x03\x01\xff\xff" + bytes(70_000)):
+            async with await open_stream(*listener.target) as rude:
+                rude.write(garbage)
+                assert isinstance(await listener.failures.get(), TlsError)
+        async with await open_stream(*listener.target):
+            pass
+        assert "hung up" in str(await listener.failures.get())
+        assert await answers(listener.target, context=client_context())
+
+
+@on_both_loops
+async def test_an_idle_client_is_let_go(loopback: Draw) -> None:
+    async with (
+        listening(loopback, limits=Limits(idle_timeout_s=0.1)) as listener,
+        await open_stream(*listener.target) as idle,
+    ):
+        assert await idle.read() == b""
+
+
+@on_both_loops
+async def test_a_handler_that_fails_ends_its_own_connection_only(
+    loopback: Draw, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(stream: Stream) -> None:
+        match await stream.read():
+            case b"expected":
+                raise LimitExceeded("too much")
+            case b"bug":
+                raise ZeroDivisionError
+            case data:
+                stream.write(data)
+
+    async with listening(loopback, handler) as listener:
+        for word in (b"expected", b"bug"):
+            async with await open_stream(*listener.target) as stream:
+                stream.write(word)
+                assert await stream.read() == b""
+        assert await answers(listener.target)
+    errors = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert len(errors) == 1
+    assert "ZeroDivisionError" in (errors[0].exc_text or "")
+
+
+@on_both_loops
+async def test_stop_ends_whatever_is_open(loopback: Draw, identities: tuple[Identity, Identity]) -> None:
+    async with listening(loopback, context=context_of(identities[0])) as listener:
+        ended = asyncio.Event()
+
+        async def hold(stream: Stream) -> None:
+            try:
+                await stream.read()
+            finally:
+                ended.set()
+
+        listener._handler = hold
+        async with (
+            await open_stream(*listener.target) as silent,
+            await open_stream(*listener.target, context=client_context()) as served,
+        ):
+            await listener.accepted.get()
+            await listener.accepted.get()
+            await listener.begun.get()
+            await listener.stop()
+            assert ended.is_set()
+            assert listener.connections == 0
+            assert await served.read() == b""  # an orderly end: close_notify, not a reset
+            with pytest.raises(ConnectionError):
+                raise_if_closed(await silent.read())
+            with pytest.raises(ConnectionRefusedError):
+                await open_stream(*listener.target)
+        await listener.stop()  # a second time does nothing
+
+
+@on_both_loops
+async def test_stop_while_clients_stream_in(loopback: Draw) -> None:
+    async with listening(loopback) as listener:
+        clients = [socket.socket() for _ in range(100)]
+        try:
+            for client in clients:
+                client.setblocking(False)
+                client.connect_ex(listener.target)
+            await listener.accepted.get()
+            await listener.stop()
+        finally:
+            for client in clients:
+                client.close()
+
+
+@on_both_loops
+async def test_stop_does_not_wait_for_a_client_that_takes_nothing(
+    loopback: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cucm.net.stream.CLOSE_TIMEOUT_S", 0.1)
+
+    async def flood(stream: Stream) -> None:
+        while True:
+            stream.write(bytes(100_000))
+            await stream.drain()
+
+    async with listening(loopback, flood) as listener:
+        with socket.create_connection(listener.target):
+            await listener.accepted.get()
+            await listener.stop()
+
+
+@on_both_loops
+async def test_a_new_context_is_used_for_new_connections(loopback: Draw, identities: tuple[Identity, Identity]) -> None:
+    before, after = identities
+    async with (
+        listening(loopback, context=context_of(before)) as listener,
+        await open_stream(*listener.target, context=client_context()) as old,
+    ):
+        listener.set_context(context_of(after))
+        async with await open_stream(*listener.target, context=client_context()) as new:
+            assert old.peer_certificate == before.certificate_der
+            assert new.peer_certificate == after.certificate_der
+
+
+@on_both_loops
+async def test_many_clients_at_once_are_all_served(loopback: Draw, identities: tuple[Identity, Identity]) -> None:
+    context = client_context()
+    async with listening(loopback, context=context_of(identities[0])) as listener:
+        done = await asyncio.gather(*(answers(listener.target, context=context) for _ in range(100)))
+        assert all(done)
