@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m phone_agent",
-        description="Boot an emulated 8861-like phone: CTL, ITL, configuration, TVS when needed, registration. For labs.",
+        description="Boot an emulated 8861: CTL, ITL, configuration, TVS when needed, registration. For labs.",
         epilog="exit codes: 0 registered after the last boot, 1 not registered, 2 wrong arguments or files, "
         "3 the machine lacks an address or a right",
     )

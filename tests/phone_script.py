@@ -120,8 +120,11 @@ class Cluster:
 
     def configuration(self, *, mode: int = 3, tvs: bool = True, call_managers: Iterable[str] | None = None) -> bytes:
         addresses = [self.address] if call_managers is None else list(call_managers)
-        member = "<member priority='{}'><callManager><name>{}</name><processNodeName>{}</processNodeName></callManager></member>"
-        group = "".join(member.format(index, f"{self.name}-{index}", a) for index, a in enumerate(addresses))
+        group = "".join(
+            f"<member priority='{index}'><callManager><name>{self.name}-{index}</name>"
+            f"<processNodeName>{address}</processNodeName></callManager></member>"
+            for index, address in enumerate(addresses)
+        )
         servers = "".join(
             f"<member priority='{index}'><port>2445</port><address>{address}</address></member>"
             for index, address in reversed(list(enumerate((self.address, f"{self.address}9") if tvs else ())))
