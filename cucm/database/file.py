@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -27,6 +28,7 @@ QUERY_TIMEOUT_S: Final = 5.0
 MAX_QUERY_ROWS: Final = 10_000
 MAX_QUERY_TEXT: Final = 100_000
 MAX_QUERY_VALUE: Final = 1_000_000
+_LOCK_PAUSE_S: Final = 0.005
 _PROGRESS_STEPS: Final = 10_000
 _READING: Final = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
@@ -52,9 +54,7 @@ class DatabaseFile:
 
     def create(self) -> None:
         """Make the file (mode 0600) and its tables if they are not there yet, and open it. DatabaseError."""
-        with self._translated(), suppress(FileExistsError):
-            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        self._start(self._make_tables)
+        self._start(self._make_if_missing)
 
     def open(self) -> None:
         """Open a file that `create` made. DatabaseError if there is none, or if it is something else."""
@@ -107,13 +107,12 @@ class DatabaseFile:
         return QueryResult(tuple(item[0] for item in cursor.description or ()), tuple(rows))
 
     def _start(self, prepare: Callable[[], None]) -> None:
-        """Open, see that the file is ours before anything is changed in it, then go on in WAL mode."""
+        """Open the file; one starter at a time, so that none meets a file half made."""
         self.close()
         self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool)
         try:
-            prepare()
-            with self._translated(), closing(self._connect()) as connection:
-                connection.execute("PRAGMA journal_mode=WAL")
+            with self._translated(), _locked(self.path.parent):
+                prepare()
         except BaseException:
             self.close()
             raise
@@ -136,12 +135,21 @@ class DatabaseFile:
             raise
         return connection
 
-    def _make_tables(self) -> None:
-        with self.transaction(write=True) as connection:
+    def _make_if_missing(self) -> None:
+        with suppress(FileExistsError):
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        with self.transaction() as connection:
             if self._is_ours(connection):
                 return
             if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
                 raise DatabaseError("is another program's database", where=str(self.path), mend="name another file")
+        self._make_tables()
+
+    def _make_tables(self) -> None:
+        with closing(self._connect()) as connection:
+            # the switch does not wait for others as transactions do: it fails if two try it at once
+            connection.execute("PRAGMA journal_mode=WAL")
+        with self.transaction(write=True) as connection:
             metadata.create_all(connection, checkfirst=False)
             fill_type_tables(connection)
             connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
@@ -182,6 +190,25 @@ class DatabaseFile:
             where=str(self.path),
             mend="if the file is damaged, delete it and let the lab build it again",
         )
+
+
+@contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the directory's lock, which the system frees should the process die. TimeoutError after BUSY_TIMEOUT_S."""
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise TimeoutError("another process has been opening it for too long") from None
+                time.sleep(_LOCK_PAUSE_S)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _restrict(connection: sqlite3.Connection) -> None:

@@ -575,20 +575,43 @@ def create_and_write(path: Path, barrier: Any, number: int, results: Any) -> Non
     results.put(number)
 
 
-def test_processes_create_and_write_at_once(tmp_path: Path) -> None:
+def create_and_close(path: Path, barrier: Any, number: int, results: Any) -> None:
+    for step in range(15):
+        barrier.wait(30)
+        with NodeDatabase(path.with_name(f"{step}.db")).create() as database:
+            database.set_parameter(str(number), "here")
+    results.put(number)
+
+
+def run_processes(work: Any, path: Path) -> list[int]:
+    """What three processes, started together, put into the queue; a failing one ends the test."""
     context = multiprocessing.get_context("spawn")
-    barrier, results = context.Barrier(3), context.Queue()
-    path = tmp_path / "node.db"
-    writers = [context.Process(target=create_and_write, args=(path, barrier, n, results)) for n in range(3)]
-    for writer in writers:
-        writer.start()
-    done = sorted(results.get(timeout=60) for _ in writers)
-    for writer in writers:
-        writer.join(30)
-        writer.close()
+    barrier, results = context.Barrier(3), context.SimpleQueue()
+    processes = [context.Process(target=work, args=(path, barrier, number, results)) for number in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    exits = [process.exitcode for process in processes]
+    for process in processes:
+        process.close()
+    assert exits == [0, 0, 0]
+    answers = sorted(results.get() for _ in processes)
     results.close()
-    results.join_thread()
-    assert done == [0, 1, 2]
+    return answers
+
+
+def test_processes_create_the_same_files_at_once(tmp_path: Path) -> None:
+    """SQLite's switch to WAL mode fails with "database is locked" when two try it together."""
+    assert run_processes(create_and_close, tmp_path / "node.db") == [0, 1, 2]
+    for step in range(15):
+        with NodeDatabase(tmp_path / f"{step}.db").open() as database:
+            assert [database.parameter(str(number)) for number in range(3)] == ["here"] * 3
+
+
+def test_processes_create_and_write_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    assert run_processes(create_and_write, path) == [0, 1, 2]
     with NodeDatabase(path).open() as database:
         assert len(database.nodes()) == 60
         assert count(database, "processnodeservice") == 60
