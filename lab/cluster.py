@@ -12,8 +12,9 @@ from cucm.roles import CertificateUnit, roles_of_units
 from cucm.versions import VersionProfile
 from lab.node import OWN_UNITS, Node, Surroundings
 from lab.topology import ClusterTable, NodeTable
+from tftp_server.cluster_view import SECURITY_MODE_PARAMETER
 from tftp_server.node_files import write_ctl
-from tftp_server.trust_list_builder import SECURITY_MODE_PARAMETER, KeyFolder, build_ctl, signing_event
+from tftp_server.trust_list_builder import KeyFolder, build_ctl, trust_list_signed
 from tvs_server.certificate_cache import FreshnessMode
 
 CALLMANAGER_GROUP: Final = "Default"
@@ -127,7 +128,7 @@ class Cluster:
         data = build_ctl(self.publisher.database, keys, self.profile, self._around.clock.now())
         for node in self.nodes.values():
             write_ctl(node.directory, data)
-        self._around.events.emit(f"cluster:{self.name}", signing_event(data))
+        self._around.events.emit(f"cluster:{self.name}", trust_list_signed(data))
 
     def set_parameter(self, name: str, value: str) -> None:
         self.publisher.database.set_parameter(name, value)

@@ -211,11 +211,11 @@ class Node:
             profile=self._plan.tls_profile,
         )
 
-    def _file_server(self) -> FileServer:
+    def _file_server(self) -> RunningService:
         emit = self._around.events.emitter(f"tftp:{self.name}")
         store = NodeFileStore(self.directory, self.name, self._plan.profile, self._around.clock, emit)
         recorded = self._around.served.recording(self.name, store)
-        return FileServer(self.address, recorded, tftp_port=self._plan.ports.tftp, emit=emit)
+        return _FileService(FileServer(self.address, recorded, tftp_port=self._plan.ports.tftp, emit=emit), store)
 
     def _call_processing(self) -> CallProcessing:
         identity = self.identity(CertificateUnit.CALLMANAGER)
@@ -247,6 +247,25 @@ class Node:
 
 
 IMPOSTOR: Final = "impostor of TVS"
+
+
+@dataclass(frozen=True, slots=True)
+class _FileService:
+    """The file server with the store it serves from, which ends with it."""
+
+    server: FileServer
+    store: NodeFileStore
+
+    async def start(self) -> None:
+        try:
+            await self.server.start()
+        except BaseException:
+            self.store.close()
+            raise
+
+    async def stop(self) -> None:
+        await self.server.stop()
+        self.store.close()
 
 
 class _CapfService:

@@ -114,12 +114,14 @@ class Topology(Table):
 
     def _refuse_doubles(self) -> None:
         nodes = [node for cluster in self.clusters.values() for node in cluster.nodes]
-        for what, values in (
-            ("host number", [node.host for node in nodes] + [phone.host for phone in self.phones]),
+        hosts = [node.host for node in nodes] + [phone.host for phone in self.phones]
+        checks: tuple[tuple[str, list[str]], ...] = (
+            ("host number", [str(host) for host in hosts]),
             ("node name", [node.name for node in nodes]),
             ("phone", [phone.mac for phone in self.phones]),
-        ):
-            doubles = sorted({str(value) for value in values if values.count(value) > 1})
+        )
+        for what, values in checks:
+            doubles = sorted({value for value in values if values.count(value) > 1})
             if doubles:
                 raise ValueError(f"{what} used twice: {', '.join(doubles)}")
 

@@ -1,0 +1,102 @@
+"""Every packaged story on real sockets, and what must hold whatever the story."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from conftest import Play
+from cucm.events import files, phone
+from lab.scenario import Story, load_story
+from lab.topology import packaged
+
+STORIES = sorted(packaged("scenarios"))
+
+
+@pytest.mark.parametrize("name", STORIES)
+async def test_story_ends_as_it_should(name: str, play_story: Play) -> None:
+    played = await play_story(name)
+    assert played.result.broken is None
+    assert played.result.differences == []
+    assert played.result.missing_evidence == []
+    assert len(played.result.acts) == len(played.result.story.acts)
+
+
+@pytest.mark.parametrize("name", [name for name in STORIES if load_story(name)[1].failure])
+async def test_a_failure_story_needs_its_repair(name: str, play_story: Play) -> None:
+    """Without the operations of the last act, the reset alone does not help."""
+    _, story = load_story(name)
+    last = story.acts[-1]
+    only_resets = tuple(step for step in last.steps if step.do == "reset-phone")[-1:]
+    unrepaired = story.model_copy(
+        update={"acts": (*story.acts[:-1], last.model_copy(update={"steps": only_resets, "expect": {}}))}
+    )
+    played = await play_story(unrepaired)
+    assert played.result.broken is None
+    assert all(truth.registered != "destination" for truth in played.result.acts[-1].truths.values())
+
+
+async def test_the_query_and_answer_have_the_published_sizes_and_heads(play_story: Play) -> None:
+    played = await play_story("migrate")
+    sent = [record.event.message for record in played.lab.events if isinstance(record.event, phone.TvsRequestSent)]
+    received = [r.event.message for r in played.lab.events if isinstance(r.event, phone.TvsResponseReceived)]
+    assert [len(message) for message in sent] == [153]
+    assert sent[0][:50] == PUBLISHED_REQUEST
+    assert [len(message) for message in received] == [1480]
+    assert received[0][:50] == PUBLISHED_RESPONSE
+
+
+async def test_only_the_new_ctl_needs_tvs(play_story: Play) -> None:
+    played = await play_story("migrate")
+    accepted = [r.event for r in played.lab.events if isinstance(r.event, phone.TrustListAccepted)]
+    assert [(event.trust_list, event.basis) for event in accepted] == [
+        ("CTL", phone.TrustBasis.LEAP_OF_FAITH),
+        ("ITL", phone.TrustBasis.CTL),
+        ("CTL", phone.TrustBasis.TVS),
+        ("ITL", phone.TrustBasis.CTL),
+    ]
+
+
+async def test_a_second_reset_after_the_migration_changes_nothing(play_story: Play) -> None:
+    _, story = load_story("migrate")
+    last = story.acts[-1]
+    again = last.model_copy(update={"title": "again", "steps": last.steps[-1:]})
+    played = await play_story(story.model_copy(update={"acts": (*story.acts, again)}))
+    assert played.result.ended_as_expected, played.result.differences
+    unchanged = [r.event for r in played.lab.events if isinstance(r.event, phone.TrustListUnchanged)]
+    assert [event.trust_list for event in unchanged] == ["CTL", "ITL"]
+
+
+async def test_the_same_seed_gives_the_same_certificates(play_story: Play, tmp_path: Path) -> None:
+    first = await play_story("migrate")
+    before = _certificates(first.lab.options.directory)
+    (tmp_path / "lab").rename(tmp_path / "first")
+    second = await play_story("migrate")
+    assert before
+    assert _certificates(second.lab.options.directory) == before
+
+
+async def test_every_file_served_was_asked_for(play_story: Play) -> None:
+    played = await play_story("migrate")
+    served = {r.event.name for r in played.lab.events if isinstance(r.event, files.FileServed)}
+    assert served == {"CTLSEPB000B4BA0AEE.tlv", "ITLSEPB000B4BA0AEE.tlv", "SEPB000B4BA0AEE.cnf.xml.sgn"}
+
+
+def _certificates(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in sorted(directory.rglob("*.pem"))}
+
+
+PUBLISHED_REQUEST = bytes.fromhex(
+    "57010300000003e9008f01001801" + b"CP-8861-SEPB000B4BA0AEE".hex() + "030042" + b"CN=ucm11pu".hex()
+)
+"""The first 50 bytes of the technote's request (tests/vectors/vectors.json)."""
+PUBLISHED_RESPONSE = bytes.fromhex(
+    "570104f7000003e905be07000100" + "0205ab308205a73082048fa003020102021324000000179479b8f124ac3f3b0000000000"
+)
+"""The first 50 bytes of the technote's answer: the certificate's serial included."""
+
+
+def test_stories_are_packaged_for_every_failure_the_readme_promises() -> None:
+    stories: list[Story] = [load_story(name)[1] for name in STORIES]
+    assert {story.catalogue for story in stories if story.failure} >= {"F1", "F2", "F5", "F6", "F8", "F9", "F13"}
