@@ -25,6 +25,8 @@ from tvs_server.policy import CacheEntry, Finding, map_id
 
 MAX_CTL_FILE: Final = 4 * 1024 * 1024
 """Bytes of the largest local CTL file that is read."""
+MAX_ROLE: Final = 0xFF
+"""A response has one byte per role, a CTL record two for its FUNCTION."""
 MAX_PEM_FILE: Final = 1024 * 1024
 MAX_PEM_FILES: Final = 4096
 PEM_SUFFIXES: Final = frozenset({".pem", ".crt", ".cer"})
@@ -127,7 +129,8 @@ class CtlFileSource:
                 continue
             known = entries.get(map_id(serial, issuer))
             roles = {record.function, *(known.roles if known else ())}
-            entry = CacheEntry(certificate, issuer, serial, tuple(sorted(roles)))
+            tellable = tuple(sorted(role for role in roles if role <= MAX_ROLE))
+            entry = CacheEntry(certificate, issuer, serial, tellable)
             entries[entry.key] = entry
         return entries.values()
 

@@ -140,7 +140,9 @@ class TvsServer:
         self._emit(TvsServerStarted(self.address, self.port, *counts))
 
     async def stop(self) -> None:
-        """End all connections; nothing is left when it returns."""
+        """End all connections; nothing is left when it returns. Does nothing when it is not started."""
+        if not self._listener.is_listening:
+            return
         await self._listener.stop()
         self._cache.close()
         self._emit(TvsServerStopped(self.address, self.port))

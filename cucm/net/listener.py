@@ -83,6 +83,11 @@ class Listener:
         self._empty = asyncio.Event()
 
     @property
+    def is_listening(self) -> bool:
+        """Between `start` and `stop`."""
+        return self._server is not None
+
+    @property
     def connections(self) -> int:
         """How many connections are open."""
         return len(self._streams)
