@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from cucm.clock import Clock
 from cucm.errors import LabError, StoryError, TrustReason, UsageError
-from cucm.events.administration import ActStarted, OperationPerformed
+from cucm.events.administration import ActStarted, OperationPerformed, StoryEnded
 from lab.log_book import LogBook
 from lab.operations import AnyOperation
 from lab.runtime import Lab, LabOptions
@@ -179,6 +179,7 @@ async def play(
                 after_act(lab, number)
         except LabError as error:
             result.broken = str(error)
+        lab.events.emit("lab:story", StoryEnded())
     return result, lab, book
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cucm.events import EventRecord
-from cucm.events.administration import ActStarted, OperationPerformed
+from cucm.events.administration import ActStarted, OperationPerformed, StoryEnded
 from cucm.render.plain import headline
 from lab.log_book import LogBook
 from lab.scenario import StoryResult
@@ -17,16 +17,18 @@ class Timeline:
 
     def __init__(self, topology: Topology) -> None:
         self._began: float | None = None
+        self._ended = False
         self._phones = {f"phone:{phone.name}": f"phone …{phone.mac[-4:]}" for phone in topology.phones}
 
     def lines(self, record: EventRecord) -> list[str]:
-        """Nothing before the first act: installing the clusters is no part of the story."""
+        """Nothing before the first act and after the last: installing and ending the lab is no part of the story."""
         if isinstance(record.event, ActStarted):
             if self._began is None:
                 self._began = record.time
             return ["", f"Act {record.event.number}: {record.event.title}"]
+        self._ended = self._ended or isinstance(record.event, StoryEnded)
         text = headline(record.event)
-        if text is None or self._began is None:
+        if text is None or self._began is None or self._ended:
             return []
         who = self._phones.get(record.source, record.source.replace(":", " ", 1))
         if isinstance(record.event, OperationPerformed):

@@ -16,6 +16,13 @@ class ActStarted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StoryEnded(Event):
+    """The last act is over; what follows is the lab's own end."""
+
+    kind: ClassVar[str] = "story.ended"
+
+
+@dataclass(frozen=True, slots=True)
 class OperationPerformed(Event):
     """`text` is the operation in an administrator's words, `note` the story's remark on it."""
 

@@ -39,7 +39,7 @@ def _administration(event: Event) -> str | None:
         case admin.OperationPerformed(text=text, note=note):
             return f"{text}  [{note}]" if note else text
         case admin.CertificateStored(cluster=cluster, store=store, subject=subject, roles=roles):
-            return f"{store} of {cluster} holds {subject}; trust roles: {_role_texts(roles)}"
+            return f"{store} of {cluster} holds {_common_name(subject)}; trust roles: {_role_texts(roles)}"
         case admin.ServiceStarted(node=node, service=service, address=address, impostor=impostor):
             return f"{'impostor of ' if impostor else ''}{service} answers on {node} ({address})"
         case admin.ServiceStopped(node=node, service=service):
@@ -48,6 +48,12 @@ def _administration(event: Event) -> str | None:
             return f"option 150 is now {', '.join(servers)}"
         case _:
             return None
+
+
+def _common_name(name: str) -> str:
+    """The CN of a name in Cisco's form; the whole name if it has none."""
+    pairs = (part.partition("=") for part in name.split(";"))
+    return next((value for kind, _, value in pairs if kind.upper() == "CN"), name)
 
 
 def _role_texts(roles: tuple[int, ...]) -> str:
@@ -76,7 +82,7 @@ def _phone(event: Event) -> str | None:
         case phone.FileNotReceived(file_name=name, status=status):
             return f"{name}: {status}"
         case phone.TrustListAccepted(trust_list=which, basis=basis, signer=signer):
-            return f"{which} accepted, signed by {signer}: {BASIS_TEXTS[basis]}"
+            return f"{which} accepted, signed by {_common_name(signer)}: {BASIS_TEXTS[basis]}"
         case phone.TrustListUnchanged(trust_list=which):
             return f"{which} unchanged"
         case phone.TrustListRefused(trust_list=which, reason=reason, detail=detail):
@@ -122,7 +128,7 @@ def _phone_connections(event: Event) -> str | None:
 def _servers(event: Event) -> str | None:
     match event:
         case trust_lists.TrustListSigned(file_name=name, signer=signer, records=records):
-            return f"{name} signed by {signer}: {'; '.join(records)}"
+            return f"{name} signed by {_common_name(signer)}: {'; '.join(records)}"
         case files.FileNotFound(peer=peer, name=name):
             return f"{name} not found, asked by {peer}"
         case tvs.TvsCertificateLookedUp(steps=steps):
