@@ -80,6 +80,13 @@ def test_a_file_of_two_blocks() -> None:
     assert (transfer.outcome.status, transfer.outcome.data) == (FetchStatus.OK, b"a" * 512 + b"b")
 
 
+def test_a_server_may_answer_from_the_port_it_was_asked_on() -> None:
+    transfer = new_transfer()
+    assert transfer.receive(data(1, b"a"), SERVER) == [Datagram(ack(1), SERVER)]
+    assert transfer.outcome is not None
+    assert transfer.outcome.data == b"a"
+
+
 def test_a_file_that_fills_its_last_block_ends_with_an_empty_one() -> None:
     transfer = new_transfer()
     transfer.receive(data(1, b"a" * 512), PEER)
