@@ -4,7 +4,7 @@ For a trust list, in this order:
 
 1. longer than 64 KiB or not a trust list              refused
 2. the phone holds no list at all                      accepted: leap of faith
-3. an ITL, and the installed ITL is blank              accepted unseen (rollback parameter, facts 7.3)
+3. an ITL, the installed ITL is blank, and no CTL      accepted unseen (rollback parameter, facts 7.3)
 4. signer is SAST in the installed CTL, else the ITL   signature checked with that record's key
 5. no TVS record in the ITL                            refused: `Not using TVS - TVS not in Trust list`
 6. stored configuration names no TVS                   refused
@@ -124,7 +124,10 @@ def verify_trust_list(name: str, data: bytes, installed: InstalledLists, tvs: Tv
     trust_list = _decoded(decode_trust_list, data)
     if installed.empty:
         return VerifiedList(trust_list, TrustBasis.LEAP_OF_FAITH)
-    if name == "ITL" and installed.itl_is_blank:
+    # "any new ITL" (facts 7.3) is about clusters without a CTL: an installed CTL authenticates the ITL (facts 7.2). If a
+    # blank ITL let any ITL in beside a CTL, a second reset would find the stranger's signer in it and migrate, which the
+    # technote's Caution rules out [inferred]
+    if name == "ITL" and installed.itl_is_blank and installed.ctl is None:
         return VerifiedList(trust_list, TrustBasis.BLANK_ITL)
     basis = yield from _verify(data, trust_list, SIGNS_TRUST_LISTS, installed, tvs)
     return VerifiedList(trust_list, basis)

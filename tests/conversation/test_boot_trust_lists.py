@@ -320,13 +320,21 @@ def test_the_cache_remembers_roles_too() -> None:
 # --- blank ITL (rollback parameter) --------------------------------------------------------------------------------
 
 
-def test_a_blank_itl_gives_way_to_any_itl_but_not_to_a_foreign_ctl() -> None:
-    world = moving(contents=OLD.holding(itl=OLD.blank_itl()))
+def test_without_a_ctl_a_blank_itl_gives_way_to_any_itl_but_not_to_a_foreign_ctl() -> None:
+    world = moving(contents=OLD.holding(ctl=None, itl=OLD.blank_itl()))
     outcome = world.boot()
     assert refused(world) == {"CTL": TrustReason.TVS_NOT_IN_TRUST_LIST}
     assert bases(world) == {"ITL": TrustBasis.BLANK_ITL}
-    assert (world.contents.ctl, world.contents.itl) == (OLD.ctl(), NEW.itl())
+    assert (world.contents.ctl, world.contents.itl) == (None, NEW.itl())
     assert outcome.status_messages[:2] == (FAILED, UPDATED)
+
+
+def test_beside_a_ctl_a_blank_itl_gives_way_only_to_an_itl_that_the_ctl_vouches_for() -> None:
+    abroad = moving(contents=OLD.holding(itl=OLD.blank_itl()))
+    for _ in range(2):
+        abroad.boot()
+        assert refused(abroad)["ITL"] is TrustReason.TVS_NOT_IN_TRUST_LIST
+        assert (abroad.contents.ctl, abroad.contents.itl) == (OLD.ctl(), OLD.blank_itl())
 
 
 def test_an_itl_with_one_tftp_record_left_is_not_blank() -> None:
