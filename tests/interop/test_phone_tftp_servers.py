@@ -45,17 +45,13 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def running(command: list[str], address: str) -> Iterator[None]:
-    """The server, from when it answers until it has ended."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as server:
+    """The server, from when it answers until it has ended, with the process it makes for every transfer."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) as server:
         try:
             wait_until_answering(server, address)
             yield
         finally:
-            server.send_signal(signal.SIGTERM)
-            try:
-                server.wait(5)
-            except subprocess.TimeoutExpired:
-                server.kill()
+            os.killpg(server.pid, signal.SIGKILL)
 
 
 def wait_until_answering(server: subprocess.Popen[bytes], address: str) -> None:
@@ -64,7 +60,7 @@ def wait_until_answering(server: subprocess.Popen[bytes], address: str) -> None:
             if server.poll() is not None:
                 assert server.stdout is not None
                 pytest.fail(f"{server.args!r} ended: {server.stdout.read().decode(errors='replace')}")
-            asking.sendto(read_request("SIZE0.tlv", {}), (address, PORT))
+            asking.sendto(read_request("ready?", {}), (address, PORT))
             if select.select([asking], [], [], 0.05)[0]:
                 return
     pytest.fail(f"{server.args!r} does not answer")
