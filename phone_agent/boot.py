@@ -7,12 +7,11 @@ Whatever cannot be fetched or trusted leaves the old file in force, and the boot
 from __future__ import annotations
 
 import hashlib
-import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from cucm.clock import Clock
-from cucm.errors import TrustError, TrustReason, UsageError, WireError
+from cucm.errors import TrustError, TrustReason, WireError
 from cucm.events.phone import (
     BootFinished,
     BootStarted,
@@ -55,7 +54,18 @@ from phone_agent.commands import (
 )
 from phone_agent.configuration import CallManager, PhoneConfiguration, parse_configuration
 from phone_agent.flash import FlashContents
+from phone_agent.outcome import BootOutcome, PhoneModel, Refusal, RegistrationTarget
 from phone_agent.state import PhoneState
+from phone_agent.status_texts import (
+    CONFIGURATION_INVALID,
+    CONFIGURATION_NOT_FOUND,
+    CTL_NOT_FOUND,
+    DEFAULT_IN_USE,
+    NO_TRUST_LIST,
+    TRANSFER_TROUBLE,
+    TRUST_LIST_UPDATE_FAILED,
+    TRUST_LIST_UPDATED,
+)
 from phone_agent.verification import (
     InstalledList,
     InstalledLists,
@@ -66,93 +76,11 @@ from phone_agent.verification import (
     verify_trust_list,
 )
 
+__all__ = ["RETRY_S", "BootOutcome", "PhoneModel", "Refusal", "RegistrationTarget", "boot"]
+
 RETRY_S: Final = 45.0
 """A phone without usable configuration starts over about every 45 s (facts 7.1)."""
 DEFAULT_CONFIGURATION: Final = "XMLDefault.cnf.xml"
-
-TRUST_LIST_UPDATED: Final = "Trust List Updated"
-TRUST_LIST_UPDATE_FAILED: Final = "Trust List Update Failed"
-NO_TRUST_LIST: Final = "No Trust List Installed"
-CTL_NOT_FOUND: Final = "File Not Found <CTLFile.tlv>"
-CONFIGURATION_NOT_FOUND: Final = "File not found <Cfg File>"
-ERASING_LISTS: Final = "Erasing CTL and ITL files"
-DEFAULT_IN_USE: Final = "XmlDefault.cnf.xml"
-TRANSFER_TROUBLE: Final = {
-    FetchStatus.TIMEOUT: "TFTP Timeout",
-    FetchStatus.ACCESS_ERROR: "TFTP Access Error",
-    FetchStatus.ERROR: "TFTP Error",
-}
-"""Status texts of facts 7.5; the letter case is Cisco's."""
-CONFIGURATION_INVALID: Final = "invalid file {name}, authenticated fail."
-"""What an 8945 shows for a refused configuration, without its `Reason:14.`; on an 8861 UNKNOWN (facts 7.5)."""
-
-_MAC: Final = re.compile(r"[0-9A-F]{12}")
-_MODEL: Final = re.compile(r"[0-9A-Za-z]{1,16}")
-
-
-@dataclass(frozen=True, slots=True)
-class PhoneModel:
-    """Who the phone is: MAC address (12 hex digits) and model number (`8861`)."""
-
-    mac: str
-    model: str
-
-    @classmethod
-    def of(cls, mac: str, model: str) -> PhoneModel:
-        """From what people write (`b0:00:b4:ba:0a:ee`, `SEPB000B4BA0AEE`, `CP-8861`). Raises UsageError."""
-        plain = re.sub(r"[:.\-]", "", mac).upper().removeprefix("SEP")
-        number = model.upper().removeprefix("CP-")
-        if not _MAC.fullmatch(plain):
-            raise UsageError(f"{mac!r} is no MAC address", mend="give 12 hex digits, for example B000B4BA0AEE")
-        if not _MODEL.fullmatch(number):
-            raise UsageError(f"{model!r} is no phone model", mend="give its number, for example 8861")
-        return cls(plain, number)
-
-    @property
-    def name(self) -> str:
-        """`SEPB000B4BA0AEE`: the device name in CUCM and in file names."""
-        return f"SEP{self.mac}"
-
-    @property
-    def device_name(self) -> str:
-        """`CP-8861-SEPB000B4BA0AEE`: the name towards TVS and in the LSC (facts 2.3, 7.7)."""
-        return f"CP-{self.model}-{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A file the phone did not accept: "CTL", "ITL" or "configuration"; `reason` None when only its content is bad."""
-
-    file: str
-    reason: TrustReason | None
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
-class RegistrationTarget:
-    call_manager: str
-    address: str
-    port: int
-    transport: SignallingTransport
-
-
-@dataclass(frozen=True, slots=True)
-class BootOutcome:
-    """What became of a boot. `configuration_name` is the configuration in force, None if there is none."""
-
-    registered: RegistrationTarget | None
-    ctl_changed: bool
-    itl_changed: bool
-    configuration_changed: bool
-    configuration_name: str | None
-    status_messages: tuple[str, ...]
-    refusals: tuple[Refusal, ...]
-    registrations: tuple[RegistrationResult, ...]
-
-    @property
-    def reasons(self) -> tuple[TrustReason, ...]:
-        """Why files were refused, in the order of the boot."""
-        return tuple(refusal.reason for refusal in self.refusals if refusal.reason is not None)
 
 
 def boot(phone: PhoneModel, contents: FlashContents, clock: Clock, *, attempts: int = 1) -> Steps[BootOutcome]:

@@ -27,7 +27,7 @@ from cucm.events.phone import (
     StatusMessageShown,
 )
 from cucm.net.tls import TlsProfile
-from phone_agent.boot import ERASING_LISTS, BootOutcome, PhoneModel, boot
+from phone_agent.boot import BootOutcome, PhoneModel, boot
 from phone_agent.commands import (
     Command,
     Enter,
@@ -50,6 +50,7 @@ from phone_agent.file_client import FileClient
 from phone_agent.flash import FlashContents, PhoneFlash
 from phone_agent.registration import Registration, RegistrationClient
 from phone_agent.state import PhoneState, require_transition
+from phone_agent.status_texts import ERASING_LISTS
 from phone_agent.tvs_client import ClientCertificate, TvsClient, TvsDeadlines
 
 BOOT_DEADLINE_S: Final = 300.0

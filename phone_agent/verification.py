@@ -124,9 +124,9 @@ def verify_trust_list(name: str, data: bytes, installed: InstalledLists, tvs: Tv
     trust_list = _decoded(decode_trust_list, data)
     if installed.empty:
         return VerifiedList(trust_list, TrustBasis.LEAP_OF_FAITH)
-    # "any new ITL" (facts 7.3) is about clusters without a CTL: an installed CTL authenticates the ITL (facts 7.2). If a
-    # blank ITL let any ITL in beside a CTL, a second reset would find the stranger's signer in it and migrate, which the
-    # technote's Caution rules out [inferred]
+    # "Any new ITL" (facts 7.3) is about clusters without a CTL: an installed CTL authenticates the ITL (facts 7.2). If
+    # a blank ITL let any ITL in beside a CTL, a second reset would find the stranger's signer in it and migrate, which
+    # the technote's Caution rules out [inferred]
     if name == "ITL" and installed.itl_is_blank and installed.ctl is None:
         return VerifiedList(trust_list, TrustBasis.BLANK_ITL)
     basis = yield from _verify(data, trust_list, SIGNS_TRUST_LISTS, installed, tvs)
