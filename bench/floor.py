@@ -1,0 +1,125 @@
+"""The crypto floor: what the libraries need for the same cryptography with nothing around them."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from OpenSSL import SSL
+
+from bench.material import NGINX_BODY_BYTES, Material, TlsCase
+from bench.tls_load import load_context
+from cucm.net.tls import server_context
+
+_READ_BYTES = 65536
+_FLIGHTS = 12
+_MESSAGE = b"x" * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeCost:
+    """CPU milliseconds of each end for one full handshake and one exchange of a TVS query's size."""
+
+    server_ms: float
+    client_ms: float
+    negotiated: str
+    group: str
+
+    @property
+    def both_ms(self) -> float:
+        return self.server_ms + self.client_ms
+
+
+def rsa_sign_per_s(material: Material, seconds: float) -> float:
+    """RSA-2048 PKCS#1 v1.5 signatures per second of one CPU."""
+    key = _server_key(material)
+    return _per_s(lambda: key.sign(_MESSAGE, padding.PKCS1v15(), hashes.SHA256()), seconds)
+
+
+def rsa_verify_per_s(material: Material, seconds: float) -> float:
+    """RSA-2048 verifications per second of one CPU."""
+    key = _server_key(material)
+    signature, public = key.sign(_MESSAGE, padding.PKCS1v15(), hashes.SHA256()), key.public_key()
+    return _per_s(lambda: public.verify(signature, _MESSAGE, padding.PKCS1v15(), hashes.SHA256()), seconds)
+
+
+def _server_key(material: Material) -> rsa.RSAPrivateKey:
+    key = material.server.private_key
+    if not isinstance(key, rsa.RSAPrivateKey):
+        raise TypeError("the material's server key is RSA")
+    return key
+
+
+def _per_s(operation: Callable[[], object], seconds: float) -> float:
+    """Operations per second of this thread's CPU; goes on for `seconds` of it, but does at least one."""
+    begins_s = time.thread_time()
+    count, used_s = 0, 0.0
+    while used_s <= seconds:
+        operation()
+        count += 1
+        used_s = time.thread_time() - begins_s
+    return count / used_s
+
+
+def handshake_cost(material: Material, case: TlsCase, seconds: float) -> HandshakeCost:
+    """Both ends in this thread over memory BIOs, no sockets; as many as `seconds` of CPU allow, at least one."""
+    server = server_context(
+        material.server.certificate_der,
+        material.server.private_key_der,
+        profile=case.profile,
+        policy=case.policy,
+        client_cas=[material.capf.certificate_der] if case.client_certificate else [],
+    )
+    client = load_context(material, case)
+    begins = time.thread_time()
+    used, count = [0.0, 0.0], 0
+    while True:
+        ends = SSL.Connection(server, None), SSL.Connection(client, None)
+        _converse(ends, used, material.query(1))
+        count += 1
+        if time.thread_time() - begins > seconds:
+            break
+    negotiated = f"{ends[1].get_protocol_version_name()} {ends[1].get_cipher_name()}"
+    return HandshakeCost(1000 * used[0] / count, 1000 * used[1] / count, negotiated, ends[1].get_group_name() or "RSA")
+
+
+def _converse(ends: tuple[SSL.Connection, SSL.Connection], used: list[float], query: bytes) -> None:
+    """Handshake, query, answer; adds each end's CPU seconds to `used`."""
+    server, client = ends
+    server.set_accept_state()
+    client.set_connect_state()
+    done = [False, False]
+    for _ in range(_FLIGHTS):
+        for side in (1, 0):
+            begins = time.thread_time()
+            done[side] = _shake_hands(ends[side], ends[1 - side])
+            used[side] += time.thread_time() - begins
+        if all(done):
+            break
+    else:
+        raise RuntimeError("the floor's handshake does not end")
+    for side, data in ((1, query), (0, b"x" * NGINX_BODY_BYTES)):
+        begins = time.thread_time()
+        ends[side].send(data)
+        sent = ends[side].bio_read(_READ_BYTES)
+        middle = time.thread_time()
+        ends[1 - side].bio_write(sent)
+        ends[1 - side].recv(_READ_BYTES)
+        used[side] += middle - begins
+        used[1 - side] += time.thread_time() - middle
+
+
+def _shake_hands(end: SSL.Connection, other: SSL.Connection) -> bool:
+    """One step of one end; what it has to say goes to the other. Whether its handshake is done."""
+    try:
+        end.do_handshake()
+        is_done = True
+    except SSL.WantReadError:
+        is_done = False
+    with contextlib.suppress(SSL.WantReadError):
+        other.bio_write(end.bio_read(_READ_BYTES))
+    return is_done

@@ -1,0 +1,41 @@
+"""What a load client reports, and how long it may go on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A run ends with the first of these: no operation is begun after `seconds` or beyond `operations`."""
+
+    seconds: float
+    operations: int
+    concurrency: int
+
+
+@dataclass(slots=True)
+class LoadResult:
+    """`done` were validated to the last byte; `failures` counts what went wrong, by kind.
+
+    `retransmissions` are packets this client had to send again, `repeats` datagrams that came again from the server.
+    """
+
+    done: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
+    retransmissions: int = 0
+    repeats: int = 0
+    wall_s: float = 0.0
+    latencies_s: list[float] = field(default_factory=list)
+
+    @property
+    def per_s(self) -> float:
+        return self.done / self.wall_s if self.wall_s else 0.0
+
+    def latency_ms(self, share: float) -> float:
+        """The latency that this share of the operations stayed below."""
+        if not self.latencies_s:
+            return 0.0
+        ordered = sorted(self.latencies_s)
+        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]

@@ -1,0 +1,136 @@
+"""What the measurements serve and ask for: toy certificates, a node's database, files; made in a temporary folder."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from cucm.certificates import (
+    CertificateAuthority,
+    Identity,
+    capf_certificate,
+    lsc,
+    node_certificate,
+)
+from cucm.database import NodeDatabase
+from cucm.key_store import KeyStore
+from cucm.net.tls import ClientCertificatePolicy, TlsProfile
+from cucm.roles import CertificateUnit
+from cucm.wire.tvs import QueryCertificateRequest, encode_message
+
+SEED: Final = 2
+MAC: Final = "B000B4BA0AEE"
+DEVICE: Final = f"CP-8861-SEP{MAC}"
+HOST: Final = "ucm105pub.stormin.local"
+WANTED_SUBJECT: Final = "CN=ucm11pub.stormin.local;OU=IST;O=Stormin;L=Brisbane;ST=QLD;C=AU"
+WANTED_CA: Final = "CN=stormin-WIN2012-CA"
+WANTED_SERIAL: Final = bytes.fromhex("24000000179479b8f124ac3f3b000000000017")
+WANTED_BYTES: Final = 1451
+"""The seed's query: 153 bytes out, a certificate of this length and 1480 bytes in all back."""
+NGINX_BODY_BYTES: Final = 1480
+"""As long as a TVS answer, so that every contender encrypts the same."""
+FILE_SIZES: Final = {"six-kb.bin": 6 * 1024, "sixty-four-kb.bin": 64 * 1024}
+SMALL_FILE: Final = "six-kb.bin"
+LARGE_FILE: Final = "sixty-four-kb.bin"
+_DAY_S: Final = 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """`server` is the TVS certificate, `phone` the client certificate the CAPF issued, `wanted` what is asked for."""
+
+    folder: Path
+    server: Identity
+    capf: Identity
+    phone: Identity
+    wanted: Identity
+    files: dict[str, bytes]
+
+    @property
+    def database(self) -> Path:
+        return self.folder / "node.db"
+
+    @property
+    def file_folder(self) -> Path:
+        return self.folder / "files"
+
+    def query(self, session_id: int) -> bytes:
+        """A QUERY_CERT request for the wanted certificate."""
+        wanted = self.wanted
+        request = QueryCertificateRequest.build(session_id, DEVICE, wanted.subject, wanted.issuer, wanted.serial)
+        return encode_message(request)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsCase:
+    """One way of making a TLS connection."""
+
+    profile: TlsProfile
+    client_certificate: bool
+
+    @property
+    def title(self) -> str:
+        return f"{self.profile.value}, {'with' if self.client_certificate else 'no'} client certificate"
+
+    @property
+    def policy(self) -> ClientCertificatePolicy:
+        return ClientCertificatePolicy.REQUIRED if self.client_certificate else ClientCertificatePolicy.OFF
+
+
+TLS_CASES: Final = tuple(TlsCase(profile, offered) for profile in TlsProfile for offered in (False, True))
+
+
+def make_material(folder: Path, keys: KeyStore) -> Material:
+    """Everything below `folder`, readable by other users: C servers drop their rights."""
+    folder.chmod(0o755)
+    started = time.time() - _DAY_S
+    capf = capf_certificate(keys, HOST, seed=SEED, not_before=started)
+    ca = CertificateAuthority.self_signed(keys, WANTED_CA, seed=SEED, not_before=started)
+    material = Material(
+        folder,
+        node_certificate(keys, CertificateUnit.TVS, HOST, seed=SEED, not_before=started),
+        capf,
+        lsc(capf, keys, model="CP-8861", mac=MAC, serial_number="FCH18198CNQ", seed=SEED, not_before=started),
+        _wanted(keys, ca.identity, started),
+        _files(),
+    )
+    _write(material)
+    return material
+
+
+def _wanted(keys: KeyStore, issuer: Identity, started: float) -> Identity:
+    return node_certificate(
+        keys,
+        CertificateUnit.CALLMANAGER,
+        "ucm11pub.stormin.local",
+        seed=SEED,
+        not_before=started,
+        subject=WANTED_SUBJECT,
+        serial=WANTED_SERIAL,
+        issuer=issuer,
+        der_length=WANTED_BYTES,
+    )
+
+
+def _files() -> dict[str, bytes]:
+    chance = random.Random(SEED)
+    return {name: chance.randbytes(size) for name, size in FILE_SIZES.items()}
+
+
+def _write(material: Material) -> None:
+    with NodeDatabase(material.database).create() as database:
+        for unit in (CertificateUnit.PHONE_SAST_TRUST, CertificateUnit.CALLMANAGER_TRUST):
+            database.put_certificate(material.wanted.certificate_der, unit, HOST, moment=time.time())
+    material.file_folder.mkdir(mode=0o755)
+    for name, data in material.files.items():
+        (material.file_folder / name).write_bytes(data)
+        (material.file_folder / name).chmod(0o644)
+
+
+def tool(name: str) -> str | None:
+    """The path of a system program; daemons live where a user's PATH may not look."""
+    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")

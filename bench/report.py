@@ -1,0 +1,202 @@
+"""What a run found: tables for people, JSON for machines, the page in docs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bench.machine import Placement
+from bench.measurements import SIGN_FLOOR
+from bench.migration import Migration, Run
+from bench.rounds import NOISY_CORES, OURS, Group, Plan, Sample, Spread, ratios
+
+SCHEMA_VERSION: Final = 1
+_HEAD: Final = (
+    "",
+    "per s",
+    "server CPU ms",
+    "our rate ÷ its",
+    "our CPU ÷ its",
+    "p50 / p99 ms",
+    "server busy",
+    "load CPU ms",
+    "failed",
+    "sent again",
+)
+_NO_LOAD: Final = ("",) * 5
+
+
+@dataclass(slots=True)
+class Findings:
+    """Everything of one run."""
+
+    moment: str
+    quick: bool
+    plan: Plan
+    placement: Placement
+    machine: dict[str, str | int]
+    versions: dict[str, str]
+    missing: dict[str, str]
+    groups: list[Group]
+    migration: Migration
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"schema": SCHEMA_VERSION, **asdict(self)}
+
+    def failures(self) -> int:
+        """Operations that went wrong in all groups."""
+        return sum(group.failures().total() for group in self.groups)
+
+
+def table(group: Group) -> str:
+    """One group as a Markdown table: medians with their range, ratios per round and then their median."""
+    ours = group.samples[OURS]
+    rows: list[tuple[str, ...]] = [_HEAD]
+    rows += [_contender_row(name, samples, ours) for name, samples in group.samples.items()]
+    rows += [_floor_row(name, costs, ours) for name, costs in group.floors.items()]
+    return _markdown(rows)
+
+
+def _contender_row(name: str, samples: Sequence[Sample], ours: Sequence[Sample]) -> tuple[str, ...]:
+    cpu = [sample.server_cpu_ms for sample in samples]
+    is_ours = samples is ours
+    return (
+        name,
+        _show(Spread.of([sample.per_s for sample in samples]), 0),
+        _show(Spread.of(cpu), 3),
+        "" if is_ours else _show(ratios([s.per_s for s in ours], [s.per_s for s in samples]), 2),
+        "" if is_ours else _show(ratios([s.server_cpu_ms for s in ours], cpu), 2),
+        f"{_median(samples, 'p50_ms'):.1f} / {_median(samples, 'p99_ms'):.1f}",
+        _busy(samples),
+        f"{_median(samples, 'load_cpu_ms'):.3f}",
+        str(sum(sum(sample.failures.values()) for sample in samples)),
+        str(sum(sample.retransmissions + sample.repeats for sample in samples)),
+    )
+
+
+def _floor_row(name: str, costs_ms: Sequence[float], ours: Sequence[Sample]) -> tuple[str, ...]:
+    rates = [1000 / cost for cost in costs_ms]
+    rate_ratio = _show(ratios([sample.per_s for sample in ours], rates), 2) if name == SIGN_FLOOR else ""
+    cpu_ratio = _show(ratios([sample.server_cpu_ms for sample in ours], costs_ms), 2)
+    return (
+        f"floor: {name}",
+        _show(Spread.of(rates), 0),
+        _show(Spread.of(costs_ms), 3),
+        rate_ratio,
+        cpu_ratio,
+        *_NO_LOAD,
+    )
+
+
+def migration_table(migration: Migration) -> str:
+    """The story next to the interpreter and the floor; a sentence if it could not be measured."""
+    if migration.trouble is not None:
+        return f"Not measured: {migration.trouble}."
+    runs = migration.migrations
+    rows = [("", "wall s", "CPU s", "migration's CPU ÷ its")]
+    for name, others in (
+        ("`cucm-lab run migrate`", runs),
+        ("`cucm-lab --help`", migration.helps),
+        ("bare interpreter", migration.interpreters),
+    ):
+        ratio = "" if others is runs else _show(ratios([a.cpu_s for a in runs], [b.cpu_s for b in others]), 1)
+        walls, used = Spread.of([run.wall_s for run in others]), Spread.of([run.cpu_s for run in others])
+        rows.append((name, _show(walls, 2), _show(used, 2), ratio))
+    rows.append(("of it, first to last event", _show(Spread.of([run.story_s for run in runs]), 3), "", ""))
+    floor_ratio = _show(ratios([run.cpu_s for run in runs], migration.floors_s), 1)
+    rows.append(("floor: its cryptography", "", _show(Spread.of(migration.floors_s), 4), floor_ratio))
+    return _markdown(rows) + f"\n\nCounted in the story's events: {_operations(migration.operations)}."
+
+
+def _operations(operations: dict[str, int]) -> str:
+    return ", ".join(
+        f"{count} × {name if name in ('signature', 'verification') else f'TLS handshake ({name})'}"
+        for name, count in sorted(operations.items())
+    )
+
+
+def page(findings: Findings) -> str:
+    """The whole of docs/benchmarks.md."""
+    parts = [_INTRODUCTION.format(moment=findings.moment), _how(findings), _machine(findings)]
+    for group in findings.groups:
+        notes = "\n\n".join(group.notes)
+        parts.append(f"## {group.title}\n\nPer {group.operation}.{' ' * bool(notes)}{notes}\n\n{table(group)}")
+    parts.append(f"## One phone's migration\n\n{_MIGRATION}\n\n{migration_table(findings.migration)}")
+    return "\n\n".join(parts) + "\n"
+
+
+_INTRODUCTION: Final = """# Benchmarks
+
+Written by `make bench` on {moment}; do not edit. Absolute figures belong to one machine on one day: read the ratios."""
+
+_MIGRATION: Final = (
+    "The whole process, both clusters, the phone's first boot, the administrator's steps and the migration, with kept "
+    "keys. The floor is the CPU of the TLS handshakes (both ends), signatures and verifications that the story's own "
+    "events tell of, as the libraries do them with nothing around; issuing the lab's certificates is not in it."
+)
+
+
+def _how(findings: Findings) -> str:
+    plan, placement = findings.plan, findings.placement
+    pinned = "server and load pinned to a CPU each" if placement.is_pinned else "nothing pinned"
+    noisy = sum(group.noisy_runs() for group in findings.groups)
+    lines = [
+        f"- {plan.rounds} rounds in turn, contenders in rotating order, {pinned}, loopback only. Figures are medians "
+        "of the rounds with [least–most]; ratios are taken in each round, then their median.",
+        f"- TLS: {plan.run.concurrency} clients, a new connection, full handshake and one exchange each, for "
+        f"{plan.run.seconds:g} s. nginx answers a request and a body of the same sizes as TVS, by HTTP.",
+        f"- Files: {plan.file_run.concurrency} clients for {plan.file_run.seconds:g} s, every byte compared; "
+        '"sent again" counts datagrams repeated by either side.',
+        '- "ours" is the server with its events rendered into a trace file; "ours, silent" tells nobody anything.',
+        '- "load CPU" is what the load client needed. Where "server busy" is less than 1.00 of a CPU, the load was the '
+        "slower side: compare CPU there, not rates. The CPU of in.tftpd's short-lived children cannot be read.",
+        f"- The machine was shared: a run beside which more than {NOISY_CORES:g} cores were busy with something else "
+        f"was repeated; {noisy} runs had to be kept all the same.",
+    ]
+    if findings.quick:
+        lines.append("- This was a quick run: a look, not a result.")
+    return "## How\n\n" + "\n".join(lines)
+
+
+def _machine(findings: Findings) -> str:
+    facts = {**findings.machine, **findings.versions}
+    lines = [f"- {name}: {value}" for name, value in facts.items()]
+    lines += [f"- {name}: not compared, {reason}" for name, reason in findings.missing.items()]
+    return "## Machine\n\n" + "\n".join(lines)
+
+
+def write(findings: Findings, page_path: Path, json_path: Path) -> None:
+    """Both files; the page first."""
+    page_path.write_text(page(findings), encoding="utf-8")
+    json_path.parent.mkdir(parents=True, exist_ok=True)
+    json_path.write_text(json.dumps(findings.as_json(), indent=1) + "\n", encoding="utf-8")
+
+
+def _median(samples: Sequence[Sample] | Sequence[Run], name: str) -> float:
+    spread = Spread.of([getattr(sample, name) for sample in samples])
+    return spread.median if spread else 0.0
+
+
+def _busy(samples: Sequence[Sample]) -> str:
+    spread = Spread.of([sample.server_busy for sample in samples])
+    return f"{spread.median:.2f}" if spread else "–"
+
+
+def _show(spread: Spread | None, digits: int) -> str:
+    if spread is None:
+        return "–"
+    return f"{spread.median:.{digits}f} [{spread.lowest:.{digits}f}–{spread.highest:.{digits}f}]"
+
+
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Columns padded, so that the table reads on a terminal too."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
