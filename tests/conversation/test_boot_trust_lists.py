@@ -339,7 +339,7 @@ def test_beside_a_ctl_a_blank_itl_gives_way_only_to_an_itl_that_the_ctl_vouches_
 
 def test_an_itl_with_one_tftp_record_left_is_not_blank() -> None:
     itl = signed_list(OLD.call_manager, [record(CCM_TFTP, OLD.call_manager), blank_record(TVS)], "ITLFile.tlv")
-    world = moving(contents=OLD.holding(itl=itl))
+    world = moving(NEW.files(ctl=None), contents=OLD.holding(ctl=None, itl=itl))
     world.boot()
     assert refused(world)["ITL"] is TrustReason.TVS_NOT_IN_TRUST_LIST
 
