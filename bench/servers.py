@@ -20,6 +20,7 @@ from typing import Final
 
 from bench.machine import Placement, pin, process_cpu_s, version_of
 from bench.material import NGINX_BODY_BYTES, Material, TlsCase, tool
+from cucm.errors import EnvironmentProblem
 from cucm.net.tls import TlsProfile
 
 START_S: Final = 15.0
@@ -106,7 +107,7 @@ def _ours(order: Mapping[str, object], material: Material, placement: Placement,
         ready, _, _ = select.select([process.stdout], [], [], START_S)
         line = process.stdout.readline() if ready else b""
         if not line:
-            raise RuntimeError("our own server did not start")
+            raise EnvironmentProblem("our own server did not start", mend="see what it said above")
         yield Server(name, "this tree", process.pid, address, json.loads(line))
 
 
