@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from cryptography import x509
@@ -23,6 +28,8 @@ HASHES: Final[dict[DigestAlgorithm, hashes.HashAlgorithm]] = {
     DigestAlgorithm.SHA256: hashes.SHA256(),
     DigestAlgorithm.SHA512: hashes.SHA512(),
 }
+_WARNINGS_LOCK: Final = threading.Lock()
+"""Silencing warnings changes something global for a moment: one at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +130,18 @@ class CertificateSummary:
 
 def load_certificate(der: bytes) -> x509.Certificate:
     """DecodeError if the bytes are no X.509 certificate."""
-    if len(der) > MAX_CERTIFICATE:
-        raise DecodeError(f"a certificate of {len(der)} bytes is too long", offset=MAX_CERTIFICATE, path="certificate")
-    try:
-        return x509.load_der_x509_certificate(der)
-    except (ValueError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
-        raise DecodeError(f"not an X.509 certificate: {error}", offset=0, path="certificate") from error
+    with _decoding(der):
+        certificate = x509.load_der_x509_certificate(der)
+        # read once and kept by the certificate, so that nobody who asks for a name later is warned or surprised
+        _ = certificate.subject, certificate.issuer
+    return certificate
 
 
+@lru_cache(maxsize=256)
 def describe(der: bytes) -> CertificateSummary:
     """The fields of a certificate. DecodeError if it is none, or has a key that is neither RSA nor EC."""
-    certificate = load_certificate(der)
-    try:
+    with _decoding(der):
+        certificate = x509.load_der_x509_certificate(der)
         return CertificateSummary(
             der=der,
             subject=cisco_name(certificate.subject),
@@ -146,7 +153,21 @@ def describe(der: bytes) -> CertificateSummary:
             public_key_record=public_key_record(certificate.public_key()),
             signature=certificate.signature,
         )
-    except (ValueError, OverflowError, UnsupportedAlgorithm) as error:
+
+
+@contextmanager
+def _decoding(der: bytes) -> Iterator[None]:
+    """DecodeError for what the library refuses, and silence where it only warns.
+
+    Foreign certificates bend the rules (names too long, a serial of 0); that is no news for stderr.
+    """
+    if len(der) > MAX_CERTIFICATE:
+        raise DecodeError(f"a certificate of {len(der)} bytes is too long", offset=MAX_CERTIFICATE, path="certificate")
+    try:
+        with _WARNINGS_LOCK, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (ValueError, TypeError, OverflowError, x509.InvalidVersion, UnsupportedAlgorithm) as error:
         raise DecodeError(f"not a usable certificate: {error}", offset=0, path="certificate") from error
 
 

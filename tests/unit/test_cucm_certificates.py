@@ -212,6 +212,17 @@ def test_describe_refuses_what_is_no_usable_certificate(node: Identity) -> None:
             describe(data)
 
 
+def test_bent_rules_are_no_news(keys: KeyStore) -> None:
+    """A country of three letters, a serial of 0 or below: found in the wild, and warned about by the library."""
+    key = keys.key("bent", 1024)
+    der = self_signed(CertificateRequest(subject="O=AUS;CN=bent", serial=b"\1", not_before=BEGIN), key).certificate_der
+    organisation, country = b"\x06\x03\x55\x04\x0a\x0c\x03", b"\x06\x03\x55\x04\x06\x0c\x03"
+    assert describe(der.replace(organisation, country)).subject == "C=AUS;CN=bent"
+    assert describe(der.replace(b"\x02\x01\x01", b"\x02\x01\x00", 1)).serial == b"\0"
+    with pytest.raises(DecodeError):
+        describe(der.replace(b"\x02\x01\x01", b"\x02\x01\x81", 1))
+
+
 def test_public_keys_in_record_form(keys: KeyStore) -> None:
     rsa_key, ec_key = keys.key("record", 1024), keys.key("record", "secp256r1")
     assert len(public_key_record(rsa_key.public_key())) == 140  # facts 3.2
