@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import contextlib
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sipmessage import Request, Response
+
+from cucm.errors import DecodeError, LimitExceeded
+from cucm.wire.sip import MAX_BODY, MAX_HEAD, SipReceiver, device_name_of
+
+REGISTER = (
+    b"REGISTER sip:127.0.11.32 SIP/2.0\r\n"
+    b"Via: SIP/2.0/TLS 127.0.11.100:50000;branch=z9hG4bK1\r\n"
+    b"From: <sip:b000b4ba0aee@127.0.11.32>;tag=1\r\n"
+    b"To: <sip:b000b4ba0aee@127.0.11.32>\r\n"
+    b"Call-ID: 1@127.0.11.100\r\n"
+    b"CSeq: 101 REGISTER\r\n"
+    b"Contact: <sip:b000b4ba0aee@127.0.11.100:50000;transport=tls>"
+    b';+sip.instance="<urn:uuid:00000000-0000-0000-0000-b000b4ba0aee>"'
+    b';+u.sip!devicename.ccm.cisco.com="SEPB000B4BA0AEE";+u.sip!model.ccm.cisco.com="682"\r\n'
+    b"Content-Length: 4\r\n"
+    b"\r\n"
+    b"body"
+)
+OK = b"SIP/2.0 200 OK\r\nl: 0\r\n\r\n"
+
+
+def messages_of(*chunks: bytes) -> list[Request | Response]:
+    receiver = SipReceiver()
+    messages = []
+    for chunk in chunks:
+        receiver.receive_data(chunk)
+        while (message := receiver.next_message()) is not None:
+            messages.append(message)
+    return messages
+
+
+def test_a_message_in_one_piece() -> None:
+    (message,) = messages_of(REGISTER)
+    assert isinstance(message, Request)
+    assert (message.method, message.body, message.headers["CSeq"]) == ("REGISTER", b"body", "101 REGISTER")
+    assert device_name_of(message) == "SEPB000B4BA0AEE"
+
+
+@given(st.lists(st.integers(0, len(REGISTER + OK + REGISTER)), max_size=8))
+def test_any_chunking_gives_the_same_messages(cuts: list[int]) -> None:
+    stream = REGISTER + OK + REGISTER
+    edges = [0, *sorted(cuts), len(stream)]
+    chunks = [stream[start:end] for start, end in itertools.pairwise(edges)]
+    assert [bytes(message) for message in messages_of(*chunks)] == [bytes(message) for message in messages_of(stream)]
+    assert len(messages_of(*chunks)) == 3
+
+
+def test_byte_by_byte() -> None:
+    (message,) = messages_of(*(REGISTER[i : i + 1] for i in range(len(REGISTER))))
+    assert message.body == b"body"
+
+
+def test_keep_alives_between_messages_are_passed_over() -> None:
+    assert len(messages_of(b"\r\n\r\n" + OK + b"\r\n\r\n\r\n", b"\r\n" + OK)) == 2
+
+
+def test_the_compact_form_of_the_length_counts() -> None:
+    (message,) = messages_of(OK)
+    assert isinstance(message, Response)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nContent-Length: 0\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\n\r\n",
+        b"REGISTER SIP/2.0\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER http://x SIP/2.0\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nno colon\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nContent-Length: -1\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nContent-Length: 1_0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nContent-Length: \xc2\xb2\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
+        b"SIP/2.0 abc OK\r\nContent-Length: 0\r\n\r\n",
+        b"SIP/2.0 200 \xff\r\nContent-Length: 0\r\n\r\n",
+    ],
+)
+def test_what_is_no_sip_message(data: bytes) -> None:
+    with pytest.raises(DecodeError):
+        messages_of(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"a" * MAX_HEAD,
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\n" + b"X: y\r\n" * (MAX_HEAD // 6),
+        b"SIP/2.0 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1),
+        b"SIP/2.0 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
+    ],
+)
+def test_the_limits_hold(data: bytes) -> None:
+    with pytest.raises(LimitExceeded):
+        messages_of(data)
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_raise_anything_else(noise: bytes) -> None:
+    for data in (noise, noise + b"\r\n\r\n", REGISTER[:40] + noise + REGISTER[40:]):
+        try:
+            messages = messages_of(data)
+        except (DecodeError, LimitExceeded):
+            continue
+        for message in messages:
+            if isinstance(message, Request):
+                with contextlib.suppress(DecodeError):
+                    device_name_of(message)
+
+
+@pytest.mark.parametrize("contact", [b"", b"Contact: *\r\n", b"Contact: <sip:a@b>\r\n", b"Contact: <nonsense\r\n"])
+def test_a_contact_without_a_device(contact: bytes) -> None:
+    (message,) = messages_of(b"REGISTER sip:127.0.11.32 SIP/2.0\r\n" + contact + b"Content-Length: 0\r\n\r\n")
+    assert isinstance(message, Request)
+    with pytest.raises(DecodeError):
+        device_name_of(message)
+
+
+def test_hostile_contacts_do_not_take_long() -> None:
+    """Within the limit on heads; a pattern that backtracks without end would meet the test run's own time limit."""
+    for evil in (
+        b";a=" * 1500,
+        b";a=b.c" * 1000,
+        b'<sip:a@b>;x="' * 500,
+        b"a-" * 3000,
+        b"<sip:" + b"a." * 3000 + b"!>",
+    ):
+        (message,) = messages_of(
+            b"REGISTER sip:127.0.11.32 SIP/2.0\r\nContact: " + evil + b"\r\nContent-Length: 0\r\n\r\n"
+        )
+        assert isinstance(message, Request)
+        with pytest.raises(DecodeError):
+            device_name_of(message)
