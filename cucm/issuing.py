@@ -101,7 +101,12 @@ def _builder(request: CertificateRequest, key: PrivateKey, issuer: Identity | No
     )
     for extension, critical in _extensions(request, is_self_signed=issuer is None):
         builder = builder.add_extension(extension, critical)
-    return builder
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    return builder.add_extension(_issuer_key_identifier(issuer), critical=False) if issuer else builder
+
+
+def _issuer_key_identifier(issuer: Identity) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.private_key.public_key())
 
 
 def _extensions(request: CertificateRequest, *, is_self_signed: bool) -> list[tuple[x509.ExtensionType, bool]]:

@@ -85,24 +85,9 @@ def put(
     else:
         outcome = _release_own(connection, known, unit, server_name)
     key = _store_row(connection, known, server_name, ip, ttl_s, is_own=not unit.is_trust_store)
-    number = SERVICE_NUMBERS[unit]
-    upsert(
-        connection,
-        certificateservicecertificatemap,
-        pkid=pkid("certificateservicecertificatemap", key, number),
-        fkcertificate=key,
-        tkcertificateservice=number,
-    )
+    _put_into_unit(connection, key, unit)
     if not unit.is_trust_store:
-        upsert(
-            connection,
-            certificateprocessnodemap,
-            pkid=pkid("certificateprocessnodemap", key, number, server_name),
-            fkcertificate=key,
-            tkcertificateservice=number,
-            servername=server_name,
-            **_address_columns(ip),
-        )
+        _give_to_node(connection, key, unit, server_name, ip)
     _recompute_roles(connection, key)
     return outcome
 
@@ -258,6 +243,25 @@ def _store_row(
         certificatehash=base64.b64encode(hashlib.sha1(known.der).digest()).decode("ascii"),
     )
     return key
+
+
+def _put_into_unit(connection: Connection, key: str, unit: CertificateUnit) -> None:
+    number = SERVICE_NUMBERS[unit]
+    row = pkid("certificateservicecertificatemap", key, number)
+    upsert(connection, certificateservicecertificatemap, pkid=row, fkcertificate=key, tkcertificateservice=number)
+
+
+def _give_to_node(connection: Connection, key: str, unit: CertificateUnit, server_name: str, ip: str | None) -> None:
+    number = SERVICE_NUMBERS[unit]
+    upsert(
+        connection,
+        certificateprocessnodemap,
+        pkid=pkid("certificateprocessnodemap", key, number, server_name),
+        fkcertificate=key,
+        tkcertificateservice=number,
+        servername=server_name,
+        **_address_columns(ip),
+    )
 
 
 def _is_of_other_nodes(connection: Connection, key: str, server_name: str) -> bool:
