@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.serialization import (
 from cucm.certificates import node_certificate
 from cucm.clock import SystemClock
 from cucm.database import NodeDatabase
-from cucm.errors import EXIT_OK, LabError, UsageError
+from cucm.errors import EXIT_OK, DatabaseError, LabError, UsageError
 from cucm.events import EventLog, EventRecord
+from cucm.events.tvs import TvsServerStarted
 from cucm.key_store import KeyStore
 from cucm.net.addresses import require_loopback
 from cucm.net.listener import Limits
@@ -215,8 +216,14 @@ def _limits(options: argparse.Namespace) -> Limits:
 def _source(options: argparse.Namespace) -> Path | CertificateSource:
     """Tried here once, so that what cannot be read ends the program instead of leaving it without certificates."""
     if options.database is not None:
-        with NodeDatabase(options.database).open():
-            return Path(options.database)
+        try:
+            with NodeDatabase(options.database).open() as database:
+                database.certificates()
+        except DatabaseError as error:
+            raise UsageError(
+                error.what, where=str(options.database), mend="give the node.db of a lab's node"
+            ) from error
+        return Path(options.database)
     source = PemFolderSource(options.pem_folder, options.roles)
     try:
         if not list(source.entries()):
@@ -284,10 +291,17 @@ def _unreadable(path: Path, error: OSError) -> UsageError:
 def _printer(options: argparse.Namespace) -> Callable[[EventRecord], None]:
     if options.trace:
         trace = TvsTrace()
-        return lambda record: _print(trace.lines(record))
+        return lambda record: _print(trace.lines(record) or _readiness(record))
     if options.json:
         return lambda record: _print([json.dumps(record.as_json())])
     return lambda record: _print([_plain_line(record)])
+
+
+def _readiness(record: EventRecord) -> list[str]:
+    """The trace says nothing of a start; whoever waits for it is told beside the trace."""
+    if isinstance(record.event, TvsServerStarted):
+        print(f"tvs_server: listening on {record.event.address} port {record.event.port}", file=sys.stderr, flush=True)
+    return []
 
 
 def _print(lines: Sequence[str]) -> None:

@@ -1,0 +1,236 @@
+"""`python -m tvs_server` as a process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL
+
+from cucm.certificates import Identity, node_certificate
+from cucm.database import NodeDatabase
+from cucm.key_store import KeyStore
+from cucm.net.tls import TlsProfile, client_context
+from cucm.roles import CertificateUnit
+from cucm.wire.tvs import QueryCertificateRequest, QueryCertificateResponse, decode_message, encode_message
+from tvs_server import __main__ as command
+
+NOT_BEFORE = 1_700_000_000.0
+DEADLINE_S = 20
+
+Draw = Callable[[], str]
+
+
+@pytest.fixture(scope="module")
+def foreign() -> Identity:
+    return node_certificate(KeyStore(), CertificateUnit.CALLMANAGER, "ucm11pub", seed=1, not_before=NOT_BEFORE)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, foreign: Identity) -> Path:
+    path = tmp_path / "certificates"
+    path.mkdir()
+    (path / "ucm11pub.pem").write_bytes(foreign.certificate_pem)
+    return path
+
+
+@contextmanager
+def running(*arguments: object) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tvs_server", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONWARNINGS": "error"},
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate(timeout=DEADLINE_S)
+
+
+def finished(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tvs_server", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=DEADLINE_S,
+        check=False,
+    )
+
+
+def event(process: subprocess.Popen[str], kind: str) -> dict[str, Any]:
+    """The next event of that kind; its absence ends the wait with the process."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        record: dict[str, Any] = json.loads(line)
+        if record["kind"] == kind:
+            return record
+    raise AssertionError(kind)
+
+
+def ask(address: str, port: int, identity: Identity, profile: TlsProfile = TlsProfile.MODERN) -> Any:
+    request = QueryCertificateRequest.build(1, "CP-1", identity.subject, identity.issuer, identity.serial)
+    with socket.create_connection((address, port), DEADLINE_S, (address, 0)) as plain:
+        plain.settimeout(None)
+        connection = SSL.Connection(client_context(profile=profile), plain)
+        connection.set_connect_state()
+        connection.sendall(encode_message(request))
+        answer = connection.recv(65_545)
+        while len(answer) < 10 + int.from_bytes(answer[8:10], "big"):
+            answer += connection.recv(65_545)
+        return decode_message(answer)
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM])
+def test_a_folder_of_certificates_is_served(
+    loopback: Draw, folder: Path, foreign: Identity, stop: signal.Signals
+) -> None:
+    address = loopback()
+    options = ("--address", address, "--port", 0, "--roles", "sast,2", "--ttl", 60, "--json")
+    with running("--pem-folder", folder, *options) as process:
+        port = event(process, "tvs_server.started")["port"]
+        answer = ask(address, port, foreign)
+        assert answer == QueryCertificateResponse.build(1, 0, foreign.certificate_der, (0, 2), 60)
+        assert event(process, "tvs.request_received")["issuer"] == foreign.issuer
+        with socket.create_connection((address, port)):  # one that is still open does not keep it
+            process.send_signal(stop)
+            out, err = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 0, err
+        assert err == ""
+        assert json.loads(out.splitlines()[-1])["kind"] == "tvs_server.stopped"
+
+
+def test_a_database_with_own_identity_old_profile_and_trace(loopback: Draw, tmp_path: Path, foreign: Identity) -> None:
+    address, database = loopback(), tmp_path / "node.db"
+    with NodeDatabase(database).create() as node:
+        node.put_certificate(
+            foreign.certificate_der, CertificateUnit.PHONE_SAST_TRUST, "ucm11pub", moment=NOT_BEFORE + 1
+        )
+    certificate, key = tmp_path / "own.pem", tmp_path / "own.key"
+    certificate.write_bytes(foreign.certificate_pem)
+    key.write_bytes(foreign.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    with running(
+        *("--database", database, "--certificate", certificate, "--private-key", key),
+        *("--tls-profile", "aes256-sha", "--address", address, "--port", 0, "--trace"),
+    ) as process:
+        assert process.stderr is not None
+        ready = process.stderr.readline()
+        assert ready.startswith(f"tvs_server: listening on {address} port "), ready
+        answer = ask(address, int(ready.split()[-1]), foreign, TlsProfile.AES256_SHA)
+        assert answer.roles == (0, 3)
+        assert process.stdout is not None
+        lines = [line.rstrip("\n").partition(" | debug ")[2] for line in until(process, "ipAddrStr (Phone)", 3)]
+        assert "Accepted TCP connection" in lines[0]
+        assert f"{address}: tvsSSLHandShake Session ciphers - AES256-SHA" in lines
+        assert lines[-1] == f"ipAddrStr (Phone) {address}"
+
+
+def until(process: subprocess.Popen[str], text: str, times: int) -> Iterator[str]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        yield line
+        times -= text in line
+        if not times:
+            return
+
+
+def test_when_nobody_reads_the_output_it_stops(loopback: Draw, folder: Path, foreign: Identity) -> None:
+    address = loopback()
+    with running("--pem-folder", folder, "--address", address, "--port", 0, "--json") as process:
+        port = event(process, "tvs_server.started")["port"]
+        assert process.stdout is not None
+        process.stdout.close()
+        with socket.create_connection((address, port)):
+            assert process.wait(DEADLINE_S) == 0
+        process.stdout = None
+
+
+def test_a_busy_address_is_exit_code_3(loopback: Draw, folder: Path) -> None:
+    address = loopback()
+    with socket.create_server((address, 0)) as taken:
+        port = taken.getsockname()[1]
+        done = finished("--pem-folder", folder, "--address", address, "--port", port)
+    assert (done.returncode, f"{address} TCP port {port}" in done.stderr, "mend:" in done.stderr) == (3, True, True)
+    assert "Traceback" not in done.stderr
+
+
+def test_other_addresses_need_expose(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--pem-folder", str(folder), "--address", "192.0.2.1"]) == 2
+    assert "--expose" in capsys.readouterr().err
+    assert command.main(["--pem-folder", str(folder), "--address", "192.0.2.1", "--expose"]) == 3
+    told = capsys.readouterr().err
+    assert told.startswith("WARNING: listening on 192.0.2.1")
+    assert "no such address" in told
+
+
+def test_help_tells_of_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        command.main(["--help"])
+    assert done.value.code == 0
+    told = capsys.readouterr().out
+    for option in ("--pem-folder", "--database", "--ctl-file", "--tls-profile", "--client-certificate", "--expose"):
+        assert option in told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--pem-folder", "x", "--database", "y"],
+        ["--pem-folder", "x", "--roles", "boss"],
+        ["--pem-folder", "x", "--roles", "256"],
+        ["--pem-folder", "x", "--port", "65536"],
+        ["--pem-folder", "x", "--port", "many"],
+        ["--pem-folder", "x", "--ttl", "-1"],
+        ["--pem-folder", "x", "--tls-profile", "ssl3"],
+        ["--pem-folder", "x", "--max-connections", "0"],
+    ],
+)
+def test_wrong_arguments_are_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as wrong:
+        command.main(arguments)
+    assert wrong.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+def test_unusable_files_are_exit_code_2(
+    folder: Path, tmp_path: Path, foreign: Identity, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rubbish, empty, locked, missing = (tmp_path / name for name in ("rubbish", "empty", "locked.pem", "missing"))
+    rubbish.write_bytes(b"\x00\x01rubbish")
+    empty.mkdir()
+    encryption = BestAvailableEncryption(b"secret")
+    locked.write_bytes(foreign.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption))
+    pem = str(folder / "ucm11pub.pem")
+    own = ["--pem-folder", str(folder), "--port", "0"]
+    cases: list[tuple[list[str], str]] = [
+        (["--pem-folder", str(missing)], "cannot be read"),
+        (["--pem-folder", str(empty)], "holds no certificate"),
+        (["--database", str(missing)], "cannot be used"),
+        (["--database", str(rubbish)], str(rubbish)),
+        ([*own, "--ctl-file", str(rubbish)], "is no CTL file"),
+        ([*own, "--ctl-file", str(missing)], "cannot be read"),
+        ([*own, "--certificate", pem], "needs its private key"),
+        ([*own, "--certificate", str(rubbish), "--private-key", str(rubbish)], "holds no certificate"),
+        ([*own, "--certificate", pem, "--private-key", str(locked)], "no unencrypted private key"),
+        ([*own, "--certificate", pem, "--private-key", str(missing)], "cannot be read"),
+        ([*own, "--client-ca", str(rubbish)], "holds no certificate"),
+    ]
+    for arguments, expected in cases:
+        assert command.main(arguments) == 2, arguments
+        told = capsys.readouterr().err
+        assert told.startswith("tvs_server: "), arguments
+        assert expected in told, arguments
+        assert "mend:" in told, arguments
