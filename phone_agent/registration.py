@@ -198,8 +198,8 @@ def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-async def _final_response(stream: Stream, request: Request) -> Response:
-    """The answer to `request`; provisional ones and what belongs to no request of ours are passed over."""
+async def _final_response(stream: Stream, request: Request) -> Response | None:
+    """The answer to `request`, None when there came none; what is provisional or no answer to us is passed over."""
     receiver = SipReceiver()
     while True:
         while (message := receiver.next_message()) is not None:
@@ -207,7 +207,7 @@ async def _final_response(stream: Stream, request: Request) -> Response:
                 return message
         data = await stream.read()
         if not data:
-            raise ConnectionResetError("the CallManager closed the connection without an answer")
+            return None
         receiver.receive_data(data)
 
 
@@ -217,7 +217,10 @@ def _answers(response: Response, request: Request) -> bool:
     return (response.headers.get("Call-ID"), response.headers.get("CSeq")) == wanted or response.code == 400
 
 
-def _result(response: Response) -> RegistrationResult:
+def _result(response: Response | None) -> RegistrationResult:
+    if response is None:
+        detail = "the CallManager closed the connection without an answer"
+        return RegistrationResult(RegistrationStatus.UNREACHABLE, detail=detail)
     is_good = response.code == 200
     status = RegistrationStatus.REGISTERED if is_good else RegistrationStatus.REFUSED
     return RegistrationResult(status, response.code, f"{response.code} {response.phrase}"[:128])
