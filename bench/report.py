@@ -144,6 +144,7 @@ def _how(findings: Findings) -> str:
     plan, placement = findings.plan, findings.placement
     pinned = "server and load pinned to a CPU each" if placement.is_pinned else "nothing pinned"
     noisy = sum(group.noisy_runs() for group in findings.groups)
+    kept = sum(len(samples) for group in findings.groups for samples in group.samples.values())
     lines = [
         f"- {plan.rounds} rounds in turn, contenders in rotating order, {pinned}, loopback only. Figures are medians "
         "of the rounds with [least–most]; ratios are taken in each round, then their median.",
@@ -155,7 +156,7 @@ def _how(findings: Findings) -> str:
         '- "load CPU" is what the load client needed. Where "server busy" is less than 1.00 of a CPU, the load was the '
         "slower side: compare CPU there, not rates. The CPU of in.tftpd's short-lived children cannot be read.",
         f"- The machine was shared: a run beside which more than {NOISY_CORES:g} cores were busy with something else "
-        f"was repeated; {noisy} runs had to be kept all the same.",
+        f"was repeated; {noisy} of {kept} runs had to be kept all the same. Their rates say little, their CPU more.",
     ]
     if findings.quick:
         lines.append("- This was a quick run: a look, not a result.")
