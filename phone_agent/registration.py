@@ -79,9 +79,8 @@ class Registration:
         except (OSError, LabError) as error:
             why = str(error)
         await stream.close()
-        if self._stream is not None:
-            self._stream = None
-            self._on_lost(why)
+        self._stream = None
+        self._on_lost(why)
 
 
 class RegistrationClient:

@@ -397,6 +397,26 @@ async def test_a_server_that_never_ends_meets_the_deadline(loopback: Callable[[]
     assert (attempt.status, content) == (FetchStatus.TIMEOUT, None)
 
 
+async def test_old_blocks_do_not_count_as_answers(loopback: Callable[[], str]) -> None:
+    """The server repeats its first block by itself, faster than the client's timer."""
+    address = loopback()
+    loop = asyncio.get_running_loop()
+    timers: list[asyncio.TimerHandle] = []
+    first = data(1, b"a" * 512)
+
+    with scripted(address, lambda received: [first] if received[1] == 1 else []) as (port, server):
+
+        def repeat() -> None:
+            if server.clients:
+                server.reply.sendto(first, server.clients[0])
+            timers.append(loop.call_later(0.005, repeat))
+
+        repeat()
+        attempt, _ = await fetch_tftp(address, "a", port=port, timeout_s=0.05, max_retransmissions=2, deadline_s=3)
+        timers[-1].cancel()
+    assert attempt.detail == "the server stopped answering after 3 packets"
+
+
 async def test_no_server_at_all_is_a_time_out(loopback: Callable[[], str]) -> None:
     attempt, _ = await fetch_tftp(loopback(), "a", port=40_069, timeout_s=0.01, max_retransmissions=1)
     assert attempt.status is FetchStatus.TIMEOUT
