@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # bench is no installed package
 from bench.file_load import TftpFile, load_http, load_tftp
 from bench.load import Bounds
 from bench.machine import Placement, process_cpu_s
