@@ -226,6 +226,7 @@ class Node:
             (identity.certificate_der, identity.private_key_der),
             client_cas=self._client_cas,
             profile=self._plan.tls_profile,
+            now=self._around.clock.now,
             emit=self._around.events.emitter(f"callmanager:{self.name}"),
         )
 
