@@ -3,58 +3,44 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import ipaddress
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    load_der_private_key,
-    load_pem_private_key,
-)
-
-from cucm.clock import SystemClock
-from cucm.errors import EXIT_NO, EXIT_OK, LabError, UsageError
-from cucm.events import SCHEMA_VERSION, EventLog, EventRecord
+from cucm.errors import EXIT_NO, EXIT_OK, UsageError
+from cucm.events import SCHEMA_VERSION
 from cucm.net.addresses import bind_tcp
 from cucm.net.tls import TlsProfile
+from cucm.program import (
+    add_output_styles,
+    event_log,
+    exit_code_of,
+    read_certificates,
+    read_private_key,
+    run,
+    whole_number,
+)
 from cucm.render.phone_console import PhoneConsole
 from cucm.render.plain import PlainLines
 from phone_agent.boot import BootOutcome, PhoneModel
 from phone_agent.driver import Phone, PhonePorts, PhoneSettings
 from phone_agent.flash import DeviceIdentity, Flash, MemoryFlash, PhoneFlash
 
-_RETENTION: Final = 1000
-"""Events kept in memory; standalone nobody asks for older ones."""
-_MAX_FILE: Final = 1024 * 1024
 _MAX_BOOTS: Final = 1000
-
-
-class _Renderer(Protocol):
-    def lines(self, record: EventRecord) -> list[str]: ...
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Boot the phone. Returns the exit code: 0 registered after the last boot, 1 not, 2 wrong arguments, 3 machine."""
     options = _parser().parse_args(arguments)
-    try:
-        phone = _phone(options)
-        outcomes = asyncio.run(_boot(phone, options.boots))
-    except LabError as error:
-        print(f"phone_agent: {error}", file=sys.stderr)
-        if error.mend:
-            print(f"  mend: {error.mend}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        return 130
+    return exit_code_of("phone_agent", lambda: _boot(options))
+
+
+def _boot(options: argparse.Namespace) -> int:
+    outcomes = run(_boots(_phone(options), options.boots))
     for outcome in outcomes:
         print(_verdict(outcome, as_json=options.json))
     return EXIT_OK if outcomes[-1].registered else EXIT_NO
@@ -88,23 +74,17 @@ def _parser() -> argparse.ArgumentParser:
         default=TlsProfile.MODERN,
         help="aes256-sha is what an 8861 with firmware 10.3.1 negotiates (default: %(default)s)",
     )
-    parser.add_argument("--http-port", type=_number(65535), default=PhonePorts().http, help="default: %(default)s")
-    parser.add_argument("--tftp-port", type=_number(65535), default=PhonePorts().tftp, help="default: %(default)s")
-    parser.add_argument("--boots", type=_number(_MAX_BOOTS), default=1, help="boot, reset ... (default: %(default)s)")
-    style = parser.add_mutually_exclusive_group()
-    style.add_argument("--json", action="store_true", help="print events and outcomes as JSON, one per line")
-    style.add_argument("--console", action="store_true", help="print what the phone's console would show")
+    parser.add_argument(
+        "--http-port", type=whole_number(1, 65535), default=PhonePorts().http, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--tftp-port", type=whole_number(1, 65535), default=PhonePorts().tftp, help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--boots", type=whole_number(1, _MAX_BOOTS), default=1, help="boot, reset ... (default: %(default)s)"
+    )
+    add_output_styles(parser, "--console", "print what the phone's console would show")
     return parser
-
-
-def _number(highest: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not 1 <= value <= highest:
-            raise ValueError(text)
-        return value
-
-    return number
 
 
 def _phone(options: argparse.Namespace) -> Phone:
@@ -118,8 +98,7 @@ def _phone(options: argparse.Namespace) -> Phone:
     async def tftp_servers() -> tuple[str, ...]:
         return servers
 
-    log = EventLog(SystemClock(), retention=_RETENTION)
-    log.subscribe(_printer(options))
+    log = event_log(PhoneConsole() if options.console else PlainLines(), as_json=options.json)
     settings = PhoneSettings(
         local_address=address,
         ports=PhonePorts(http=options.http_port, tftp=options.tftp_port),
@@ -128,7 +107,7 @@ def _phone(options: argparse.Namespace) -> Phone:
     return Phone(model, flash, tftp_servers, settings=settings, emit=log.emitter(f"phone:{model.name}"))
 
 
-async def _boot(phone: Phone, boots: int) -> list[BootOutcome]:
+async def _boots(phone: Phone, boots: int) -> list[BootOutcome]:
     try:
         return [await phone.reset() for _ in range(boots)]
     finally:
@@ -152,41 +131,7 @@ def _local_address(text: str) -> str:
 def _identity(files: Sequence[Path]) -> DeviceIdentity:
     if len(files) > 2:
         raise UsageError(f"--identity with {len(files)} files", mend="give one PEM file, or a certificate and a key")
-    try:
-        certificate = x509.load_pem_x509_certificate(_read(files[0])).public_bytes(Encoding.DER)
-    except ValueError as error:
-        raise UsageError(f"no certificate in PEM ({error})", where=str(files[0]), mend="see --help") from error
-    key_data = _read(files[-1])
-    load = load_pem_private_key if b"-----BEGIN" in key_data else load_der_private_key
-    try:
-        key = load(key_data, None)
-    except (ValueError, TypeError) as error:
-        mend = "an unencrypted key in PEM or DER: openssl pkcs8 -topk8 -nocrypt"
-        raise UsageError(f"no private key ({error})", where=str(files[-1]), mend=mend) from error
-    return DeviceIdentity(certificate, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption()))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_FILE + 1)
-    except OSError as error:
-        raise UsageError(f"cannot read: {error.strerror}", where=str(path), mend="give a readable file") from error
-    if len(data) > _MAX_FILE:
-        raise UsageError(f"larger than {_MAX_FILE} bytes", where=str(path), mend="give a certificate or key file")
-    return data
-
-
-def _printer(options: argparse.Namespace) -> Callable[[EventRecord], None]:
-    if options.json:
-        return lambda record: print(json.dumps(record.as_json()), flush=True)
-    renderer: _Renderer = PhoneConsole() if options.console else PlainLines()
-
-    def show(record: EventRecord) -> None:
-        for line in renderer.lines(record):
-            print(line, flush=True)
-
-    return show
+    return DeviceIdentity(read_certificates(files[0])[0], read_private_key(files[-1]))
 
 
 def _verdict(outcome: BootOutcome, *, as_json: bool) -> str:

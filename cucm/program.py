@@ -1,0 +1,185 @@
+"""What the programs of this project share: errors in words and exit codes, signals, files, events on stdout.
+
+`python -m tvs_server`, `tftp_server` and `phone_agent` are thin: they parse their arguments and hand over to here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeVar
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_der_private_key,
+    load_pem_private_key,
+)
+
+from cucm.errors import LabError, UsageError
+from cucm.events import EventLog, EventRecord
+
+RETENTION: Final = 1000
+"""Events a program keeps in memory; standalone nobody asks for older ones."""
+EXIT_INTERRUPTED: Final = 130
+MAX_FILE: Final = 4 * 1024 * 1024
+"""Bytes of a certificate, key or list given on the command line."""
+_ENVELOPE: Final = frozenset({"schema", "sequence", "time", "source", "kind"})
+_BULKY: Final = frozenset({"request", "data", "certificate", "keys", "message"})
+
+Result = TypeVar("Result")
+
+
+class Renderer(Protocol):
+    def lines(self, record: EventRecord) -> list[str]: ...
+
+
+def exit_code_of(name: str, work: Callable[[], int]) -> int:
+    """Do `work`; a LabError becomes words on stderr (what, where, mend) and its exit code, Ctrl-C 130."""
+    try:
+        return work()
+    except LabError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        if error.mend:
+            print(f"  mend: {error.mend}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine on uvloop where it is installed (it serves more per second), else on asyncio's own loop."""
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(work)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+class Service(Protocol):
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+async def serve_until_stopped(service: Service) -> None:
+    """Start it, wait for SIGINT or SIGTERM, stop it orderly."""
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await service.start()
+    await stop.wait()
+    await service.stop()
+
+
+# --- arguments -----------------------------------------------------------------------------------------------------
+
+
+def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
+    """An argparse type: a whole number in these bounds, never clipped."""
+
+    def number(text: str) -> int:
+        value = int(text)
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"{value} is not between {lowest} and {highest}")
+        return value
+
+    return number
+
+
+def add_output_styles(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
+    """`--json` and one flag for Cisco's form; without either, events come as plain lines."""
+    style = parser.add_mutually_exclusive_group()
+    style.add_argument("--json", action="store_true", help="print events as JSON, one per line")
+    style.add_argument(flag, action="store_true", help=what)
+
+
+# --- events on stdout ----------------------------------------------------------------------------------------------
+
+
+def event_log(renderer: Renderer | None, *, as_json: bool) -> EventLog:
+    """A log whose events are printed: by `renderer`, as JSON, or (None) as plain `kind name=value` lines."""
+    log = EventLog(retention=RETENTION)
+    if as_json:
+        log.subscribe(lambda record: print_lines([json.dumps(record.as_json())]))
+    elif renderer is not None:
+        log.subscribe(lambda record: print_lines(renderer.lines(record)))
+    else:
+        log.subscribe(lambda record: print_lines([plain_line(record)]))
+    return log
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Print now. When nobody reads stdout any more, the program is asked to end orderly."""
+    if not lines:
+        return
+    try:
+        print(*lines, sep="\n", flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        signal.raise_signal(signal.SIGTERM)
+
+
+def plain_line(record: EventRecord) -> str:
+    """`kind name=value ...` without what is empty or bulky; what a terminal might obey becomes `?`."""
+    hidden = _ENVELOPE | _BULKY
+    shown = (
+        f"{name}={value}"
+        for name, value in record.as_json().items()
+        if name not in hidden and value not in ("", [], None)
+    )
+    text = f"{record.event.kind} {' '.join(shown)}"
+    return "".join(character if character.isprintable() else "?" for character in text)
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def read_file(path: Path, *, limit: int = MAX_FILE) -> bytes:
+    """Raises UsageError for a file that cannot be read or is larger than `limit` bytes."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if len(data) > limit:
+        raise UsageError(f"is larger than {limit} bytes", where=str(path), mend="give the file that was meant")
+    return data
+
+
+def unreadable(path: Path, error: OSError) -> UsageError:
+    return UsageError(f"cannot be read: {error.strerror}", where=str(path), mend="check the path and its permissions")
+
+
+def read_certificates(path: Path) -> list[bytes]:
+    """DER of every certificate in a PEM file, at least one. Raises UsageError."""
+    try:
+        return [item.public_bytes(Encoding.DER) for item in x509.load_pem_x509_certificates(read_file(path))]
+    except ValueError as error:
+        raise UsageError("holds no certificate in PEM", where=str(path), mend="convert it with openssl x509") from error
+
+
+def read_private_key(path: Path) -> bytes:
+    """PKCS#8 DER of an unencrypted private key in PEM or DER. Raises UsageError."""
+    data = read_file(path)
+    load = load_pem_private_key if b"-----BEGIN" in data else load_der_private_key
+    try:
+        key = load(data, None)
+    except (ValueError, TypeError) as error:
+        raise UsageError(
+            "holds no unencrypted private key in PEM or DER", where=str(path), mend="decrypt it with openssl pkey"
+        ) from error
+    return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
