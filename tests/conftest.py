@@ -11,6 +11,9 @@ import pytest
 # one key cache for the whole test run and all xdist workers: RSA keys are slow to make, and no test needs a fresh one
 os.environ.setdefault("CUCM_LAB_CACHE", str(Path(__file__).parent.parent / ".pytest_cache" / "cucm-lab-keys"))
 
+# servers of the system lie where a user's PATH may not look
+os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("needs"):
