@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from cucm.events import EventLog, EventRecord
@@ -49,5 +49,11 @@ class LogBook:
         """Empty for a log nobody has written to."""
         return tuple(self._lines.get(log, ()))
 
-    def contains(self, log: str, text: str) -> bool:
-        return any(text in line for line in self._lines.get(log, ()))
+    @property
+    def lengths(self) -> dict[str, int]:
+        """How many lines each log has now: a place in all of them to search from later."""
+        return {log: len(lines) for log, lines in self._lines.items()}
+
+    def contains(self, log: str, text: str, since: Mapping[str, int]) -> bool:
+        """Whether a line written to the log after `since` (see `lengths`) holds the text."""
+        return any(text in line for line in self.lines(log)[since.get(log, 0) :])

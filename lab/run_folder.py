@@ -1,7 +1,7 @@
 """What a run leaves for people and tools: events, logs, flash and served files, in a folder of its own.
 
-The folder appears whole: it is written beside its place and moved there at the end. Only an empty folder or one that an
-earlier run made is replaced.
+The folder appears whole: it is written beside its place and moved there at the end. Only an empty folder or one that
+holds nothing but an earlier run is replaced, and that one is moved aside first, so that a kill loses neither.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -20,45 +21,74 @@ from lab.runtime import Lab
 MARKER: Final = "cucm-lab-run.json"
 LOG_KINDS: Final = ("phone-", "tvs-", "tftp-", "callmanager-")
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_FOLDERS_AND_FILES: Final = frozenset({MARKER, "events.jsonl", "flash", "served"})
 
 
 class RunFolder:
     """Collects into a hidden neighbour of `target`; `finish` puts it in place, leaving without that removes it.
 
-    Raises UsageError if `target` holds anything that is not an earlier run's.
+    A symbolic link stays, what it points to is replaced. Raises UsageError if `target` holds anything that is not an
+    earlier run's, or cannot be written.
     """
 
     def __init__(self, target: Path) -> None:
-        self._target = target
-        self._require_replaceable()
+        self._name = str(target)
+        self._made: list[Path] = []
+        self._finished = False
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            self._work = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-            self._work.chmod(0o755)
-        except OSError as error:
-            raise UsageError(
-                f"cannot be written: {error.strerror}", where=str(target.parent), mend="name another --out"
-            ) from error
+            self._target = target.resolve()
+            self._require_replaceable()
+            self._make_parents()
+            self._beside = Path(tempfile.mkdtemp(prefix=f".{self._target.name}-", dir=self._target.parent))
+            self._work = self._beside / "new"
+            self._work.mkdir()
+        except (OSError, RuntimeError) as error:  # a loop of links is a RuntimeError before Python 3.13
+            self._remove_parents()
+            raise self._cannot_be_written(error) from error
 
     def _require_replaceable(self) -> None:
         if not self._target.exists():
             return
         if not self._target.is_dir():
-            raise UsageError("is not a folder", where=str(self._target), mend="name another --out")
-        if any(self._target.iterdir()) and not (self._target / MARKER).is_file():
+            raise UsageError("is not a folder", where=self._name, mend="name another --out")
+        if Path.cwd().is_relative_to(self._target):
             raise UsageError(
-                "holds files that no run of the lab made; they are left alone",
-                where=str(self._target),
+                "is the current folder or one above it, which cannot be replaced",
+                where=self._name,
+                mend="name a folder inside it with --out",
+            )
+        foreign = sorted(path.name for path in self._target.iterdir() if not _is_a_runs(path.name))
+        is_run = (self._target / MARKER).is_file() or not any(self._target.iterdir())
+        if foreign or not is_run:
+            example = f" ({foreign[0]})" if foreign else ""
+            raise UsageError(
+                f"holds files that no run of the lab made{example}; they are left alone",
+                where=self._name,
                 mend="name an empty or new folder with --out",
             )
+
+    def _make_parents(self) -> None:
+        parent = self._target.parent
+        self._made = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+        parent.mkdir(parents=True, exist_ok=True)
+
+    def _remove_parents(self) -> None:
+        """Those made for this folder alone; one in which something else has appeared stays."""
+        for folder in self._made:
+            with suppress(OSError):
+                folder.rmdir()
+
+    def _cannot_be_written(self, error: Exception) -> UsageError:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        return UsageError(f"cannot be written: {why}", where=self._name, mend="name another --out")
 
     def keep_flash(self, lab: Lab, moment: str) -> None:
         """Export every phone's flash (lists, configuration, status; no keys) as it is now."""
         for name, phone in lab.phones.items():
             phone.flash.export(self._work / "flash" / name / moment)
 
-    def finish(self, lab: Lab, book: LogBook, result: dict[str, Any]) -> Path:
-        """Write the rest and put the folder in its place. Returns where it is."""
+    def finish(self, lab: Lab, book: LogBook, result: dict[str, Any]) -> None:
+        """Write the rest and put the folder in its place. Raises UsageError if somebody put files there meanwhile."""
         with (self._work / "events.jsonl").open("w", encoding="utf-8") as file:
             for record in lab.events:
                 file.write(json.dumps(record.as_json(), ensure_ascii=False) + "\n")
@@ -68,10 +98,20 @@ class RunFolder:
         for node, name, data in lab.served:
             self._keep_served(node, name, data)
         (self._work / MARKER).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        if self._target.exists():
-            shutil.rmtree(self._target)
-        self._work.rename(self._target)
-        return self._target
+        self._put_in_place()
+
+    def _put_in_place(self) -> None:
+        self._require_replaceable()
+        old = self._beside / "old"
+        try:
+            if self._target.exists():
+                self._target.rename(old)
+            self._work.rename(self._target)
+        except OSError as error:
+            if old.exists():
+                old.rename(self._target)
+            raise self._cannot_be_written(error) from error
+        self._finished = True
 
     def _keep_served(self, node: str, name: str, data: bytes) -> None:
         # names came over the wire; the store served them, but a path is made of plain ones only
@@ -84,5 +124,11 @@ class RunFolder:
         return self
 
     def __exit__(self, *_exception: object) -> None:
-        """Nothing half-written stays; after `finish` there is nothing to remove."""
-        shutil.rmtree(self._work, ignore_errors=True)
+        """Nothing half-written stays; after `finish` what is removed is the earlier run."""
+        shutil.rmtree(self._beside, ignore_errors=True)
+        if not self._finished:
+            self._remove_parents()
+
+
+def _is_a_runs(name: str) -> bool:
+    return name in _FOLDERS_AND_FILES or (name.startswith(LOG_KINDS) and name.endswith(".log"))

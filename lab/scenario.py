@@ -6,7 +6,7 @@ sockets, stores and signatures; the verdict compares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from cucm.events.administration import ActStarted, OperationPerformed, StoryEnde
 from lab.log_book import LogBook
 from lab.operations import AnyOperation
 from lab.runtime import Lab, LabOptions
-from lab.topology import Name, Table, load_topology, packaged, read_toml
+from lab.topology import Name, Table, is_path, load_topology, packaged_file, read_toml
 from lab.truth import PhoneTruth, truth_of
 
 
@@ -55,7 +55,7 @@ class Act(Table):
 
 
 class Evidence(Table):
-    """A log in which `line` must stand before the repair: `phone-<device>`, `tvs-<node>` or `tftp-<node>`."""
+    """A log (`phone-<device>`, `tvs-<node>`, `tftp-<node>`) in which the act before the repair must write `line`."""
 
     log: str
     line: Annotated[str, Field(min_length=1)]
@@ -88,14 +88,17 @@ class Story(Table):
 
 
 def load_story(name_or_path: str) -> tuple[str, Story]:
-    """Name and story: a packaged one by name, any other by path (with a `/`, or ending in `.toml`)."""
-    if "/" in name_or_path or name_or_path.endswith(".toml"):
-        path = Path(name_or_path)
-        return path.stem, read_toml(path, Story)
-    known = packaged("scenarios")
-    if name_or_path not in known:
-        raise UsageError(f"no scenario {name_or_path!r}", mend=f"one of: {', '.join(known)} (cucm-lab scenarios)")
-    return name_or_path, read_toml(known[name_or_path], Story)
+    """Name and story: a packaged one by name, any other by path (with a `/`, or ending in `.toml`).
+
+    A topology that a story names by a relative path lies beside the story. Raises UsageError.
+    """
+    if not is_path(name_or_path):
+        return name_or_path, read_toml(packaged_file("scenarios", name_or_path), Story)
+    path = Path(name_or_path)
+    story = read_toml(path, Story)
+    if is_path(story.topology):
+        story = story.model_copy(update={"topology": str(path.parent.absolute() / story.topology)})
+    return path.stem, story
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,20 +173,23 @@ async def play(
     book = LogBook(lab.events)
     watch(lab)
     async with lab:
-        _check_names(story, lab)
-        try:
-            for number, act in enumerate(story.acts, start=1):
-                if act.repairs:
-                    result.missing_evidence = _missing(story, book)
+        _check_names(name, story, lab)
+        act_began: dict[str, int] = {}
+        for number, act in enumerate(story.acts, start=1):
+            if act.repairs:
+                result.missing_evidence = _missing(story, book, act_began)
+            act_began = book.lengths
+            try:
                 result.acts.append(await _perform(lab, number, act))
-                after_act(lab, number)
-        except LabError as error:
-            result.broken = str(error)
+            except LabError as error:
+                result.broken = f"{error} ({error.mend})" if error.mend else str(error)
+                break
+            after_act(lab, number)
         lab.events.emit("lab:story", StoryEnded())
     return result, lab, book
 
 
-def _check_names(story: Story, lab: Lab) -> None:
+def _check_names(name: str, story: Story, lab: Lab) -> None:
     for number, act in enumerate(story.acts, start=1):
         try:
             for step in act.steps:
@@ -191,20 +197,24 @@ def _check_names(story: Story, lab: Lab) -> None:
             for phone in act.expect:
                 lab.phone(phone)
         except UsageError as error:
-            raise StoryError(error.what, where=f"act {number} “{act.title}”", mend=error.mend) from error
+            raise StoryError(error.what, where=f"{name}, act {number} “{act.title}”", mend=error.mend) from error
 
 
 async def _perform(lab: Lab, number: int, act: Act) -> ActResult:
     began = lab.events.emit("lab:story", ActStarted(number, act.title))
     for step in act.steps:
-        lab.events.emit("lab:story", OperationPerformed(step.do, step.says(lab), step.note))
-        await step.perform(lab)
+        text = step.says(lab)
+        lab.events.emit("lab:story", OperationPerformed(step.do, text, step.note))
+        try:
+            await step.perform(lab)
+        except LabError as error:
+            raise StoryError(str(error), where=f"act {number}, “{text}”", mend=error.mend) from error
     since = lab.events.since(began.sequence)
     truths = {phone: truth_of(lab, phone, since) for phone in lab.phones}
     wrong = [f"{phone}: {text}" for phone, end in act.expect.items() for text in end.differences(truths[phone])]
     return ActResult(act.title, act.repairs, truths, tuple(wrong))
 
 
-def _missing(story: Story, book: LogBook) -> list[str]:
+def _missing(story: Story, book: LogBook, since: Mapping[str, int]) -> list[str]:
     evidence: Sequence[Evidence] = story.failure.evidence if story.failure else ()
-    return [f"{item.log}: {item.line}" for item in evidence if not book.contains(item.log, item.line)]
+    return [f"{item.log}.log: {item.line}" for item in evidence if not book.contains(item.log, item.line, since)]

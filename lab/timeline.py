@@ -52,7 +52,7 @@ def verdict(result: StoryResult) -> list[str]:
         lines += [f"Evidence  {item.log}.log: {item.line}" for item in failure.evidence]
     lines += ["", "Verdict   " + ("ended as it should" if result.ended_as_expected else "NOT as it should")]
     lines += [f"  {text}" for text in result.differences]
-    lines += [f"  missing in the log {text}" for text in result.missing_evidence]
+    lines += [f"  missing before the repair in {text}" for text in result.missing_evidence]
     return lines + ([f"  broken off: {result.broken}"] if result.broken else [])
 
 

@@ -7,6 +7,7 @@ network, so that the same file serves any /24 of 127.0.0.0/8 and labs run side b
 from __future__ import annotations
 
 import tomllib
+from difflib import get_close_matches
 from importlib import resources
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -20,6 +21,9 @@ from tvs_server.certificate_cache import FreshnessMode
 
 DEFAULT_NETWORK = IPv4Network("127.0.11.0/24")
 """127.0.11.32 stands for the seed's 192.168.11.32."""
+MAX_TOML = 1024 * 1024
+MAX_PROBLEMS = 4
+"""Told of one file; the others are often their consequences."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
 HostNumber = Annotated[int, Field(ge=1, le=254)]
@@ -132,29 +136,59 @@ def packaged(folder: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(root.glob("*.toml"))}
 
 
+def packaged_file(folder: str, name: str) -> Path:
+    """The packaged file of that name. Raises UsageError that suggests the nearest name, or lists all."""
+    known = packaged(folder)
+    if name in known:
+        return known[name]
+    near = get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(known)}"
+    what = {"scenarios": "scenario", "topologies": "topology"}[folder]
+    raise UsageError(f"no {what} {name!r}", mend=f"{hint} (your own file: by its path, ending in .toml)")
+
+
+def is_path(name_or_path: str) -> bool:
+    """Whether it names a file of the user's (with a `/`, or ending in `.toml`), not a packaged one."""
+    return "/" in name_or_path or name_or_path.endswith(".toml")
+
+
 def read_toml(path: Path, model: type[Model]) -> Model:
-    """Read and check one TOML file. Raises UsageError with the file, the place and what is expected there."""
+    """Read and check one TOML file. Raises UsageError with the file, the places and what is expected there."""
     try:
-        return model.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        with path.open("rb") as file:
+            data = file.read(MAX_TOML + 1)
+        if len(data) > MAX_TOML:
+            raise UsageError(f"is larger than {MAX_TOML} bytes", where=str(path), mend="name a TOML file")
+        return model.model_validate(tomllib.loads(data.decode("utf-8")))
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", where=str(path), mend="name a readable file") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"is not TOML: {error}", where=str(path), mend="mend the syntax at that place") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise UsageError(
-            f"{place}: {first['msg']}", where=str(path), mend=f"mend this place ({error.error_count()} in all)"
-        ) from error
+        raise UsageError(_problems(error), where=str(path), mend="mend these places, counted from 1") from error
+
+
+def _problems(error: ValidationError) -> str:
+    """`acts[1].steps[2].phone: Field required; ...`, the unknown words first: they explain what is missing."""
+    found = error.errors(include_url=False)
+    # a list is "too short" when its items are wrong: only the innermost place is the reader's
+    problems = [one for one in found if not any(_is_inside(other["loc"], one["loc"]) for other in found)]
+    problems.sort(key=lambda problem: problem["type"] != "extra_forbidden")
+    told = [f"{_place(problem['loc'])}: {problem['msg']}" for problem in problems[:MAX_PROBLEMS]]
+    rest = [f"and {len(problems) - MAX_PROBLEMS} more"] if len(problems) > MAX_PROBLEMS else []
+    return "; ".join([*told, *rest])
+
+
+def _is_inside(place: tuple[int | str, ...], outer: tuple[int | str, ...]) -> bool:
+    return len(place) > len(outer) and place[: len(outer)] == outer
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    text = "".join(f"[{part + 1}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".") or "the whole file"
 
 
 def load_topology(name_or_path: str) -> Topology:
-    """A packaged topology by name, or any file by path (a name with a `/` or ending in `.toml`)."""
-    if "/" in name_or_path or name_or_path.endswith(".toml"):
-        return read_toml(Path(name_or_path), Topology)
-    known = packaged("topologies")
-    if name_or_path not in known:
-        raise UsageError(
-            f"no topology {name_or_path!r}", mend=f"one of: {', '.join(known)}, or the path of a TOML file"
-        )
-    return read_toml(known[name_or_path], Topology)
+    """A packaged topology by name, or any file by path. Raises UsageError."""
+    path = Path(name_or_path) if is_path(name_or_path) else packaged_file("topologies", name_or_path)
+    return read_toml(path, Topology)

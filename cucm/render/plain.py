@@ -5,8 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Final
 
-from cucm.events import Event, EventRecord, files, phone, trust_lists, tvs
+from cucm.events import Event, EventRecord, cluster, files, phone, trust_lists, tvs
 from cucm.events import administration as admin
+from cucm.render.text import printable
 from cucm.roles import TrustRole
 
 BASIS_TEXTS: Final = {
@@ -31,19 +32,20 @@ class PlainLines:
 
 def headline(event: Event) -> str | None:
     """One line for the timeline; None for events that only a trace needs."""
-    return _administration(event) or _phone(event) or _servers(event)
+    text = _administration(event) or _phone(event) or _servers(event) or _call_processing(event)
+    return text and printable(text)  # names and details may come from the network
 
 
 def _administration(event: Event) -> str | None:
     match event:
         case admin.OperationPerformed(text=text, note=note):
             return f"{text}  [{note}]" if note else text
-        case admin.CertificateStored(cluster=cluster, store=store, subject=subject, roles=roles):
-            return f"{store} of {cluster} holds {_common_name(subject)}; trust roles: {_role_texts(roles)}"
-        case admin.ServiceStarted(node=node, service=service, address=address, impostor=impostor):
-            return f"{'impostor of ' if impostor else ''}{service} answers on {node} ({address})"
-        case admin.ServiceStopped(node=node, service=service):
-            return f"{service} stopped on {node}"
+        case admin.CertificateStored(store=store, subject=subject, roles=roles):
+            return f"{store} holds {_common_name(subject)}; trust roles: {_role_texts(roles)}"
+        case admin.ServiceStarted(service=service, address=address, impostor=impostor):
+            return f"{'impostor of ' if impostor else ''}{service} started on {address}"
+        case admin.ServiceStopped(service=service):
+            return f"{service} stopped"
         case admin.Option150Set(servers=servers):
             return f"option 150 is now {', '.join(servers)}"
         case _:
@@ -137,5 +139,17 @@ def _servers(event: Event) -> str | None:
             return f"answers status {status}, roles: {_role_texts(roles)}"
         case tvs.TvsHandshakeFailed(detail=detail):
             return f"TLS handshake failed: {detail}"
+        case _:
+            return None
+
+
+def _call_processing(event: Event) -> str | None:
+    match event:
+        case cluster.RegistrationAccepted(device_name=name, peer=peer, transport=transport):
+            return f"{name} registered from {peer}, {transport.upper()}"
+        case cluster.RegistrationRefused(device_name=name, peer=peer, reason=reason, detail=detail):
+            return f"{name or peer} REFUSED ({reason}): {detail}"
+        case cluster.RegistrationEnded(device_name=name, reason=reason):
+            return f"registration of {name} ended ({reason})"
         case _:
             return None

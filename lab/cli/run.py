@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import signal
+import sys
 import tempfile
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from cucm.errors import EXIT_NO, EXIT_OK, UsageError
+from cucm.errors import EXIT_NO, EXIT_OK, EnvironmentProblem, UsageError
 
 if TYPE_CHECKING:
     from lab.log_book import LogBook
@@ -33,10 +37,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit code 0 when the story (or every failure story) ended as it should, 1 when not."""
-    if arguments.failures == bool(arguments.name):
-        raise UsageError("give either one NAME or --failures", mend="cucm-lab scenarios lists the names")
-    network = _network(arguments.network)
+    """Exit code 0 when the story (or every failure story) ended as it should, 1 when not; 128 + N after signal N."""
+    if arguments.failures == (arguments.name is not None):
+        raise UsageError("give either one NAME or --failures", mend="`cucm-lab scenarios` lists the names")
+    if arguments.failures and arguments.logs:
+        raise UsageError("--logs is for one story", mend="--out DIR keeps the logs of all")
+    with _ending_in_order() as received:
+        try:
+            return _run(arguments, _network(arguments.network))
+        except KeyboardInterrupt:
+            if not received:
+                raise
+            print(f"cucm-lab: ended by {received[0].name}", file=sys.stderr)
+            return 128 + received[0]
+
+
+def _run(arguments: argparse.Namespace, network: IPv4Network) -> int:
     if arguments.failures:
         from lab.cli.failures import run_failures
 
@@ -56,6 +72,26 @@ def _network(text: str) -> IPv4Network:
     if network.prefixlen != 24 or not network.is_loopback:
         raise UsageError(f"{text} is not a /24 of 127.0.0.0/8", where="--network", mend="for example 127.0.12.0/24")
     return network
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[list[signal.Signals]]:
+    """Let SIGTERM and SIGHUP end a run as Ctrl-C does, with nothing left behind; yields those that came."""
+    received: list[signal.Signals] = []
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        received.append(signal.Signals(number))
+        signal.raise_signal(signal.SIGINT)
+
+    # a caller that ignores one of them (nohup) has its reasons
+    taken = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for one in taken:
+        signal.signal(one, interrupt)
+    try:
+        yield received
+    finally:
+        for one in taken:
+            signal.signal(one, signal.SIG_DFL)
 
 
 class Listener:
@@ -104,8 +140,12 @@ def _play(
         async with asyncio.timeout(DEADLINE_S):
             return await play(name, story, options, watch=listener.watch, after_act=after_act)
 
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(bounded())
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            return runner.run(bounded())
+    except TimeoutError as error:
+        what = f"the story did not end within {DEADLINE_S:.0f} s"
+        raise EnvironmentProblem(what, where=name, mend="a busy machine? run it again, alone") from error
 
 
 def _loop_factory() -> Any:

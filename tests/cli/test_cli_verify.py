@@ -69,14 +69,18 @@ def test_without_a_tvs_record_nobody_is_asked(cucm_lab, files):
     assert "ask its TVS" not in done.stdout
 
 
-def test_a_blank_itl_takes_any_itl_but_not_any_ctl(cucm_lab, files, source, destination, source_tvs):
+def test_a_blank_itl_takes_any_itl_only_where_no_ctl_is_installed(cucm_lab, files, source, destination, source_tvs):
+    """With a CTL installed it would be a way around it: the next CTL could lean on the ITL that came in unchecked."""
     blank = files.add(
         "blank.tlv", source.trust_list(source.record(TrustRole.SAST), blank_record(), file_name="ITLFile.tlv")
     )
     itl = files.add("destination-itl.tlv", destination.itl(source_tvs))
-    done = cucm_lab("verify", itl, "--against", files.source_ctl, blank)
+    done = cucm_lab("verify", itl, "--against", blank)
     assert done.returncode == 0
     assert "the installed ITL is blank" in done.stdout
+    done = cucm_lab("verify", itl, "--against", files.source_ctl, blank)
+    assert done.returncode == 1
+    assert "tvs-not-in-trust-list" in done.stdout
     assert cucm_lab("verify", files.destination_ctl, "--against", files.source_ctl, blank).returncode == 1
 
 
