@@ -98,6 +98,13 @@ class _Session:
         self.opening = opening
         self.transfer = transfer
 
+    @property
+    def takes_repetitions(self) -> bool:
+        """Whether the same request again is a late copy of the first: the client has not answered yet (then our timer
+        repeats the answer), or has just answered. From a client that has fallen silent it is a new beginning.
+        """
+        return self.transfer.untouched or self.transfer.attempt == 1
+
     def start(self) -> None:
         self._server.loop.add_reader(self._socket, self._on_readable)
         self._send(self.transfer.start())
@@ -121,8 +128,7 @@ class _Session:
             self.transfer.fail(FailureReason.NETWORK, error.strerror or str(error))
         else:
             if sender != self.asked.sender:
-                self._send([_WRONG_TRANSFER_ID], sender)
-                self._server.tell_intruded(self, sender)
+                self._turn_away(datagram, sender)
                 return
             answers = self.transfer.receive(datagram)
             if answers:
@@ -130,6 +136,11 @@ class _Session:
                 self._wait()
         if self.transfer.state is not TransferState.ACTIVE:
             self._server.finish(self)
+
+    def _turn_away(self, datagram: bytes, stranger: Peer) -> None:
+        if not datagram.startswith(_ERROR_OPERATION):  # two servers would answer each other's errors for ever
+            self._send([_WRONG_TRANSFER_ID], stranger)
+        self._server.tell_intruded(self, stranger)
 
     def _wait(self) -> None:
         """Begin to wait for the client. The timer looks at `_deadline` when it fires: no timer per packet."""
@@ -264,12 +275,6 @@ class TftpServer:
         return datagram, sender, _own_address(ancillary) or self.address
 
     def _take(self, datagram: bytes, sender: Peer, own: str) -> None:
-        earlier = self._sessions.get((sender, own))
-        if earlier is not None:
-            if earlier.opening == datagram and earlier.transfer.untouched:
-                return  # the client repeats its request; our timer repeats the answer
-            earlier.transfer.fail(FailureReason.SUPERSEDED, "the client asked anew from the same port")
-            self.finish(earlier)
         try:
             request = packets.decode_request(datagram)
         except DecodeError as error:
@@ -278,6 +283,12 @@ class TftpServer:
                 refused = RequestRefused(RefusalReason.MALFORMED, ErrorCode.ILLEGAL_OPERATION, "Illegal TFTP operation")
                 self._refuse(_Asked(sender, own, ""), refused, str(error))
             return
+        earlier = self._sessions.get((sender, own))
+        if earlier is not None:
+            if earlier.opening == datagram and earlier.takes_repetitions:
+                return
+            earlier.transfer.fail(FailureReason.SUPERSEDED, "the client asked anew from the same port")
+            self.finish(earlier)
         self._open(request, datagram, _Asked(sender, own, request.name))
 
     def _open(self, request: Request, datagram: bytes, asked: _Asked) -> None:

@@ -129,7 +129,9 @@ class TransferFailed(FileEvent):
 
 @dataclass(frozen=True, slots=True)
 class TransferIntruded(FileEvent):
-    """A packet from another address or port reached a transfer's port; it got ERROR 5 and changed nothing."""
+    """A packet from another address or port reached a transfer's port and changed nothing; it got ERROR 5, unless it
+    was an ERROR itself.
+    """
 
     kind: ClassVar[str] = "transfer.intruded"
     intruder: str

@@ -129,7 +129,7 @@ def _failed(event: TransferFailed) -> list[str]:
 
 @_texts.register
 def _intruded(event: TransferIntruded) -> list[str]:
-    return [_named(event, f"packet from {event.intruder}:{event.intruder_port}, TFTP error 5 Unknown transfer ID")]
+    return [_named(event, f"packet from {event.intruder}:{event.intruder_port} turned away, unknown transfer ID")]
 
 
 def _named(event: FileEvent, what: str) -> str:

@@ -222,6 +222,20 @@ async def test_a_stranger_gets_error_5_and_the_transfer_goes_on(loopback: Callab
 
 
 @on_both_loops
+async def test_a_strangers_error_is_not_answered(loopback: Callable[[], str]) -> None:
+    """Two servers would answer each other's errors for ever."""
+    async with serving(loopback()) as served:
+        address = loopback()
+        with client(address) as phone, client(address) as stranger:
+            await phone.ask(served.address, "a")
+            stranger.socket.sendto(encode_error(5, "Unknown transfer ID"), phone.transfer)
+            await served.next(TransferIntruded)
+            assert stranger.is_silent()
+            phone.acknowledge(1)
+            assert (await phone.receive())[:4] == b"\0\3\0\2"
+
+
+@on_both_loops
 async def test_a_silent_client_is_forgotten_after_a_few_tries(loopback: Callable[[], str]) -> None:
     async with serving(loopback(), limits=TftpLimits(transfer=QUICK)) as served:
         with client(loopback()) as phone:
@@ -256,6 +270,54 @@ async def test_a_repeated_request_is_one_transfer(loopback: Callable[[], str]) -
             phone.acknowledge(2)
             await served.next(FileServed)
             assert sum(isinstance(event, FileRequested) for event in served.events()) == 1
+
+
+@on_both_loops
+async def test_a_repeated_request_that_comes_late_does_not_end_the_transfer(loopback: Callable[[], str]) -> None:
+    async with serving(loopback()) as served:
+        with client(loopback()) as phone:
+            await phone.ask(served.address, "itl")
+            first = phone.transfer
+            phone.acknowledge(1)
+            assert (await phone.receive())[:4] == b"\0\3\0\2"
+            phone.socket.sendto(b"\0\1itl\0octet\0", served.address)
+            with client(loopback()) as other:  # the server has read what came before this one's request
+                await other.ask(served.address, "b")
+            phone.acknowledge(2)
+            assert (await phone.receive())[:4] == b"\0\3\0\3"
+            assert phone.transfer == first
+
+
+@on_both_loops
+async def test_a_client_that_starts_over_from_the_same_port_is_served_anew(loopback: Callable[[], str]) -> None:
+    async with serving(loopback(), limits=TftpLimits(transfer=TransferLimits(first_timeout_s=0.05))) as served:
+        with client(loopback()) as phone:
+            await phone.ask(served.address, "a")
+            first = phone.transfer
+            phone.acknowledge(1)
+            assert (await phone.receive())[:4] == b"\0\3\0\2"
+            await served.next(TransferRetransmitted)  # it has fallen silent
+            phone.socket.sendto(b"\0\1a\0octet\0", served.address)
+            while phone.transfer == first:
+                datagram = await phone.receive()
+            assert datagram[:4] == b"\0\3\0\1"
+            assert (await served.next(TransferFailed)).reason is FailureReason.SUPERSEDED
+
+
+@pytest.mark.parametrize("datagram", [b"\0\4\0\1", b"\0\5\0\0no\0", b"\xff", b""])
+@on_both_loops
+async def test_what_is_no_request_does_not_end_the_transfer(loopback: Callable[[], str], datagram: bytes) -> None:
+    async with serving(loopback()) as served:
+        with client(loopback()) as phone, client(loopback()) as other:
+            await phone.ask(served.address, "a")
+            first = phone.transfer
+            phone.socket.sendto(datagram, served.address)
+            await other.ask(served.address, "b")  # the server has read what came before
+            phone.transfer = first
+            phone.acknowledge(1)
+            while (await phone.receive())[:4] != b"\0\3\0\2":
+                pass
+            assert not any(isinstance(event, TransferFailed) for event in served.events())
 
 
 @on_both_loops
