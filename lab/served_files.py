@@ -22,7 +22,7 @@ class ServedFiles:
         self._nodes: dict[bytes, str] = {}
 
     def note(self, node: str, name: str, data: bytes) -> None:
-        if len(self._newest) < MAX_KEPT:
+        if len(self._newest) < MAX_KEPT or (node, name) in self._newest:
             self._newest[node, name] = data
         if len(self._nodes) < MAX_KEPT:
             self._nodes.setdefault(_digest(data), node)

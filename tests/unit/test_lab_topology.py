@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cucm.errors import UsageError
+from lab.topology import Topology, load_topology, packaged, packaged_file, read_toml
+
+SEED = packaged("topologies")["two-clusters"].read_text(encoding="utf-8")
+
+
+def changed(tmp_path: Path, *changes: tuple[str, str]) -> Path:
+    text = SEED
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def refusal(path: Path) -> UsageError:
+    with pytest.raises(UsageError) as refused:
+        read_toml(path, Topology)
+    assert refused.value.where == str(path)
+    assert refused.value.mend
+    return refused.value
+
+
+def test_the_seeds_topology():
+    topology = load_topology("two-clusters")
+    nodes = {node.name: node.host for cluster in topology.clusters.values() for node in cluster.nodes}
+    assert nodes == {"ucm105pub": 32, "ucm11pub": 51}
+    assert [phone.name for phone in topology.phones] == ["SEPB000B4BA0AEE"]
+
+
+def test_a_topology_by_path(tmp_path):
+    path = changed(tmp_path, ("host = 100", "host = 101"))
+    assert load_topology(str(path)).phones[0].host == 101
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "place"),
+    [
+        ("host = 100", "host = 255", "phones[1].host: "),
+        ("host = 100", "hots = 100", "phones[1].hots: Extra inputs are not permitted"),
+        ('"B000B4BA0AEE"', '"b000b4ba0aee"', "phones[1].mac: "),
+        ("schema = 1", "schema = 2", "schema: "),
+        ('country = "AU"', 'country = "au"', "clusters.source.organization.country: "),
+        ("host = 51", "host = 32", "host number used twice: 32"),
+        ("host = 51", "host = 100", "host number used twice: 100"),
+        ('"ucm11pub"', '"ucm105pub"', "node name used twice: ucm105pub"),
+        ('lsc_from = "source"', 'lsc_from = "sauce"', "phone SEPB000B4BA0AEE names the cluster 'sauce'"),
+        ('option_150 = "source"', 'option_150 = "sauce"', "option_150 names the cluster 'sauce'"),
+        ("24000000179479", "2400000017947", "clusters.destination.nodes[1].certificate.CallManager.serial: "),
+    ],
+)
+def test_what_is_wrong_is_told_with_its_place(tmp_path, old, new, place):
+    assert place in refusal(changed(tmp_path, (old, new))).what
+
+
+def test_an_unknown_word_is_told_before_what_is_missing(tmp_path):
+    what = refusal(changed(tmp_path, ("mac = ", "mak = "))).what
+    assert what.index("phones[1].mak") < what.index("phones[1].mac")
+
+
+def test_a_list_of_wrong_items_is_not_also_too_short(tmp_path):
+    what = refusal(changed(tmp_path, ("host = 32", "host = 0"))).what
+    assert what == "clusters.source.nodes[1].host: Input should be greater than or equal to 1"
+
+
+def test_of_many_problems_the_first_are_told(tmp_path):
+    path = tmp_path / "many.toml"
+    path.write_text("".join(f"unknown{number} = 1\n" for number in range(9)))
+    what = refusal(path).what
+    assert what.count("Extra inputs") == 4
+    assert what.endswith("; and 9 more")  # 5 unknown words, and schema, title, option_150 and clusters
+
+
+@pytest.mark.parametrize("content", [b"a = [", b"\xff\xfe", b"a = " + b"[" * 100_000])
+def test_what_is_no_toml(tmp_path, content):
+    path = tmp_path / "no.toml"
+    path.write_bytes(content)
+    assert refusal(path).what.startswith("is not TOML: ")
+
+
+def test_a_file_too_large_is_not_read_whole():
+    assert "is larger than" in refusal(Path("/dev/zero")).what
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    assert refusal(tmp_path / "none.toml").what == "cannot be read: No such file or directory"
+    assert refusal(tmp_path).what == "cannot be read: Is a directory"
+
+
+def test_an_unknown_name_suggests_the_nearest_or_lists_all():
+    with pytest.raises(UsageError, match="no scenario 'stale-ilt'") as near:
+        packaged_file("scenarios", "stale-ilt")
+    assert "did you mean stale-itl?" in (near.value.mend or "")
+    with pytest.raises(UsageError, match="no topology 'xyz'") as far:
+        load_topology("xyz")
+    assert "two-clusters" in (far.value.mend or "")
