@@ -107,12 +107,11 @@ class TvsConnection:
 
     def receive_data(self, data: bytes) -> None:
         """Take bytes that came from the peer; never fails, `next_event` tells what is wrong with them."""
+        if self._failure is not None or self._overflow:
+            return  # after a gap nothing belongs together any more
         room = MAX_BUFFERED - len(self._buffer)
-        if len(data) > room:
-            self._overflow = True
-            data = data[:room]
-        if self._failure is None:
-            self._buffer += data
+        self._overflow = len(data) > room
+        self._buffer += data[:room]
 
     def receive_eof(self) -> None:
         """The peer will send nothing more."""

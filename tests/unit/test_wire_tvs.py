@@ -13,6 +13,7 @@ from cucm.wire.tvs import (
     QueryCertificateResponse,
     TvsConnection,
     TvsMessage,
+    VerifyRequest,
     VerifyResponse,
     encode_message,
 )
@@ -158,3 +159,14 @@ def test_a_reader_that_does_not_read_costs_a_bounded_amount() -> None:
 def test_send_refuses_what_does_not_fit() -> None:
     with pytest.raises(EncodeError):
         TvsConnection().send(VerifyResponse(1 << 32, 0, 1, ()))
+
+
+def test_bytes_behind_a_gap_are_not_pieced_together() -> None:
+    """What no longer fitted is lost; later bytes must not complete the message that it cut."""
+    data = encode_message(VerifyRequest.build(1, "CP-8861-SEP000000000000", bytes(60_000)))
+    connection = TvsConnection()
+    connection.receive_data(data * (MAX_BUFFERED // len(data) + 1))
+    for _ in range(MAX_BUFFERED // len(data)):
+        assert isinstance(connection.next_event(), VerifyRequest)
+    connection.receive_data(bytes(60_000))
+    assert failure_of(connection).what == f"more than {MAX_BUFFERED} bytes came at once"
