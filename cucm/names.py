@@ -40,6 +40,8 @@ _BY_LOWER_NAME: Final = {text.lower(): oid for text, oid in ATTRIBUTE_TYPES.item
     "s": NameOID.STATE_OR_PROVINCE_NAME,
     "e": NameOID.EMAIL_ADDRESS,
 }
+_MAX_REMEMBERED_NAME: Final = 1024
+"""Longer ones, which only strangers send, are worked out anew: 64 KiB of them would be megabytes in the cache, each."""
 _TYPE: Final = re.compile(r"\s*([A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)+)\s*=")
 _NEEDS_QUOTES: Final = re.compile(r'[;,"]|^\s|\s$')
 
@@ -79,13 +81,19 @@ def parse_name(text: str) -> x509.Name:
         ) from error
 
 
-@lru_cache(maxsize=4096)
 def name_key(text: str) -> tuple[tuple[str, str], ...]:
     """What two spellings of one name have in common: case of the types, separators and extra spaces are gone.
 
     Never raises; text that is no name is compared as it stands. The order of the parts counts.
     """
+    return _known_name_key(text) if len(text) <= _MAX_REMEMBERED_NAME else _name_key(text)
+
+
+def _name_key(text: str) -> tuple[tuple[str, str], ...]:
     return tuple((_canonical_type(kind), " ".join(value.split())) for kind, value in _pairs(text))
+
+
+_known_name_key: Final = lru_cache(maxsize=4096)(_name_key)
 
 
 def same_name(a: str, b: str) -> bool:

@@ -6,6 +6,7 @@ from cryptography.x509.oid import NameOID
 
 from cucm.errors import UsageError
 from cucm.names import (
+    _known_name_key,
     cisco_name,
     common_name,
     database_name,
@@ -138,3 +139,11 @@ def test_serials_have_no_sign_byte() -> None:
 def test_a_sign_byte_written_by_others_does_not_count() -> None:
     assert same_serial(b"\x00\x83\xe9", b"\x83\xe9")
     assert not same_serial(b"\x83\xe9", b"\x83\xe9\x00")
+
+
+def test_long_names_are_compared_and_not_kept() -> None:
+    """A stranger may send 64 KiB of separators as a name: remembered, a few thousand of them would fill the memory."""
+    text = "CN=a;" * 13_000
+    before = _known_name_key.cache_info().currsize
+    assert same_name(text, text.replace(";", " ; "))
+    assert _known_name_key.cache_info().currsize == before
