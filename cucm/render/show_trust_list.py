@@ -8,7 +8,7 @@ CUCM prints for a signature that does not verify is UNKNOWN: such lines are ours
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
@@ -28,9 +28,12 @@ TAB_STOP: Final = 8
 COLUMNS: Final = ("BYTEPOS\tTAG\t\tLENGTH\tVALUE", "-------\t---\t\t------\t-----")
 
 _ANY_ELEMENTS: Final = Schema(TrustListTag, {}, pad_tag=TrustListTag.PAD)
-_CONTAINERS: Final = frozenset(
-    {TrustListTag.SIGNERID, TrustListTag.SIGNATUREINFO, TrustListTag.SIGNATUREALGOINFO},
-)
+_Containers = Mapping[int, "_Containers"]
+_CONTAINERS: Final[_Containers] = {
+    TrustListTag.SIGNERID: {},
+    TrustListTag.SIGNATUREINFO: {TrustListTag.SIGNATUREALGOINFO: {}},
+}
+"""What contains elements, and where: the decoder has checked these; the same tags elsewhere may hold anything."""
 _HEADER_TEXTS: Final = frozenset({TrustListTag.SIGNERNAME, TrustListTag.CANAME})
 _RECORD_TEXTS: Final = frozenset({RecordTag.DNSNAME, RecordTag.SUBJECTNAME, RecordTag.ISSUERNAME})
 _NOT_ROWS: Final = frozenset({TrustListTag.VERSION, TrustListTag.HEADERLENGTH, TrustListTag.PAD})
@@ -139,16 +142,16 @@ def _tabs(name: str) -> str:
 def _header_rows(trust_list: TrustList) -> Iterator[str]:
     for element in trust_list.header:
         if element.tag not in _NOT_ROWS:
-            yield from _header_element(element)
+            yield from _header_element(element, _CONTAINERS)
 
 
-def _header_element(element: Element) -> Iterator[str]:
+def _header_element(element: Element, containers: _Containers) -> Iterator[str]:
     tag, value = element
     name = _name(TrustListTag, tag)
-    if tag in _CONTAINERS:
+    if tag in containers:
         yield _row(tag, name, 2, str(len(value)))  # LENGTH is that of the length itself (facts 4.1)
         for inner in read_elements(value, 0, len(value), "", _ANY_ELEMENTS):
-            yield from _header_element(inner)
+            yield from _header_element(inner, containers[tag])
     elif tag in _HEADER_TEXTS:
         yield _row(tag, name, len(value), _text(value))
     elif tag == TrustListTag.SERIALNUMBER:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from cucm.names import parse_name
 from cucm.render.show_trust_list import TrustListKind, missing_file_lines, show_lines
 from cucm.render.text import printable
 from cucm.roles import TrustRole
+from cucm.wire.cursor import element_head
 from cucm.wire.trust_list import (
     DigestAlgorithm,
     Element,
     Record,
     SignerId,
     TrustList,
+    TrustListTag,
     blank_record,
     build_trust_list,
     decode_trust_list,
@@ -231,3 +234,25 @@ def test_half_a_file_is_no_list(published_shape):
     with pytest.raises(DecodeError) as caught:
         show_lines(published_shape[: len(published_shape) // 2], TrustListKind.CTL, modified_at=0)
     assert caught.value.path.startswith("record[2]")
+
+
+def nested(depth: int) -> bytes:
+    value = b""
+    for _ in range(depth):
+        value = element_head(TrustListTag.SIGNERID, len(value)) + value
+    return value
+
+
+@pytest.mark.parametrize("inner", [nested(20_000), b"\x03\x00\x02??", b"\x07\x00\x01\x09"], ids=["deep", "3", "7"])
+def test_containers_where_none_belong_are_not_opened(key, signer_record, inner):
+    """The decoder keeps an unknown element unread: what it holds may be no elements, or elements without end."""
+    plain = decode_trust_list(build(key, [signer_record]))
+    header = {tag: value for tag, value in plain.header if tag != TrustListTag.PAD}
+    header[TrustListTag.SIGNERID] += inner
+    length = sum(3 + len(value) for value in header.values())
+    header[TrustListTag.HEADERLENGTH] = length.to_bytes(2)
+    data = encode_trust_list(replace(plain, header=tuple(Element(*item) for item in header.items())))
+    lines = show_lines(data, TrustListKind.CTL, modified_at=0)
+    name = {3: "SIGNERID       ", 7: "SIGNATUREINFO  "}[inner[0]]
+    assert f"{inner[0]}       {name} {len(inner) - 3}" in lines
+    assert "NOT verified: signature-mismatch" in lines[-1]
