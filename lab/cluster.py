@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from cucm.certificates import CertificateAuthority, Organisation, capf_certificate, node_certificate
-from cucm.database import Device
-from cucm.events.administration import CertificateStored, ParameterSet
+from cucm.database import Device, PutOutcome
+from cucm.events.administration import CertificateIgnored, CertificateStored, ParameterSet
 from cucm.identity import Identity, describe
 from cucm.roles import CertificateUnit, roles_of_units
 from cucm.versions import VersionProfile
@@ -100,9 +100,15 @@ class Cluster:
 
     def upload_certificate(self, der: bytes, store: CertificateUnit) -> None:
         """Upload to a trust store of the publisher. Raises CertificateRefused (facts 5.5)."""
-        common_name = describe(der).common_name or "unnamed"
-        self.publisher.database.put_certificate(der, store, common_name, moment=self._around.clock.now())
-        self._tell_stored(der, store)
+        known = describe(der)
+        outcome = self.publisher.database.put_certificate(
+            der, store, known.common_name or "unnamed", moment=self._around.clock.now()
+        )
+        if outcome is PutOutcome.IGNORED:
+            ignored = CertificateIgnored(self.name, store, known.subject, known.issuer, known.serial)
+            self._around.events.emit(f"cluster:{self.name}", ignored)
+        else:
+            self._tell_stored(der, store)
 
     def regenerate_certificate(self, unit: CertificateUnit) -> None:
         """A new key and certificate on every node. What to restart afterwards is the administrator's business."""

@@ -46,6 +46,18 @@ class CertificateStored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class CertificateIgnored(Event):
+    """An uploaded certificate did not go into the store: one of the same CN that starts no earlier stays (facts 5.5)."""
+
+    kind: ClassVar[str] = "certificate.ignored"
+    cluster: str
+    store: str
+    subject: str
+    issuer: str
+    serial: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ParameterSet(Event):
     kind: ClassVar[str] = "parameter.set"
     cluster: str

@@ -42,6 +42,8 @@ def _administration(event: Event) -> str | None:
             return f"{text}  [{note}]" if note else text
         case admin.CertificateStored(store=store, subject=subject, roles=roles):
             return f"{store} holds {_common_name(subject)}; trust roles: {_role_texts(roles)}"
+        case admin.CertificateIgnored(store=store, subject=subject):
+            return f"{store} IGNORES {_common_name(subject)}: it holds one of this name that starts no earlier"
         case admin.ServiceStarted(service=service, address=address, impostor=impostor):
             return f"{'impostor of ' if impostor else ''}{service} started on {address}"
         case admin.ServiceStopped(service=service):

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from lab_on_sockets import PHONE, make_lab, network_of
 
 from cucm.errors import UsageError
 from lab.log_book import LogBook
 from lab.run_folder import MARKER, RunFolder
-from lab_on_sockets import PHONE, make_lab, network_of
 
 
 @pytest.fixture
@@ -94,10 +94,11 @@ def test_files_that_look_like_a_runs_without_its_mark_are_left_alone(tmp_path):
 
 def test_files_that_appear_during_the_run_are_left_alone(tmp_path, lab):
     target = tmp_path / "run"
-    with pytest.raises(UsageError, match="left alone"), RunFolder(target) as folder:
+    with RunFolder(target) as folder:
         target.mkdir()
         (target / "notes.txt").write_text("mine")
-        folder.finish(lab, LogBook(lab.events), {})
+        with pytest.raises(UsageError, match="left alone"):
+            folder.finish(lab, LogBook(lab.events), {})
     assert (target / "notes.txt").read_text() == "mine"
     assert names(tmp_path) == ["run"]
 
@@ -112,9 +113,10 @@ def test_when_the_new_folder_cannot_be_moved_the_old_one_comes_back(tmp_path, la
             raise OSError(28, "No space left on device")
         return real(path, to)
 
-    with pytest.raises(UsageError, match="No space left on device"), RunFolder(target) as folder:
+    with RunFolder(target) as folder:
         monkeypatch.setattr(Path, "rename", rename)
-        folder.finish(lab, LogBook(lab.events), {"second": 2})
+        with pytest.raises(UsageError, match="No space left on device"):
+            folder.finish(lab, LogBook(lab.events), {"second": 2})
     assert json.loads((target / MARKER).read_text()) == {"first": 1}
     assert names(tmp_path) == ["run"]
 

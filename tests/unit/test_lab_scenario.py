@@ -4,6 +4,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from lab_on_sockets import PHONE, network_of
 
 from cucm.errors import AddressBusy, StoryError, TrustReason, UsageError
 from cucm.events.administration import StoryEnded
@@ -11,7 +12,6 @@ from lab.runtime import LabOptions
 from lab.scenario import ExpectedPhone, Story, load_story, play
 from lab.topology import packaged
 from lab.truth import PhoneTruth
-from lab_on_sockets import PHONE, network_of
 
 BOOT = {"do": "boot-phone", "phone": PHONE}
 
@@ -53,7 +53,7 @@ def test_a_failure_story_repairs_in_its_last_act():
 
 
 @pytest.mark.parametrize("name", packaged("scenarios"))
-def test_packaged_stories_can_be_read_and_have_specific_evidence(name):
+def test_packaged_stories_can_be_read_and_failures_have_evidence(name):
     loaded = load_story(name)[1]
     assert loaded.failure is None or loaded.failure.evidence
 

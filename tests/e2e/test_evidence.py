@@ -1,0 +1,24 @@
+"""The evidence of a failure story must be specific: it does not stand in the logs of a migration that went well."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lab.scenario import Evidence, load_story
+from lab.topology import packaged
+
+EVIDENCE = [
+    pytest.param(item, id=f"{name}-{number}")
+    for name in packaged("scenarios")
+    if (failure := load_story(name)[1].failure)
+    for number, item in enumerate(failure.evidence)
+]
+
+
+@pytest.mark.parametrize("item", EVIDENCE)
+def test_evidence_is_not_in_the_logs_of_a_good_migration(item: Evidence, migrate_folder: Path) -> None:
+    log = migrate_folder / f"{item.log}.log"
+    assert log.stat().st_size > 0
+    assert item.line not in log.read_text(encoding="utf-8")

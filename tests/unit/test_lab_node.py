@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+import pytest
+from lab_on_sockets import make_lab, network_of
+
+from cucm.errors import UsageError
+from cucm.events.administration import ServiceStarted, ServiceStopped
+from cucm.roles import CertificateUnit
+
+
+@pytest.fixture
+async def lab(tmp_path, loopback):
+    async with make_lab(tmp_path, network_of(loopback)) as lab:
+        yield lab
+
+
+@pytest.fixture
+def node(lab):
+    return lab.cluster("source").publisher
+
+
+def told(lab, since: int) -> list[tuple[str, str, bool]]:
+    events = (record.event for record in lab.events.since(since))
+    return [
+        (type(event).__name__, event.service, getattr(event, "impostor", False))
+        for event in events
+        if isinstance(event, ServiceStarted | ServiceStopped)
+    ]
+
+
+async def tvs_certificate(node) -> bytes:
+    """What TVS shows to a client of Python's own TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    _, writer = await asyncio.open_connection(node.address, 2445, ssl=context)
+    shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.close()
+    await writer.wait_closed()
+    return shown
+
+
+async def test_a_service_is_stopped_and_started_by_its_name(lab, node):
+    since = len(lab.events)
+    await node.stop_service("TVS")
+    assert not node.runs("TVS")
+    with pytest.raises(OSError):
+        await tvs_certificate(node)
+    await node.stop_service("TVS")
+    await node.start_service("TVS")
+    await node.start_service("TVS")
+    assert await tvs_certificate(node) == node.certificate(CertificateUnit.TVS)
+    assert told(lab, since) == [("ServiceStopped", "TVS", False), ("ServiceStarted", "TVS", False)]
+
+
+async def test_an_impostor_shows_another_certificate_of_the_same_name_until_tvs_is_started(lab, node):
+    since = len(lab.events)
+    await node.replace_tvs_by_impostor()
+    false = await tvs_certificate(node)
+    assert false != node.certificate(CertificateUnit.TVS)
+    assert not node.runs("TVS")
+    await node.start_service("TVS")
+    assert await tvs_certificate(node) == node.certificate(CertificateUnit.TVS)
+    assert told(lab, since)[1] == ("ServiceStarted", "TVS", True)
+
+
+async def test_one_byte_of_the_ctl_file_is_altered(node):
+    before = node.ctl_file.read_bytes()
+    node.alter_ctl_file(100)
+    after = node.ctl_file.read_bytes()
+    different = [place for place, (old, new) in enumerate(zip(before, after, strict=True)) if old != new]
+    assert different == [len(before) - 100]
+    with pytest.raises(UsageError, match="bytes only"):
+        node.alter_ctl_file(len(before) + 1)
+    node.alter_ctl_file(len(before))
+
+
+async def test_an_own_certificate_lies_in_database_and_folder(node):
+    der = node.certificate(CertificateUnit.CALLMANAGER)
+    assert [item.der for item in node.database.certificates(CertificateUnit.CALLMANAGER)] == [der]
+    pem = (node.directory / "security" / "CallManager.pem").read_text()
+    assert ssl.PEM_cert_to_DER_cert(pem) == der
+
+
+async def test_a_certificate_the_node_does_not_have(node):
+    """10.5 has an ITLRecovery certificate, but nobody has a node's own Phone-SAST-trust."""
+    with pytest.raises(UsageError, match="ucm105pub has no Phone-SAST-trust certificate") as refused:
+        node.certificate(CertificateUnit.PHONE_SAST_TRUST)
+    assert refused.value.mend == "one of: CallManager, TVS, CAPF, ITLRecovery, tomcat"
+
+
+async def test_nothing_is_registered_where_callmanager_is_down(node):
+    await node.stop_service("CallManager")
+    assert node.registered_devices == frozenset()
