@@ -47,7 +47,7 @@ class CertificateStored(Event):
 
 @dataclass(frozen=True, slots=True)
 class CertificateIgnored(Event):
-    """An uploaded certificate did not go into the store: one of the same CN that starts no earlier stays (facts 5.5)."""
+    """An uploaded certificate did not go into the store: one of its CN that starts no earlier stays (facts 5.5)."""
 
     kind: ClassVar[str] = "certificate.ignored"
     cluster: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from conftest import Play
+
 from cucm.events import files, phone
 from lab.scenario import Story, load_story
 from lab.topology import packaged
