@@ -65,11 +65,13 @@ class Registration:
     async def close(self) -> None:
         """Hang up: the CallManager sees the connection end and unregisters the phone. `on_lost` is not called."""
         stream, self._stream = self._stream, None
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
-        if stream is not None:
-            await stream.close()
+        try:
+            if self._watch is not None:
+                self._watch.cancel()
+                await asyncio.wait([self._watch])
+        finally:
+            if stream is not None:
+                await stream.close()
 
     async def _wait_for_end(self, stream: Stream) -> None:
         why = "the CallManager closed the connection"
@@ -106,7 +108,7 @@ class RegistrationClient:
         connected = asyncio.Event()
         try:
             stream = await self._open(command, connected)
-        except (OSError, LabError) as error:
+        except (OSError, UnicodeError, LabError) as error:  # UnicodeError: the address can be no host's name
             is_tls_trouble = connected.is_set() or isinstance(error, LabError)
             status = RegistrationStatus.TLS_FAILED if is_tls_trouble else RegistrationStatus.UNREACHABLE
             return Registration(RegistrationResult(status, detail=_words(error)))

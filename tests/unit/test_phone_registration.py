@@ -214,6 +214,24 @@ async def test_a_call_manager_that_hangs_up_is_told_once(
         await registration.close()
 
 
+async def test_cancelling_the_close_still_hangs_up(loopback: Callable[[], str]) -> None:
+    address = loopback()
+    hung_up = asyncio.Event()
+
+    async def handle(stream: Stream) -> None:
+        await answering(OK)(stream)
+        hung_up.set()
+
+    async with listening(address, handle) as port:
+        registration = await register(address, port)
+        closing = asyncio.create_task(registration.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        async with asyncio.timeout(5):
+            await hung_up.wait()
+
+
 async def test_a_broken_connection_is_told(loopback: Callable[[], str]) -> None:
     address = loopback()
     drop = asyncio.Event()
@@ -259,6 +277,14 @@ async def test_nobody_there_is_unreachable(loopback: Callable[[], str]) -> None:
 async def silence(stream: Stream) -> None:
     await stream.read()
     await stream.read()
+
+
+@pytest.mark.parametrize("address", ["a..b", "\x9b31m"])
+async def test_an_address_that_is_no_host_is_unreachable(address: str) -> None:
+    """It comes from a configuration file, so from outside."""
+    registration = await register(address, 5060)
+    assert registration.result.status is RegistrationStatus.UNREACHABLE
+    assert registration.result.detail
 
 
 async def test_no_answer_in_time_is_unreachable(loopback: Callable[[], str]) -> None:
