@@ -101,6 +101,7 @@ class ReadTransfer:
         self._block = 0
         self._content = bytearray()
         self._announced_size: int | None = None
+        self._is_agreed = False
         self._repeated = False
         self._retransmissions = 0
         self._strangers = 0
@@ -176,11 +177,12 @@ class ReadTransfer:
     def _handle_options(self, accepted: Mapping[str, int]) -> list[Datagram]:
         if self._block:
             return []  # late repetition
-        if self._announced_size is not None or self._block_size != DEFAULT_BLOCK_SIZE:
+        if self._is_agreed:
             return self._acknowledge_again()
         for option, value in accepted.items():
             if not self._may_accept(option, value):
                 return self._give_up(_REFUSED_OPTION, f"the server sets option {option} to {value}")
+        self._is_agreed = True
         self._block_size = accepted.get("blksize", DEFAULT_BLOCK_SIZE)
         self._announced_size = accepted.get("tsize")
         if (self._announced_size or 0) > self._max_size:

@@ -228,6 +228,13 @@ def test_agreed_options_hold() -> None:
     assert transfer.outcome.data == b"a" * 1024 + b"b"
 
 
+def test_a_repeated_oack_that_changes_nothing_is_acknowledged_again_once() -> None:
+    transfer = new_transfer(options={"timeout": 2})
+    transfer.receive(oack(timeout=2), PEER)
+    assert bytes_of(transfer.receive(oack(timeout=2), PEER)) == [ack(0)]
+    assert transfer.receive(oack(timeout=2), PEER) == []
+
+
 def test_a_repeated_oack_is_acknowledged_again_once() -> None:
     transfer = new_transfer(options={"blksize": 1428})
     transfer.receive(oack(blksize=1428), PEER)
