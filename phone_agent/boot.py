@@ -279,6 +279,8 @@ class _Boot:
                 break
         else:
             yield from self._show(CONFIGURATION_NOT_FOUND)
+        if status is not FetchStatus.OK:
+            yield from self._keep_configuration()
         if self._configuration is not None:
             in_use = self._contents.configuration_name
             yield from self._show(DEFAULT_IN_USE if in_use == DEFAULT_CONFIGURATION else in_use or own)
@@ -297,7 +299,6 @@ class _Boot:
                 return FetchStatus.OK
             if fetched.status is not FetchStatus.NOT_FOUND:
                 break
-        yield Note(ConfigurationKept(self._contents.configuration_name if self._configuration else None))
         return fetched.status
 
     def _take_configuration(self, name: str, file_name: str, data: bytes) -> Steps[None]:
@@ -315,6 +316,9 @@ class _Boot:
         self._refusals.append(Refusal("configuration", reason, detail))
         yield Note(ConfigurationRefused(file_name, f"/tmp/{name}", reason, detail))  # noqa: S108
         yield from self._show(CONFIGURATION_INVALID.format(name=file_name))
+        yield from self._keep_configuration()
+
+    def _keep_configuration(self) -> Steps[None]:
         yield Note(ConfigurationKept(self._contents.configuration_name if self._configuration else None))
 
     def _install_configuration(
@@ -324,6 +328,7 @@ class _Boot:
         changed = (held.configuration, held.configuration_name) != (verified.content, name)
         if changed:
             if not (yield from self._store(configuration=verified.content, configuration_name=name)):
+                yield from self._keep_configuration()
                 return
             self._changed.add("configuration")
         self._configuration = configuration

@@ -79,6 +79,7 @@ def test_an_unknown_device_gets_the_default_configuration() -> None:
     assert world.fetched[-2:] == [f"{CONFIGURATION}.sgn", "XMLDefault.cnf.xml.sgn"]
     assert outcome.status_messages[-1] == "XmlDefault.cnf.xml"
     assert outcome.configuration_name == "XMLDefault.cnf.xml"
+    assert not world.only(events.ConfigurationKept)
     assert registered_at(world) == [(NEW.address, 5060, "tcp")]
 
 
@@ -86,7 +87,7 @@ def test_without_any_configuration_the_stored_one_stays() -> None:
     world = at_home(configuration=None)
     outcome = world.boot()
     assert outcome.status_messages == ("File not found <Cfg File>", CONFIGURATION)
-    assert world.only(events.ConfigurationKept)[-1].file_name == CONFIGURATION
+    assert world.only(events.ConfigurationKept) == [events.ConfigurationKept(CONFIGURATION)]
     assert registered_at(world) == [(OLD.address, 5061, "tls")]
 
 
@@ -196,6 +197,7 @@ def test_a_configuration_that_flash_does_not_take_is_not_in_force() -> None:
     world.flash_error = "no space"
     world.boot()
     assert registered_at(world) == [(OLD.address, 5061, "tls")]
+    assert world.only(events.ConfigurationKept) == [events.ConfigurationKept(CONFIGURATION)]
 
 
 # --- a migration that fails ----------------------------------------------------------------------------------------
