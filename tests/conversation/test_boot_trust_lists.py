@@ -395,6 +395,19 @@ def test_a_stored_list_that_cannot_be_read_counts_as_not_installed() -> None:
     assert bases(world)["CTL"] is TrustBasis.LEAP_OF_FAITH
 
 
+def test_a_tvs_answer_that_flash_does_not_take_is_told_and_counts_until_the_power_goes() -> None:
+    forged = bytearray(NEW.ctl())
+    forged[-1] ^= 1
+    world = moving(NEW.files(ctl=bytes(forged), configuration=None), tvs=[vouch(NEW.call_manager)])
+    world.flash_error = "disk full"
+    world.boot()
+    assert world.contents.tvs_cache == ()
+    assert [type(event) for event in world.events if isinstance(event, events.FlashFailed | events.TvsCacheHit)][
+        :2
+    ] == [events.FlashFailed, events.FlashFailed]
+    assert len(world.only(events.TvsCacheHit)) == 1
+
+
 def test_a_list_that_flash_does_not_take_is_not_in_force() -> None:
     world = moving(tvs=[vouch(NEW.call_manager), vouch(NEW.call_manager), vouch(NEW.call_manager)])
     world.flash_error = "disk full"
