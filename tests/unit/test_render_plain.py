@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import pytest
+
+from cucm.events import Event, EventLog, cluster, files, phone, trust_lists
+from cucm.events.administration import (
+    CertificateIgnored,
+    CertificateStored,
+    OperationPerformed,
+    ParameterSet,
+    ServiceStarted,
+    ServiceStopped,
+)
+from cucm.render.plain import BASIS_TEXTS, PlainLines, headline
+
+NAMES = ("CN=n1.example;OU=IST", "CN=ca", b"\x01")
+
+
+@pytest.mark.parametrize(
+    ("event", "text"),
+    [
+        (OperationPerformed("x", "do it"), "do it"),
+        (OperationPerformed("x", "do it", "step 1"), "do it  [step 1]"),
+        (
+            CertificateStored("c", "CallManager-trust", *NAMES, ()),
+            "CallManager-trust holds n1.example; trust roles: none",
+        ),
+        (
+            CertificateStored("c", "Phone-SAST-trust", *NAMES, (0, 3, 99)),
+            "Phone-SAST-trust holds n1.example; trust roles: SAST (0), TFTP (3), 99",
+        ),
+        (
+            CertificateIgnored("c", "Phone-SAST-trust", "OU=no;O=common name", "CN=ca", b"\x01"),
+            "Phone-SAST-trust IGNORES OU=no;O=common name: it holds one of this name that starts no earlier",
+        ),
+        (ServiceStarted("n1", "TVS", "127.0.0.1"), "TVS started on 127.0.0.1"),
+        (ServiceStarted("n1", "TVS", "127.0.0.1", impostor=True), "impostor of TVS started on 127.0.0.1"),
+        (ServiceStopped("n1", "TVS"), "TVS stopped"),
+        (ParameterSet("c", "p", "v"), None),
+        (cluster.RegistrationAccepted("tls", "127.0.0.9", 1, "SEPA", "", ""), "SEPA registered from 127.0.0.9, TLS"),
+        (
+            cluster.RegistrationRefused(
+                "tls", "127.0.0.9", 1, None, cluster.RegistrationRefusal.CLIENT_CERTIFICATE, None, "not of our CAs"
+            ),
+            "127.0.0.9 REFUSED (client-certificate): not of our CAs",
+        ),
+        (
+            cluster.RegistrationEnded("tls", "127.0.0.9", 1, "SEPA", cluster.RegistrationEnd.SERVICE_STOPPED),
+            "registration of SEPA ended (service-stopped)",
+        ),
+        (phone.PoweredOff(), "powered off"),
+    ],
+)
+def test_headlines(event: Event, text: str | None) -> None:
+    assert headline(event) == text
+
+
+def test_every_way_of_trusting_has_words() -> None:
+    assert set(BASIS_TEXTS) == set(phone.TrustBasis)
+
+
+def test_a_name_from_the_network_is_made_harmless() -> None:
+    asked = files.FileNotFound("tftp", "127.0.0.9", 1, "\x1b]0;title\x07", "none")
+    told = headline(asked)
+    assert told is not None
+    assert told.isprintable()
+
+
+def test_a_plain_log_has_time_and_source_and_leaves_out_what_only_traces_need() -> None:
+    class Noon:
+        def now(self) -> float:
+            return 43_200.5
+
+    events, lines = EventLog(Noon()), PlainLines()
+    assert lines.lines(events.emit("node:n1", ServiceStopped("n1", "TVS"))) == ["12:00:00.500000 node:n1 TVS stopped"]
+    assert lines.lines(events.emit("node:n1", ParameterSet("c", "p", "v"))) == []
+
+
+def test_a_signed_list_names_its_signer_and_records() -> None:
+    signed = trust_lists.TrustListSigned("CTLFile.tlv", NAMES[0], b"\1", "SHA1", ("SAST n1", "CAPF n1"), 1, b"\2")
+    assert headline(signed) == "CTLFile.tlv signed by n1.example: SAST n1; CAPF n1"
