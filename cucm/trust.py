@@ -26,10 +26,9 @@ from cucm.wire.signature_header import (
     DigestAlgorithm,
     SignedDocument,
     SignerId,
-    has_signature_header,
     signed_bytes,
 )
-from cucm.wire.signed_file import SignedFile, decode_signed_file
+from cucm.wire.signed_file import SignedFile, decode_signed_file, is_signed_file
 from cucm.wire.trust_list import Record, TrustList, decode_trust_list
 
 RSA_BITS: Final = range(1024, 4096 + 1)
@@ -122,11 +121,24 @@ def verify_trust_list(
     With `moment` (Unix seconds) the signer's certificate must be valid then; whether phones check that is UNKNOWN,
     so it is off by default.
     """
+    trust_list = read_trust_list(data)
+    return trust_list, verify_document(trust_list, data, anchors, roles, moment)
+
+
+def read_trust_list(data: bytes) -> TrustList:
+    """The list, not verified yet. TrustError MALFORMED for what is none.
+
+    That includes a header without any record behind it: so looks a `.sgn` file, and its signature may well be good.
+    Taken for a list it would be an empty one, and a phone with an empty ITL accepts unsigned configurations. What real
+    phones do with a `.sgn` under a list's name is UNKNOWN.
+    """
     try:
         trust_list = decode_trust_list(data)
     except WireError as error:
         raise TrustError(TrustReason.MALFORMED, f"not a trust list: {error}") from error
-    return trust_list, verify_document(trust_list, data, anchors, roles, moment)
+    if not trust_list.records:
+        raise TrustError(TrustReason.MALFORMED, "not a trust list: no record follows the header")
+    return trust_list
 
 
 def verify_signed_file(
@@ -136,9 +148,12 @@ def verify_signed_file(
     roles: Collection[TrustRole] = SIGNS_FILES,
     moment: float | None = None,
 ) -> tuple[SignedFile, Anchor]:
-    """The file and the anchor that signed it, or TrustError; UNSIGNED if there is no envelope. `moment` as above."""
-    if not has_signature_header(data):
-        raise TrustError(TrustReason.UNSIGNED, "the file has no signature header")
+    """The file and the anchor that signed it, or TrustError; UNSIGNED if there is no envelope. `moment` as above.
+
+    A trust list is no signed file, although its header only differs in the version: UNSIGNED.
+    """
+    if not is_signed_file(data):
+        raise TrustError(TrustReason.UNSIGNED, "the file has no signature header of a .sgn file")
     try:
         signed_file = decode_signed_file(data)
     except WireError as error:

@@ -2,7 +2,7 @@
 
 For a trust list, in this order:
 
-1. longer than 64 KiB or not a trust list              refused
+1. longer than 64 KiB, no list, or without records     refused
 2. the phone holds no list at all                      accepted: leap of faith
 3. an ITL, the installed ITL is blank, and no CTL      accepted unseen (rollback parameter, facts 7.3)
 4. signer is SAST in the installed CTL, else the ITL   signature checked with that record's key
@@ -17,10 +17,10 @@ not to be trusted comes out as `TrustError`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from cucm.clock import Clock
 from cucm.errors import TrustError, TrustReason, WireError
@@ -35,7 +35,7 @@ from cucm.events.phone import (
 )
 from cucm.names import same_name, same_serial
 from cucm.roles import CALL_PROCESSING, SIGNS_FILES, SIGNS_TRUST_LISTS, TrustRole
-from cucm.trust import Anchor, anchors_of, anchors_of_certificate, find_signer, verify_document
+from cucm.trust import Anchor, anchors_of, anchors_of_certificate, find_signer, read_trust_list, verify_document
 from cucm.wire.signed_file import SignedFile, decode_signed_file, is_signed_file
 from cucm.wire.trust_list import MAX_TRUST_LIST, SignerId, TrustList, decode_trust_list
 from cucm.wire.tvs import STATUS_OK
@@ -46,8 +46,6 @@ FIRST_SESSION_ID: Final = 1001
 """Session ids count from here at each boot ([inferred] from two samples, facts 2.1)."""
 MAX_TVS_CACHE_ENTRIES: Final = 64
 """Ours; the size of a real phone's cache is UNKNOWN."""
-
-Decoded = TypeVar("Decoded", TrustList, SignedFile)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +120,7 @@ def verify_trust_list(name: str, data: bytes, installed: InstalledLists, tvs: Tv
     """Decide about a downloaded CTL or ITL (`name`). Raises TrustError."""
     if len(data) > MAX_TRUST_LIST:
         raise TrustError(TrustReason.TOO_LARGE, f"{len(data)} bytes, a phone loads at most {MAX_TRUST_LIST}")
-    trust_list = _decoded(decode_trust_list, data)
+    trust_list = read_trust_list(data)
     if installed.empty:
         return VerifiedList(trust_list, TrustBasis.LEAP_OF_FAITH)
     # "Any new ITL" (facts 7.3) is about clusters without a CTL: an installed CTL authenticates the ITL (facts 7.2). If
@@ -143,7 +141,10 @@ def verify_configuration(data: bytes, installed: InstalledLists, tvs: TvsVerifie
         if installed.empty or installed.itl_is_blank:
             return VerifiedFile(data, TrustBasis.UNSIGNED_ALLOWED)
         raise TrustError(TrustReason.UNSIGNED, "the file is not signed, and a phone with a trust list wants it signed")
-    signed_file = _decoded(decode_signed_file, data)
+    try:
+        signed_file = decode_signed_file(data)
+    except WireError as error:
+        raise TrustError(TrustReason.MALFORMED, str(error)) from error
     if installed.empty:
         return VerifiedFile(signed_file.content, TrustBasis.LEAP_OF_FAITH)
     basis = yield from _verify(data, signed_file, SIGNS_FILES, installed, tvs)
@@ -294,10 +295,3 @@ def _telling(failures: list[TvsFailure]) -> TrustError:
     reasons = [failure.reason for failure in failures]
     reason = next((reason for reason in reasons if reason is not TrustReason.TVS_UNREACHABLE), reasons[0])
     return TrustError(reason, "; ".join(failure.detail for failure in failures))
-
-
-def _decoded(decode: Callable[[bytes], Decoded], data: bytes) -> Decoded:
-    try:
-        return decode(data)
-    except WireError as error:
-        raise TrustError(TrustReason.MALFORMED, str(error)) from error

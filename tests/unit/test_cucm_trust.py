@@ -265,6 +265,15 @@ def test_bytes_that_are_no_list(node: Identity, data: bytes) -> None:
     assert reason_of(lambda: verify_trust_list(data, anchors(node))) is TrustReason.MALFORMED
 
 
+def test_a_signed_file_is_no_trust_list_and_a_trust_list_no_signed_file(node: Identity) -> None:
+    """Their headers differ in the version only, and the CallManager's key signs both."""
+    granted = anchors(node, TrustRole.SAST, TrustRole.CALLMANAGER_TFTP)
+    for content in (b"<device/>", b""):
+        disguised = signed_file(node, content)
+        assert reason_of(lambda disguised=disguised: verify_trust_list(disguised, granted)) is TrustReason.MALFORMED
+    assert reason_of(lambda: verify_signed_file(trust_list(node), granted)) is TrustReason.UNSIGNED
+
+
 def test_a_plain_file_is_unsigned_and_a_cut_one_malformed(node: Identity) -> None:
     granted = anchors(node, TrustRole.TFTP)
     for plain in (b"", b"<device/>", b"\x01\x00\x02"):
