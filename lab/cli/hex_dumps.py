@@ -78,7 +78,7 @@ def _announced(lines: list[str]) -> tuple[HexDump, ...]:
         match, consumed = _announcement(lines, number)
         if match:
             label = match["label"].strip() or previous
-            rows = _hex_rows(lines[number + consumed :])
+            rows = _hex_rows(lines, number + consumed)
             found.append(
                 HexDump(b"".join(rows), number + 1, label, int(match["length"]), tuple(len(row) for row in rows))
             )
@@ -99,12 +99,14 @@ def _announcement(lines: list[str], number: int) -> tuple[re.Match[str] | None, 
     return _PHONE_ANNOUNCEMENT.match(" ".join([here, *lines[number + 1 : number + 2]])), 2
 
 
-def _hex_rows(lines: list[str]) -> list[bytes]:
+def _hex_rows(lines: list[str], start: int) -> list[bytes]:
+    """The lines from `start` on that hold nothing but hex."""
     rows = []
-    for line in lines:
-        if not _HEX_LINE.match(body(line)):
+    for number in range(start, len(lines)):
+        text = body(lines[number])
+        if not _HEX_LINE.match(text):
             break
-        rows.append(_bare(body(line)))
+        rows.append(_bare(text))
     return rows
 
 
@@ -126,7 +128,7 @@ def _bare(text: str) -> bytes:
 
 def _with_offsets(lines: list[str]) -> tuple[HexDump, ...]:
     """xxd, hexdump -C, tcpdump, Wireshark: an offset before the bytes, their letters behind; each offset must fit."""
-    data, first = b"", 0
+    data, first = bytearray(), 0
     for number, line in enumerate(lines, start=1):
         match = _OFFSET_LINE.match(line)
         row = _offset_row(match["rest"]) if match and int(match["offset"], 16) == len(data) else b""
@@ -135,7 +137,7 @@ def _with_offsets(lines: list[str]) -> tuple[HexDump, ...]:
             data += row
         elif data:
             break
-    return (HexDump(data, first, "hex dump with offsets"),) if data else ()
+    return (HexDump(bytes(data), first, "hex dump with offsets"),) if data else ()
 
 
 def _offset_row(text: str) -> bytes:
@@ -151,7 +153,7 @@ def _blocks(lines: list[str]) -> tuple[HexDump, ...]:
     """Runs of lines that hold nothing but hex in pairs, and lines of solid hex that begin like a message."""
     found, number = [], 0
     while number < len(lines):
-        rows = [_bare(lines[number])] if _SOLID_LINE.match(lines[number]) else _hex_rows(lines[number:])
+        rows = [_bare(lines[number])] if _SOLID_LINE.match(lines[number]) else _hex_rows(lines, number)
         if rows:
             found.append(HexDump(b"".join(rows), number + 1, "hex", None, tuple(len(row) for row in rows)))
         number += len(rows) or 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Final
 
 from cucm.errors import WireError
@@ -29,6 +30,7 @@ MEANINGS: Final = {
     MessageType.QUERY_CERTIFICATE_RESPONSE: "the answer with the certificate",
 }
 STATED: Final = "stated"
+TTL_BYTES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,14 @@ def explain_message(data: bytes, *, declared_length: int | None = None) -> Expla
 def explain_messages(data: bytes, *, declared_length: int | None = None) -> tuple[Explanation, ...]:
     """Explain the message, and further ones when others follow it in the same bytes."""
     explained: list[Explanation] = []
-    rest = data
-    while not explained or (rest and not explained[-1].problem):
-        explained.append(explain_message(rest, declared_length=declared_length))
-        rest = rest[len(explained[-1].data) :]
+    start = 0
+    while not explained or (start < len(data) and not explained[-1].problem):
+        # never all that is left: copying it for every message takes minutes where there are many
+        end = start + HEADER_BYTES + int.from_bytes(data[start + 8 : start + HEADER_BYTES])
+        explained.append(explain_message(data[start:end], declared_length=declared_length))
+        start += len(explained[-1].data)
     if len(explained) > 1 and explained[-1].problem and explained[-1].data[:1] != bytes([PROTOCOL_DISCRIMINATOR]):
-        trailing = len(explained.pop().data) + len(rest)
+        trailing = len(explained.pop().data) + len(data) - start
         note = f"{trailing} bytes follow the message; they are not another one"
         explained[-1] = replace(explained[-1], notes=(*explained[-1].notes, note))
     return tuple(explained)
@@ -199,8 +203,7 @@ def explain_element(tag: int, value: bytes, length: int) -> tuple[str, str, str]
             roles = ", ".join(role_text(role) for role in value) or "none"
             return "roles", roles + cut, "[calc] from the lengths, and [peer]"
         case TvsTag.TTL:
-            seconds = int.from_bytes(value)
-            return "time to live", (f"{seconds} s = {seconds / 3600:g} h" if not cut else "") + cut, STATED
+            return "time to live", (_seconds(value) if not cut else "") + cut, STATED
         case _:
             return "not a known element", _octets(value) + cut, "UNKNOWN"
 
@@ -230,6 +233,13 @@ def _text(value: bytes) -> str:
     return f'"{text}"' if text.isprintable() else _octets(value)
 
 
+def _seconds(value: bytes) -> str:
+    if len(value) != TTL_BYTES:
+        return f"{_octets(value)}: not the {TTL_BYTES} bytes of a number of seconds"
+    seconds = int.from_bytes(value)
+    return f"{seconds} s = {seconds / 3600:g} h"
+
+
 def _octets(value: bytes, most: int = 24) -> str:
     return value[:most].hex(" ") + (" …" if len(value) > most else "")
 
@@ -239,22 +249,20 @@ def _certificate(value: bytes, cut: str) -> str:
     if cut:
         serial = _serial_in_head(value)
         return f"DER{cut}" + (f", serial number {serial}" if serial else "")
-    from cryptography import x509
-
-    from cucm.names import cisco_name
+    from cucm.identity import describe
+    from cucm.names import serial_hex
 
     try:
-        certificate = x509.load_der_x509_certificate(value)
-        names = f"subject {cisco_name(certificate.subject)}, issuer {cisco_name(certificate.issuer)}"
-    except ValueError:
-        return f"{len(value)} bytes that are not a certificate"
-    dates = f"{certificate.not_valid_before_utc:%Y-%m-%d} to {certificate.not_valid_after_utc:%Y-%m-%d}"
-    serial = f"{certificate.serial_number:X}"
-    return f"{names}, serial number {serial.zfill(len(serial) + len(serial) % 2)}, valid {dates}, SHA-1 {_sha1(value)}"
+        known = describe(value)
+    except WireError:
+        return f"{len(value)} bytes that are not a usable certificate"
+    names = f"subject {known.subject}, issuer {known.issuer}, serial number {serial_hex(known.serial)}"
+    dates = f"{_day(known.not_before)} to {_day(known.not_after)}"
+    return f"{names}, valid {dates}, SHA-1 {hashlib.sha1(value).hexdigest()}"
 
 
-def _sha1(value: bytes) -> str:
-    return hashlib.sha1(value).hexdigest()
+def _day(moment: int) -> str:
+    return f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d}"
 
 
 def _serial_in_head(der: bytes) -> str | None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cucm.wire.tvs import QueryCertificateRequest, QueryCertificateResponse, VerifyResponse, encode_message
-from lab.cli.hex_dumps import find_dumps
+from lab.cli.hex_dumps import _announced, _blocks, find_dumps
 from lab.cli.tvs_explanation import explain_message, explain_messages
 
 VECTORS = Path(__file__).parent.parent / "vectors"
@@ -82,7 +82,7 @@ def test_a_whole_answer_is_explained_to_its_end():
     explanation = explain_message(encode_message(answer))
     assert [item.meaning for item in explanation.fields[6:]] == [
         "0: ok, found or valid",
-        "5 bytes that are not a certificate",
+        "5 bytes that are not a usable certificate",
         "0 SAST, 3 TFTP",
         "86400 s = 24 h",
     ]
@@ -246,3 +246,56 @@ def test_no_text_is_too_strange(text):
         return
     for dump in dumps:
         explain_messages(dump.data, declared_length=dump.declared_length)
+
+
+@pytest.mark.parametrize("version", [b"\x03", b"\x05"])
+def test_a_certificate_of_a_version_that_does_not_exist(source, version):
+    der = source.identity.certificate_der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01" + version, 1)
+    explanation = explain_message(encode_message(QueryCertificateResponse.build(1001, 0, der)))
+    assert explanation.fields[-1].meaning == f"{len(der)} bytes that are not a usable certificate"
+    assert explanation.problem is None
+
+
+def test_a_time_to_live_of_any_length():
+    """A number of 500 bytes is no float."""
+    payload = bytes.fromhex("0700010009") + (500).to_bytes(2) + b"\xff" * 500
+    explanation = explain_message(bytes.fromhex("57010200000003e9") + len(payload).to_bytes(2) + payload)
+    assert "not the 4 bytes of a number of seconds" in explanation.fields[-1].meaning
+    assert "TTL" in (explanation.problem or "")
+
+
+class CountedList(list):
+    """A list that counts how many items are copied out of it."""
+
+    copied = 0
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        self.copied += len(found) if isinstance(key, slice) else 0
+        return found
+
+
+@pytest.mark.parametrize("line", ["HEX_DUMP: Len = 1", "zz zz"])
+def test_long_texts_are_not_copied_for_every_line(line):
+    lines = CountedList([line] * 1000)
+    (_announced if "HEX_DUMP" in line else _blocks)(lines)
+    assert lines.copied <= len(lines)
+
+
+class CountedBytes(bytes):
+    """Bytes that count how many are copied out of them."""
+
+    copied = 0
+
+    def __getitem__(self, key):
+        found = super().__getitem__(key)
+        CountedBytes.copied += len(found) if isinstance(key, slice) else 0
+        return CountedBytes(found) if isinstance(key, slice) else found
+
+
+def test_many_messages_are_not_copied_for_every_message():
+    message = encode_message(VerifyResponse.build(1001, 0))
+    data = CountedBytes(message * 20_000)
+    CountedBytes.copied = 0
+    assert len(explain_messages(data)) == 20_000
+    assert CountedBytes.copied < 20 * len(data)
