@@ -26,6 +26,7 @@ from cucm.program import (
 )
 from cucm.render.phone_console import PhoneConsole
 from cucm.render.plain import PlainLines
+from cucm.render.text import printable
 from phone_agent.boot import BootOutcome, PhoneModel
 from phone_agent.driver import Phone, PhonePorts, PhoneSettings
 from phone_agent.flash import DeviceIdentity, Flash, MemoryFlash, PhoneFlash
@@ -139,8 +140,8 @@ def _verdict(outcome: BootOutcome, *, as_json: bool) -> str:
         return json.dumps({"schema": SCHEMA_VERSION, "kind": "phone.boot_outcome"} | asdict(outcome))
     where = outcome.registered
     if where is not None:
-        return f"registered with {where.call_manager} ({where.address} port {where.port}, {where.transport})"
-    return "not registered: " + ("; ".join(_troubles(outcome)) or "no CallManager to register with")
+        return printable(f"registered with {where.call_manager} ({where.address} port {where.port}, {where.transport})")
+    return printable("not registered: " + ("; ".join(_troubles(outcome)) or "no CallManager to register with"))
 
 
 def _troubles(outcome: BootOutcome) -> list[str]:

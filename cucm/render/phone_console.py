@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from cucm.errors import TrustReason
 from cucm.events import Event, EventRecord
 from cucm.events import phone as events
+from cucm.render.text import printable
 
 FIRST_LINE_NUMBER: Final = 3232
 """The seed's first line; counts up from here at each boot."""
@@ -62,7 +63,7 @@ class PhoneConsole:
     def _format(self, moment: float, line: Line) -> str:
         number, self._number = self._number, self._number + 1
         process = line.process.format(pid=self._process_id)
-        text = line.text.replace("{pid}", str(self._process_id))
+        text = printable(line.text.replace("{pid}", str(self._process_id)))  # addresses come from the network
         return f"{number} {line.level} {_timestamp(moment)} {process}-{text}"
 
 

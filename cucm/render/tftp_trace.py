@@ -28,6 +28,7 @@ from cucm.events.files import (
     TransferIntruded,
     TransferRetransmitted,
 )
+from cucm.render.text import printable
 
 _OURS: Final = "Lab: "
 _TRUST_LIST_NAME: Final = re.compile(r"(CTL|ITL)SEP([0-9A-F]{12})\.tlv")
@@ -70,12 +71,12 @@ def _stopped(event: FileServerStopped) -> list[str]:
 @_texts.register
 def _requested(event: FileRequested) -> list[str]:
     if event.transport is FileTransport.HTTP:
-        head = _printable(event.request.decode("latin-1").replace("\r\n", " ").rstrip())
+        head = printable(event.request.decode("latin-1").replace("\r\n", " ").rstrip())
         opening = "HTTPConnection::wait_SdlDataInd Printing the HTTPRequest : msgBuffer size "
         texts = [f"{opening}[{len(event.request)}] --: {head}"]
     else:
         options = " ".join(event.options)
-        texts = [_printable(f"{_OURS}TFTP read request [{event.name}] {options}".rstrip()) + _from(event)]
+        texts = [printable(f"{_OURS}TFTP read request [{event.name}] {options}".rstrip()) + _from(event)]
     found = _TRUST_LIST_NAME.fullmatch(event.name)
     if found is not None:
         kind, mac = found.groups()
@@ -100,7 +101,7 @@ def _served(event: FileServed) -> list[str]:
 
 @_texts.register
 def _not_found(event: FileNotFound) -> list[str]:
-    texts = [_printable(f"[{event.name}] Not found locally")]
+    texts = [printable(f"[{event.name}] Not found locally")]
     device = _CONFIGURATION_NAME.match(event.name)
     if device is not None:
         texts.append(f"Unable to find device in DB = {device[1].lower()}")
@@ -133,13 +134,8 @@ def _intruded(event: TransferIntruded) -> list[str]:
 
 
 def _named(event: FileEvent, what: str) -> str:
-    return _printable(f"{_OURS}[{event.name}] {what}") + _from(event)
+    return printable(f"{_OURS}[{event.name}] {what}") + _from(event)
 
 
 def _from(event: FileEvent) -> str:
     return f", {event.peer}:{event.peer_port}"
-
-
-def _printable(text: str) -> str:
-    """Names and heads come from strangers: no control characters reach a terminal or forge a line."""
-    return "".join(character if character.isprintable() else "?" for character in text)

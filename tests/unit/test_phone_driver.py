@@ -21,9 +21,11 @@ from cucm.errors import FlashError, TrustReason
 from cucm.events import Event
 from cucm.events import phone as events
 from phone_agent import driver as driver_module
-from phone_agent.__main__ import main
+from phone_agent.__main__ import _verdict, main
+from phone_agent.commands import RegistrationResult, RegistrationStatus
 from phone_agent.driver import BootTimedOut, Phone, PhoneSettings
 from phone_agent.flash import Flash, FlashContents, MemoryFlash, PhoneFlash
+from phone_agent.outcome import BootOutcome, RegistrationTarget
 from phone_agent.state import IllegalTransition, PhoneState
 
 DEADLINE_S = 30
@@ -320,3 +322,12 @@ def test_standalone_usage(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(arguments)
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("registered", [None, RegistrationTarget("\x9b2J", "192.0.2.1", 5061, "tls")])
+def test_the_verdict_gives_a_terminal_no_commands(registered: RegistrationTarget | None) -> None:
+    """Names come from configuration files, words from servers."""
+    refused = RegistrationResult(RegistrationStatus.REFUSED, 403, "403 \x1b[2J\x07")
+    outcome = BootOutcome(registered, False, False, False, None, (), (), (refused,))
+    assert _verdict(outcome, as_json=False).isprintable()
+    assert _verdict(outcome, as_json=True).isprintable()

@@ -217,6 +217,12 @@ def test_braces_in_what_others_wrote_are_harmless() -> None:
         assert renderer.lines(EventRecord(1, NOW, "phone:x", one))
 
 
+def test_what_others_wrote_gives_a_terminal_no_commands() -> None:
+    lines = PhoneConsole().lines(EventRecord(1, NOW, "phone:x", events.TvsConnecting("\x9b2J\nforged", 2445)))
+    assert len(lines) == 1
+    assert lines[0].isprintable()
+
+
 @dataclass(frozen=True, slots=True)
 class SomethingElse(Event):
     pass
