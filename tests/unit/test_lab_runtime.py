@@ -55,7 +55,7 @@ async def test_labs_run_side_by_side_in_other_networks_only(tmp_path, loopback):
     async with make_lab(tmp_path / "one", network):
         with pytest.raises(AddressBusy):
             await make_lab(tmp_path / "two", network).start()
-        other = network_of(lambda: f"127.19.{network[0].packed[2]}.1")
+        other = network_of(lambda: f"127.{network[0].packed[1]}.254.1")  # loopback() draws up to 250
         async with make_lab(tmp_path / "three", other) as third:
             assert third.cluster("source").publisher.runs("TVS")
 
