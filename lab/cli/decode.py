@@ -56,7 +56,7 @@ def dumps_of(words: Sequence[str]) -> tuple[HexDump, ...]:
             return find_dumps(" ".join(words)) or _refuse(words)
         except LabError as error:
             raise UsageError(error.what, where=error.where, mend=error.mend) from None
-    if source == STANDARD_INPUT and sys.stdin.isatty():
+    if source == STANDARD_INPUT and sys.stdin is not None and sys.stdin.isatty():
         print("cucm-lab: paste hex or a trace, then end it with Ctrl-D", file=sys.stderr)
     data = read_input(source, limit=MAX_INPUT).data
     if data[:2] == b"\x57\x01":  # no text has a 01: these are the bytes themselves

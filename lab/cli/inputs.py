@@ -31,6 +31,8 @@ def read_input(name: str, *, limit: int) -> Input:
     Raises `MissingFile`, `UsageError` (a directory, not readable) or `LimitExceeded` (longer than `limit`).
     """
     if name == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise UsageError("standard input is closed", mend="name a file, or pipe one in")
         return Input("standard input", _bounded(sys.stdin.buffer.read(limit + 1), "standard input", limit), time.time())
     path = Path(name)
     try:
@@ -56,7 +58,7 @@ def read_certificate(name: str) -> bytes:
     try:
         load = x509.load_pem_x509_certificate if b"-----BEGIN" in data else x509.load_der_x509_certificate
         return load(data).public_bytes(Encoding.DER)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise UsageError("this holds no certificate", where=name, mend="give one certificate as PEM or DER") from None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
 DEFAULT_PORT: Final = 2445
 DEFAULT_DEVICE: Final = "CP-8861-SEP000000000000"
 DEFAULT_TIMEOUT_S: Final = 10.0
+_PORT: Final = re.compile(r"[0-9]{1,5}")
 FIRST_SESSION_ID: Final = 1001
 """What phones seem to begin with (facts 2.1, [inferred])."""
 
@@ -114,7 +116,7 @@ def parse_host(text: str) -> Host:
     elif text.count(":") == 1:
         name, _, port = text.partition(":")
         port = port or "none"
-    if not name or (port and not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536)):
+    if not name or (port and not (_PORT.fullmatch(port) and 0 < int(port) < 65536)):
         raise UsageError(
             f"{text!r} is not HOST or HOST:PORT", mend=f"a port is a number up to 65535; {DEFAULT_PORT} is TVS's"
         )
@@ -180,8 +182,13 @@ def _save(certificate: bytes, name: str) -> None:
     from cucm.errors import UsageError
     from cucm.identity import load_certificate
 
+    pem = load_certificate(certificate).public_bytes(Encoding.PEM)
+    path = Path(name)
     try:
-        with Path(name).open("xb") as file:
-            file.write(load_certificate(certificate).public_bytes(Encoding.PEM))
+        with path.open("xb") as file:
+            file.write(pem)
     except FileExistsError:
         raise UsageError("this file exists and is not overwritten", where=name, mend="name a new file") from None
+    except (OSError, ValueError) as error:
+        text = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UsageError(f"the certificate cannot be written: {text}", where=name, mend="name another file") from None

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -21,6 +22,7 @@ from OpenSSL import SSL
 
 from cucm.certificates import CertificateSummary, describe
 from cucm.errors import EnvironmentProblem, LabError, TlsError, TrustError, TrustReason, UsageError, WireError
+from cucm.key_store import PrivateKey
 from cucm.names import serial_hex
 from cucm.net.stream import Stream
 from cucm.net.tls import TlsProfile, VerifyPeer, client_context, open_stream
@@ -170,10 +172,14 @@ def _read_private_key(name: str) -> bytes:
     data = read_input(name, limit=MAX_KEY_FILE).data
     try:
         key = load_pem_private_key(data, None) if b"-----BEGIN" in data else load_der_private_key(data, None)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise UsageError(
             "this holds no private key, or an encrypted one", where=name, mend="give an unencrypted key, PEM or DER"
         ) from None
+    if not isinstance(key, PrivateKey):
+        raise UsageError(
+            "a private key of this kind is of no use here", where=name, mend="use RSA or an elliptic curve"
+        )
     return key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from lab.cli.phone_verdict import Phone
 
+_ROLE: Final = re.compile(r"[0-9]{1,3}")
 EPILOG: Final = """\
 FILE is a CTL or ITL (.tlv), or a configuration or other file, signed (.sgn) or not. The lists are those in the phone's
 flash: its CTL, its ITL, or both. The verdict is that of the lab's own phone (phone_agent). Where it depends on TVS,
@@ -59,6 +61,6 @@ def parse_roles(text: str) -> tuple[int, ...]:
     from cucm.errors import UsageError
 
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if not all(word.isascii() and word.isdecimal() and int(word) < 256 for word in words):
+    if not all(_ROLE.fullmatch(word) and int(word) < 256 for word in words):
         raise UsageError(f"{text!r} is not a list of roles", mend="numbers from 0 to 255: 0 is SAST, 3 TFTP, 21 TVS")
     return tuple(map(int, words))

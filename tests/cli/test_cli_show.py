@@ -3,10 +3,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from cucm.roles import TrustRole
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def test_a_ctl_is_printed_and_verified(cucm_lab, files):
@@ -111,3 +116,10 @@ def test_what_cannot_be_read(cucm_lab, name, exit_code, text):
 def test_wrong_words(cucm_lab):
     assert cucm_lab("show", "stl", "x").returncode == 2
     assert cucm_lab("show").returncode == 2
+
+
+@pytest.mark.parametrize("words", [("show", "ctl", "-"), ("decode", "-"), ("decode",)])
+def test_a_closed_standard_input(words):
+    command = ["sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "lab.cli", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=False)
+    assert (done.returncode, b"standard input is closed" in done.stderr) == (2, True), done

@@ -5,6 +5,8 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from cucm.errors import UsageError
 from cucm.net.listener import Listener
@@ -207,7 +209,7 @@ def test_hosts():
     assert parse_host("[::1]") == ("::1", 2445)
     assert parse_host("[::1]:99") == ("::1", 99)
     assert parse_host("fe80::1") == ("fe80::1", 2445)
-    for wrong in ("", ":1", "a:", "a:x", "a:0", "a:65536", "a:²", "[::1", "[::1]x", "[::1]:", "[]"):
+    for wrong in ("", ":1", "a:", "a:x", "a:0", "a:65536", "a:²", "a:" + "9" * 5000, "[::1", "[::1]x", "[::1]:", "[]"):
         with pytest.raises(UsageError):
             parse_host(wrong)
 
@@ -239,3 +241,27 @@ def test_wrong_words(cucm_lab, files, words, text):
     done = cucm_lab("tvs", *(word.format(pem=files.destination_pem, ctl=files.source_ctl) for word in words))
     assert done.returncode == 2, done
     assert text in done.stderr
+
+
+async def test_a_certificate_that_cannot_be_saved_leaves_nothing(ask, loopback, files, source_tvs, tmp_path):
+    unusable = encode_message(QueryCertificateResponse.build(1001, 0, b"?", [0]))
+    words = ("--subject", "a", "--issuer", "b", "--serial", "1", "--save")
+    async with strange_tvs(loopback(), source_tvs, lambda request: unusable) as host:
+        done = await ask("query", host, *words, tmp_path / "saved.pem")
+    assert done.returncode == 1
+    assert "not a usable certificate" in done.stderr
+    assert not (tmp_path / "saved.pem").exists()
+    async with tvs(loopback(), files.folder, source_tvs) as host:
+        done = await ask("query", host, "--certificate", files.destination_pem, "--save", tmp_path / "none" / "x.pem")
+    assert done.returncode == 2
+    assert "cannot be written: No such file or directory" in done.stderr
+
+
+def test_odd_certificates_and_keys_are_wrong_words(cucm_lab, files, source):
+    der = source.identity.certificate_der
+    version_5 = files.add("5.der", der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1))
+    key = X25519PrivateKey.generate().private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+    shown = ("--client-certificate", files.destination_pem, "--client-key", files.add("x25519.key", key))
+    for words, text in (((version_5,), "holds no certificate"), ((files.destination_pem, *shown), "of this kind")):
+        done = cucm_lab("tvs", "verify", "127.0.0.1:1", *words)
+        assert (done.returncode, text in done.stderr) == (2, True), done

@@ -137,6 +137,7 @@ def test_wrong_words(cucm_lab, files):
         (("--against", files.folder), "this is a directory"),
         ((*against, "--roles", "0,3"), "--tvs-answer and --roles need each other"),
         ((*against, "--tvs-answer", files.destination_pem, "--roles", "SAST"), "is not a list of roles"),
+        ((*against, "--tvs-answer", files.destination_pem, "--roles", "9" * 5000), "is not a list of roles"),
         ((*against, "--tvs-answer", files.source_ctl, "--roles", "0"), "holds no certificate"),
         ((), "--against"),
     ):
