@@ -76,7 +76,8 @@ class NodeDatabase:
 
         Trust stores keep one certificate per CN: another one replaces it only if it starts later, else it is IGNORED;
         CertificateRefused if it expired before `moment` (Unix seconds), or if a different certificate with its issuer
-        and serial is stored. A node's own unit takes what comes. DecodeError if it is no certificate.
+        and serial is stored. A node's own unit takes what comes. DecodeError if it is no certificate, UsageError for a
+        `ttl_s` that TVS could not send.
         `server_name` and `ip`: the node it belongs to, for an own unit; where it came from, for a trust store.
         """
         with self._file.transaction(write=True) as connection:

@@ -34,6 +34,8 @@ from cucm.identity import CertificateSummary, describe, load_certificate
 from cucm.names import database_name
 from cucm.roles import SERVICE_NUMBERS, CertificateUnit, TrustRole, roles_of_units
 
+_MAX_TTL_S: Final = 0xFFFF_FFFF
+"""What the TTL of a TVS answer can hold (facts 2.3)."""
 _UNITS: Final = {number: unit for unit, number in SERVICE_NUMBERS.items()}
 _ROW_ID: Final[ColumnClause[Any]] = literal_column("certificate.rowid")
 """Order of upload."""
@@ -77,6 +79,8 @@ def put(
     ttl_s: int | None,
 ) -> PutOutcome:
     """Put a certificate into a store; see `NodeDatabase.put_certificate`."""
+    if ttl_s is not None and not 0 <= ttl_s <= _MAX_TTL_S:
+        raise UsageError(f"a time to live of {ttl_s} seconds", mend=f"use 0 to {_MAX_TTL_S}")
     known = describe(der)
     if unit.is_trust_store:
         outcome = _admit_trusted(connection, known, unit, moment)

@@ -28,6 +28,8 @@ QUERY_TIMEOUT_S: Final = 5.0
 MAX_QUERY_ROWS: Final = 10_000
 MAX_QUERY_TEXT: Final = 100_000
 MAX_QUERY_VALUE: Final = 1_000_000
+MAX_QUERY_SIZE: Final = 32_000_000
+"""Characters and bytes in all rows together: ten thousand rows of the longest values would be gigabytes."""
 _LOCK_PAUSE_S: Final = 0.005
 _PROGRESS_STEPS: Final = 10_000
 _READING: Final = frozenset(
@@ -76,15 +78,14 @@ class DatabaseFile:
 
         Writers queue up at once (`BEGIN IMMEDIATE`): one that read first could not wait for another.
         """
-        if self._engine is None:
-            raise DatabaseError("is not open", where=str(self.path))
-        with self._translated(), self._engine.connect() as connection:
+        with self._translated(), self._opened().connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
             yield connection
             connection.commit()
 
     def data_version(self) -> int:
         """Another number than before if anybody committed something since the last call. Costs microseconds."""
+        self._opened()
         with self._watcher_lock, self._translated():
             if self._watcher is None:
                 self._watcher = self._connect()
@@ -92,19 +93,23 @@ class DatabaseFile:
             return int(version)
 
     def query(self, sql: str) -> QueryResult:
-        """Run one SELECT. UsageError for anything else, for faulty SQL, beyond MAX_QUERY_ROWS or QUERY_TIMEOUT_S."""
+        """Run one SELECT. UsageError for anything else, for faulty SQL, beyond MAX_QUERY_ROWS and the other limits."""
         if len(sql) > MAX_QUERY_TEXT:
             raise UsageError(f"a query of {len(sql)} characters, {MAX_QUERY_TEXT} are allowed")
+        self._opened()
         with self._translated(), closing(self._connect()) as connection:
             _restrict(connection)
             try:
                 cursor = connection.execute(sql)
-                rows = cursor.fetchmany(MAX_QUERY_ROWS + 1)
+                rows = _bounded_rows(cursor)
             except (sqlite3.Error, sqlite3.Warning, ValueError, UnicodeError) as error:
                 raise UsageError(f"the query cannot be run: {error}", where=sql[:200]) from error
-        if len(rows) > MAX_QUERY_ROWS:
-            raise UsageError(f"the query finds more than {MAX_QUERY_ROWS} rows", mend="add a where clause or a limit")
         return QueryResult(tuple(item[0] for item in cursor.description or ()), tuple(rows))
+
+    def _opened(self) -> Engine:
+        if self._engine is None:
+            raise DatabaseError("is not open", where=str(self.path))
+        return self._engine
 
     def _start(self, prepare: Callable[[], None]) -> None:
         """Open the file; one starter at a time, so that none meets a file half made."""
@@ -209,6 +214,21 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _bounded_rows(cursor: sqlite3.Cursor) -> list[tuple[object, ...]]:
+    """UsageError beyond MAX_QUERY_ROWS, or MAX_QUERY_SIZE in texts and blobs."""
+    rows: list[tuple[object, ...]] = []
+    size = 0
+    for row in cursor:
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
+        if len(rows) == MAX_QUERY_ROWS or size > MAX_QUERY_SIZE:
+            raise UsageError(
+                f"the query finds more than {MAX_QUERY_ROWS} rows, or {MAX_QUERY_SIZE} characters and bytes",
+                mend="add a where clause or a limit",
+            )
+        rows.append(row)
+    return rows
 
 
 def _restrict(connection: sqlite3.Connection) -> None:

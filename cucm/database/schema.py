@@ -195,6 +195,8 @@ SERVICES: Final = (
     (3, "Cisco Trust Verification Service", "TVS"),
 )
 """(enum, name, moniker) of the services a node may run. The numbers from 2 on are UNKNOWN: these are ours."""
+CISCO_ROLE_NAMES: Final = {TrustRole.TVS: "AUTHENTICATION_AUTHORIZATION"}
+"""Names of `typetrustrole` that differ from those of `TrustRole` (facts 5.1)."""
 SECURITY_MODES: Final = ((1, "Non Secure"), (2, "Authenticated"), (3, "Encrypted"))
 """deviceSecurityMode (facts 7.7)."""
 
@@ -205,7 +207,8 @@ def security_profile_pkid(mode: int) -> str:
 
 def fill_type_tables(connection: Connection) -> None:
     """The rows that are the same on every node."""
-    roles = [{"enum": int(role), "name": role.name, "moniker": f"ROLE_{role.name}"} for role in TrustRole]
+    names = [(role, CISCO_ROLE_NAMES.get(role, role.name)) for role in TrustRole]
+    roles = [{"enum": int(role), "name": name, "moniker": f"ROLE_{name}"} for role, name in names]
     units = [{"enum": number, "name": unit.value, "moniker": unit.name} for unit, number in SERVICE_NUMBERS.items()]
     services = [{"enum": enum, "name": name, "moniker": moniker} for enum, name, moniker in SERVICES]
     modes = [{"enum": mode, "name": name, "moniker": name.replace(" ", "")} for mode, name in SECURITY_MODES]

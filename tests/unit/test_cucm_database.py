@@ -426,6 +426,15 @@ def test_queries_are_bounded(database: NodeDatabase, monkeypatch: pytest.MonkeyP
     assert database.query(numbers.format(stop=" where i < 3", what="i")).rows == ((1,), (2,), (3,))
 
 
+def test_the_rows_of_a_query_are_bounded_together(database: NodeDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cucm.database.file.MAX_QUERY_SIZE", 10_000)
+    sql = "with recursive n(i) as (select 1 union all select i + 1 from n where i < {rows}) select {what} from n"
+    for value in ("zeroblob(1000)", "hex(zeroblob(500))"):
+        assert len(database.query(sql.format(rows=10, what=value)).rows) == 10
+        with pytest.raises(UsageError, match="10000 characters and bytes"):
+            database.query(sql.format(rows=11, what=value))
+
+
 def test_an_empty_result_still_names_its_columns(database: NodeDatabase) -> None:
     result = database.query("select name, nodeid from processnode")
     assert (result.columns, result.rows) == (("name", "nodeid"), ())
@@ -512,8 +521,22 @@ def test_places_without_a_database(tmp_path: Path, where: str) -> None:
 def test_a_closed_database_says_so(database: NodeDatabase) -> None:
     database.close()
     database.close()
-    with pytest.raises(DatabaseError, match="is not open"):
-        database.nodes()
+    for use in (database.nodes, database.data_version, lambda: database.query("select 1")):
+        with pytest.raises(DatabaseError, match="is not open"):
+            use()
+
+
+@pytest.mark.parametrize("ttl_s", [-1, 1 << 32])
+def test_a_time_to_live_that_tvs_could_not_send(database: NodeDatabase, keys: KeyStore, ttl_s: int) -> None:
+    with pytest.raises(UsageError, match="time to live"):
+        put(database, node(keys), Unit.PHONE_SAST_TRUST, ttl_s=ttl_s)
+    put(database, node(keys), Unit.PHONE_SAST_TRUST, ttl_s=0xFFFF_FFFF)
+
+
+def test_roles_have_ciscos_names(database: NodeDatabase) -> None:
+    """Facts 5.1."""
+    rows = database.query("select enum, name from typetrustrole where enum in (0, 21, 255) order by enum").rows
+    assert rows == ((0, "SAST"), (21, "AUTHENTICATION_AUTHORIZATION"), (255, "UNKNOWN"))
 
 
 def test_a_row_that_makes_no_sense_is_named(database: NodeDatabase, keys: KeyStore) -> None:
