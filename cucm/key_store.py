@@ -45,6 +45,7 @@ _MAGIC: Final = b"cucm-lab toy key 1\n"
 validation at load, which costs as much as 50 signatures (limits: 43-54 ms against 0.0005x)."""
 _DIGEST_BYTES: Final = 32
 _MAX_FILE: Final = 16 * 1024
+_OUR_SUFFIXES: Final = (".key", ".lock")
 
 
 def default_directory() -> Path:
@@ -74,6 +75,8 @@ def load_private_key(der: bytes, *, ours: bool = False) -> PrivateKey:
 
 class KeyStore:
     """Keys by label. Files have mode 0600 in a directory of mode 0700; several processes may share one store.
+
+    A directory that holds other things too keeps its mode.
 
     `generated` counts the keys this object had to make, for "a second start generates none".
     """
@@ -111,7 +114,8 @@ class KeyStore:
     def _make(self, path: Path, kind: KeyKind) -> PrivateKey:
         """One maker at a time per key: whoever waited takes what the other made."""
         self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self.directory.chmod(0o700)
+        if all(entry.suffix in _OUR_SUFFIXES for entry in self.directory.iterdir()):
+            self.directory.chmod(0o700)  # a place for other things too (/tmp, someone's home) is not ours to close
         with _locked(path.with_suffix(".lock")):
             key = _read(path, kind)
             if key is None:

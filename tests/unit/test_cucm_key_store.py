@@ -47,6 +47,19 @@ def test_nobody_else_may_read(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_a_directory_with_other_things_in_it_is_not_closed_to_others(tmp_path: Path) -> None:
+    """CUCM_LAB_CACHE=/tmp, by root, must not take /tmp from everybody."""
+    own, shared = tmp_path / "own", tmp_path / "shared"
+    for directory in (own, shared):
+        directory.mkdir()
+        directory.chmod(0o755)
+    (shared / "letter.txt").touch()
+    for directory in (own, shared):
+        KeyStore(directory).key("a", CURVE)
+        assert stat.S_IMODE(file_of(directory).stat().st_mode) == 0o600
+    assert [stat.S_IMODE(directory.stat().st_mode) for directory in (own, shared)] == [0o700, 0o755]
+
+
 def test_a_file_that_others_could_read_is_closed_to_them(tmp_path: Path) -> None:
     KeyStore(tmp_path).key("a", CURVE)
     file_of(tmp_path).chmod(0o644)
