@@ -81,10 +81,11 @@ class Listener:
         self._per_address: Counter[str] = Counter()
         self._stopping = False
         self._empty = asyncio.Event()
+        self._ending = asyncio.Lock()
 
     @property
     def is_listening(self) -> bool:
-        """Between `start` and `stop`."""
+        """From `start` until `stop` is done."""
         return self._server is not None
 
     @property
@@ -103,26 +104,43 @@ class Listener:
         self.socket_number = listening.fileno()
         self._stopping = False
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(self._new_stream, sock=listening, backlog=LISTEN_BACKLOG)
+        self._server = await loop.create_server(
+            self._new_stream, sock=listening, backlog=LISTEN_BACKLOG, start_serving=False
+        )
+        try:
+            await self._server.start_serving()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
-        """Stop listening, end all handlers and connections; nothing is left when it returns."""
-        if self._server is None:
-            return
-        server, self._server = self._server, None
-        self._stopping = True
+        """Stop listening, end all handlers and connections; nothing is left when it returns.
+
+        Called again meanwhile, it waits for the same end. Cancelled, it cuts off at once what is still open.
+        """
+        async with self._ending:
+            if self._server is None:
+                return
+            self._stopping = True
+            try:
+                await self._end_orderly(self._server)
+            finally:
+                self._server.close()
+                for stream in self._streams:
+                    stream.abort()
+            await self._until_nothing_is_left()
+            await self._server.wait_closed()
+            self._server = None
+
+    async def _end_orderly(self, server: asyncio.Server) -> None:
         await _let_accepted_in(server)
         server.close()
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S)
-        await self._cut_all()
-        await server.wait_closed()
 
-    async def _cut_all(self) -> None:
-        for stream in self._streams:
-            stream.abort()
+    async def _until_nothing_is_left(self) -> None:
         while self._streams:
             self._empty.clear()
             await self._empty.wait()
@@ -188,6 +206,8 @@ class Listener:
         return None
 
     async def _serve(self, stream: Stream) -> None:
+        if stream not in self._streams:
+            return  # cut between its handshake and now, and told as closed: nobody is there to be served
         try:
             await self._handler(stream)
         except (OSError, LabError) as trouble:  # TimeoutError is an OSError

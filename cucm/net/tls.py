@@ -51,7 +51,7 @@ def _tls_error(error: SSL.Error, peer: str) -> TlsError:
 class TlsStream(Stream):
     """A TCP connection with TLS; see `Stream` for what can be done with it."""
 
-    __slots__ = ("_check", "_deaf", "_handshake_timeout_s", "_handshaking", "_seen", "_timer", "_tls")
+    __slots__ = ("_check", "_handshake_timeout_s", "_handshaking", "_seen", "_timer", "_tls")
 
     def __init__(
         self,
@@ -72,7 +72,6 @@ class TlsStream(Stream):
         self._handshake_timeout_s = handshake_timeout_s
         self._timer: asyncio.TimerHandle | None = None
         self._handshaking = True
-        self._deaf = False
         self._seen = not server_side
 
     @property
@@ -107,13 +106,13 @@ class TlsStream(Stream):
         super().connection_lost(exc)
 
     def eof_received(self) -> bool:
-        if self._handshaking or self._deaf:
+        if self._handshaking or self._error is not None:
             return False  # closes; connection_lost tells the owner
         return super().eof_received()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._deaf:
-            return
+        if self._eof:
+            return  # the session has ended or is broken: OpenSSL would only pile up what still comes
         self._tls.bio_write(self._buffer[:nbytes])
         if not self._seen:
             self._seen = True
@@ -149,7 +148,6 @@ class TlsStream(Stream):
         """Close behind the alert. A client of TLS 1.3 is already sending its request: closing now would answer
         that with a reset, and the reset would overtake the alert.
         """
-        self._deaf = True
         if not self._transport.is_closing():
             self._transport.write_eof()
             self._timer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
@@ -187,6 +185,7 @@ class TlsStream(Stream):
             self._eof = True
         except SSL.Error as error:
             self._break(error)
+        self._flush()  # reading may have something to say: that there is no renegotiation, say
         self._after_receiving()
 
     def _break(self, error: SSL.Error) -> None:

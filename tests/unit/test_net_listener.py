@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 from both_loops import on_both_loops
+from OpenSSL import SSL
 
 from cucm.certificates import Identity, node_certificate
 from cucm.errors import AddressBusy, LimitExceeded, TlsError
 from cucm.key_store import KeyStore
 from cucm.net.listener import Limits, Listener
 from cucm.net.stream import Address, Stream
-from cucm.net.tls import client_context, open_stream, server_context
+from cucm.net.tls import TlsProfile, client_context, open_stream, server_context
 from cucm.roles import CertificateUnit
 
 NOT_BEFORE = 1_700_000_000.0
@@ -264,6 +266,100 @@ async def test_stop_ends_whatever_is_open(loopback: Draw, identities: tuple[Iden
             with pytest.raises(ConnectionRefusedError):
                 await open_stream(*listener.target)
         await listener.stop()  # a second time does nothing
+
+
+@on_both_loops
+async def test_a_second_stop_waits_for_the_first(loopback: Draw) -> None:
+    async with listening(loopback) as listener, await open_stream(*listener.target):
+        await listener.accepted.get()
+        first = asyncio.create_task(listener.stop())
+        await asyncio.sleep(0)
+        await listener.stop()
+        assert listener.connections == 0
+        assert not listener.is_listening
+        await first
+
+
+@on_both_loops
+async def test_a_stop_that_is_cancelled_cuts_off_and_can_be_called_again(loopback: Draw) -> None:
+    stopping = asyncio.Event()
+
+    async def stubborn(stream: Stream) -> None:
+        try:
+            await stream.read()
+        finally:
+            stopping.set()
+            await stream.read()
+
+    async with listening(loopback, stubborn) as listener, await open_stream(*listener.target) as client:
+        await listener.accepted.get()
+        await asyncio.sleep(0)
+        stop = asyncio.create_task(listener.stop())
+        await stopping.wait()
+        stop.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stop
+        with pytest.raises(ConnectionError):
+            raise_if_closed(await client.read())
+        with pytest.raises(ConnectionRefusedError):
+            await open_stream(*listener.target)
+        await listener.stop()
+        assert listener.connections == 0
+
+
+@on_both_loops
+async def test_a_start_that_is_cancelled_leaves_the_port_free(loopback: Draw) -> None:
+    listener = Listener(loopback(), 0, echo)
+    start = asyncio.create_task(listener.start())
+    await asyncio.sleep(0)
+    start.cancel()
+    await asyncio.wait([start])
+    assert start.cancelled() is not listener.is_listening  # uvloop starts without a pause: nothing to cancel
+    await listener.stop()
+    with pytest.raises(ConnectionRefusedError):
+        await open_stream(listener.address, listener.port)
+
+
+async def last_flight(target: Address) -> tuple[socket.socket, bytes]:
+    """A TLS 1.2 client's connection to `target`, and the bytes that would complete its handshake."""
+    loop = asyncio.get_running_loop()
+    client = socket.socket()
+    client.setblocking(False)
+    await loop.sock_connect(client, target)
+    connection = SSL.Connection(client_context(profile=TlsProfile.AES256_SHA), None)
+    connection.set_connect_state()
+    while True:
+        with suppress(SSL.WantReadError):
+            connection.do_handshake()
+        with suppress(SSL.WantReadError):
+            data = connection.bio_read(65_536)
+            if data[:1] != b"\x16" or data[5:6] != b"\x01":  # no ClientHello any more
+                return client, data
+            await loop.sock_sendall(client, data)
+        connection.bio_write(await loop.sock_recv(client, 65_536))
+
+
+@on_both_loops
+async def test_a_client_that_resets_with_its_last_handshake_bytes_is_not_handed_over(
+    loopback: Draw, identities: tuple[Identity, Identity]
+) -> None:
+    served: list[Stream] = []
+
+    async def handler(stream: Stream) -> None:
+        served.append(stream)
+
+    context = server_context(
+        identities[0].certificate_der, identities[0].private_key_der, profile=TlsProfile.AES256_SHA
+    )
+    async with listening(loopback, handler, context=context) as listener:
+        client, data = await last_flight(listener.target)
+        with client:  # both before the server's next look at its sockets
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.send(data)
+        gone = await listener.closed.get()
+    assert gone.tls_version == "TLSv1.2"
+    assert listener.failures.empty()
+    assert served == []
 
 
 @on_both_loops

@@ -8,10 +8,12 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from both_loops import on_both_loops
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL
 
 from cucm.certificates import Identity, capf_certificate, lsc, node_certificate
 from cucm.errors import TlsError, TrustError, TrustReason, UsageError
@@ -324,6 +326,73 @@ async def test_rubbish_inside_a_session_is_a_tls_error(loopback: Draw, server: I
         with pytest.raises(TlsError) as broken:
             await here.read()
         assert broken.value.alert is None  # found here, not told by the peer
+
+
+class _CountingConnection:
+    """An OpenSSL connection, and how many bytes it was given to keep."""
+
+    def __init__(self, connection: SSL.Connection) -> None:
+        self._connection = connection
+        self.taken = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def bio_write(self, data: bytes) -> int:
+        self.taken += len(data)
+        return self._connection.bio_write(data)
+
+
+async def wait_until_sent(stream: Stream) -> None:
+    while stream._transport.get_write_buffer_size():
+        await asyncio.sleep(0)
+
+
+@on_both_loops
+async def test_what_comes_after_the_end_of_a_session_is_not_kept(loopback: Draw, server: Identity) -> None:
+    go_on = asyncio.Event()
+
+    async def busy(stream: Stream) -> None:
+        await stream.read()
+        await go_on.wait()
+
+    rubbish = b"\x17\x03\x03\x00\x20" + b"z" * 32
+    async with serving(loopback, server, busy) as there:
+        for broken in (False, True):
+            async with await open_stream(*there.target, context=client_of(None)) as here:
+                here.write(b"request")
+                far = await there.streams.get()
+                if broken:
+                    here._transport.write(rubbish)
+                else:
+                    here._tls.shutdown()
+                    here._flush()
+                while not far._eof:
+                    await asyncio.sleep(0)
+                far._tls = counting = _CountingConnection(far._tls)
+                here._transport.write(bytes(16 << 20))  # more than the kernel holds: the server must have taken some
+                await wait_until_sent(here)
+                here._transport.write_eof()
+                go_on.set()
+                assert await there.closed.get() is far
+                assert counting.taken == 0
+            go_on.clear()
+
+
+@on_both_loops
+async def test_renegotiation_is_declined_at_once(loopback: Draw, server: Identity) -> None:
+    profile = TlsProfile.AES256_SHA
+    async with serving(loopback, server, profile=profile) as there:
+        willing = SSL.Context(SSL.TLS_METHOD)  # ours would not even ask
+        willing.set_max_proto_version(SSL.TLS1_2_VERSION)
+        async with await open_stream(*there.target, context=willing) as here:
+            assert here.tls_version == "TLSv1.2"
+            assert here._tls.renegotiate()
+            with pytest.raises(SSL.WantReadError):
+                here._tls.do_handshake()
+            here._flush()
+            with pytest.raises(TlsError, match="no renegotiation"):
+                await here.read()
 
 
 @on_both_loops
