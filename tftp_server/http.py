@@ -211,6 +211,7 @@ class HttpServer:
                 stream.write(piece)
                 await stream.drain()
                 sent += len(piece)
+            await stream.flush()  # what still waits here when the connection closes is cut for a client that is slow
         except (OSError, asyncio.CancelledError) as error:
             self._emit(TransferFailed(*_who(stream, name), *_why(error), sent))
             raise

@@ -155,6 +155,16 @@ class Stream(asyncio.BufferedProtocol):
         if self._lost:
             raise self._error or ConnectionResetError("the connection is closed")
 
+    async def flush(self) -> None:
+        """Wait until the system has taken every byte written; `close` after it cuts nothing. Raises like `drain`."""
+        if not self._lost:
+            self._transport.set_write_buffer_limits(high=0)
+        try:
+            await self.drain()
+        finally:
+            if not self._lost:
+                self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
+
     async def close(self) -> None:
         """Send what is queued, say goodbye, close, and return when the connection is gone."""
         if self._lost:

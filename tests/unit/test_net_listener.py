@@ -413,3 +413,43 @@ async def test_many_clients_at_once_are_all_served(loopback: Draw, identities: t
     async with listening(loopback, context=context_of(identities[0])) as listener:
         done = await asyncio.gather(*(answers(listener.target, context=context) for _ in range(100)))
         assert all(done)
+
+
+@on_both_loops
+async def test_flush_waits_until_the_last_byte_has_left(loopback: Draw) -> None:
+    """Also where the rest is too little to make `drain` wait."""
+    flushed = asyncio.Event()
+    flushing = asyncio.Event()
+    written = 0
+
+    async def fill(stream: Stream) -> None:
+        nonlocal written
+        while stream._transport.get_write_buffer_size() == 0:
+            stream.write(bytes(4096))
+            written += 4096
+            await asyncio.sleep(0)
+        await stream.drain()
+        flushing.set()
+        await stream.flush()
+        assert stream._transport.get_write_buffer_size() == 0
+        flushed.set()
+
+    listener = Watched(loopback(), fill)
+    await listener.start()
+    loop = asyncio.get_running_loop()
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            await loop.sock_connect(client, (listener.address, listener.port))
+            await flushing.wait()
+            assert not flushed.is_set()
+            received = 0
+            while data := await loop.sock_recv(client, 65536):
+                received += len(data)
+            await flushed.wait()
+        assert received == written
+    finally:
+        client.close()
+        await listener.stop()
