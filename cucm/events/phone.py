@@ -1,7 +1,7 @@
 """What happens to a phone: its boot, its trust lists, its talk with TVS, its registration.
 
-The console lines of facts 10 and of the seed are renderings of these (`cucm.render.phone_console`), the status screen
-too (`cucm.render.phone_status`). `trust_list` is always "CTL" or "ITL"; lengths are bytes, times seconds.
+The console lines of facts 10 and of the seed are renderings of these (`cucm.render.phone_console`).
+`trust_list` is always "CTL" or "ITL"; lengths are bytes, times seconds.
 """
 
 from __future__ import annotations

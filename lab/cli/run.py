@@ -130,6 +130,7 @@ def play_and_keep(
 def _play(
     name: str, story: Story, options: LabOptions, listener: Listener, folder: Any
 ) -> tuple[StoryResult, Lab, LogBook]:
+    from cucm.program import run as run_on_event_loop
     from lab.scenario import play
 
     def after_act(lab: Lab, number: int) -> None:
@@ -141,20 +142,10 @@ def _play(
             return await play(name, story, options, watch=listener.watch, after_act=after_act)
 
     try:
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            return runner.run(bounded())
+        return run_on_event_loop(bounded())
     except TimeoutError as error:
         what = f"the story did not end within {DEADLINE_S:.0f} s"
         raise EnvironmentProblem(what, where=name, mend="a busy machine? run it again, alone") from error
-
-
-def _loop_factory() -> Any:
-    """Uvloop where it is installed, asyncio's own loop otherwise."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 class _Printer(Listener):

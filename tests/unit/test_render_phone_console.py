@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -19,7 +19,6 @@ from cucm.events import Event, EventLog, EventRecord
 from cucm.events import phone as events
 from cucm.net.tls import TlsProfile
 from cucm.render.phone_console import PhoneConsole
-from cucm.render.phone_status import PhoneStatusScreen
 from cucm.roles import CertificateUnit
 from phone_agent.commands import TvsFailure
 from phone_agent.driver import Phone, PhoneSettings
@@ -230,10 +229,3 @@ class SomethingElse(Event):
 
 def test_what_a_console_does_not_show_prints_nothing() -> None:
     assert PhoneConsole().lines(EventRecord(1, NOW, "phone:x", SomethingElse())) == []
-
-
-def test_the_status_screen() -> None:
-    shown = EventRecord(1, NOW, "phone:x", events.StatusMessageShown("Trust List Update Failed"))
-    screen = PhoneStatusScreen()
-    assert screen.lines(shown) == ["06:33:59 Trust List Update Failed"]
-    assert screen.lines(replace(shown, event=SomethingElse())) == []
