@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from cucm.errors import DecodeError, EncodeError, LimitExceeded, TlsError, TrustError, WireError
+from cucm.errors import AddressBusy, DecodeError, EncodeError, LimitExceeded, TlsError, TrustError, WireError
 from cucm.events import Emit, ignore
 from cucm.events.tvs import (
     CacheName,
@@ -95,6 +95,7 @@ class TvsServer:
         self._clients: dict[Stream, _Client] = {}
         self._attempted = 0
         self._accepted = 0
+        self._running = False
         self._listener = Listener(
             address,
             port,
@@ -122,6 +123,8 @@ class TvsServer:
         return self._listener.connections
 
     async def start(self) -> None:
+        if self._listener.is_listening:
+            raise AddressBusy("this server has it already", where=f"{self.address} TCP port {self.port}")
         context = server_context(
             *self._identity,
             profile=self._profile,
@@ -136,16 +139,19 @@ class TvsServer:
         except BaseException:
             self._cache.close()
             raise
+        self._running = True
         counts = self._cache.count(CacheName.DATABASE), self._cache.count(CacheName.LOCAL_CTL)
         self._emit(TvsServerStarted(self.address, self.port, *counts))
 
     async def stop(self) -> None:
         """End all connections; nothing is left when it returns. Does nothing when it is not started."""
-        if not self._listener.is_listening:
-            return
-        await self._listener.stop()
-        self._cache.close()
-        self._emit(TvsServerStopped(self.address, self.port))
+        try:
+            await self._listener.stop()
+        finally:
+            self._cache.close()
+        if self._running:
+            self._running = False
+            self._emit(TvsServerStopped(self.address, self.port))
 
     # -- connections -------------------------------------------------------------------------------------------
 
@@ -180,7 +186,7 @@ class TvsServer:
         try:
             while await self._serve_one(client):
                 pass
-        except (WireError, TimeoutError) as error:
+        except (WireError, TlsError, TimeoutError) as error:
             refusal = client.refusal(error, self._listener.limits)
             self._emit(TvsRequestRefused(*client.place, *refusal))
 
@@ -252,9 +258,11 @@ class _Client:
             case LimitExceeded() | EncodeError():
                 return TvsRefusalReason.TOO_MUCH, str(error)
             case TimeoutError() if self.in_request:
-                return TvsRefusalReason.REQUEST_TIMEOUT, f"request not done within {limits.request_timeout_s:g} s"
+                return TvsRefusalReason.REQUEST_TIMEOUT, str(error) or f"not done in {limits.request_timeout_s:g} s"
             case TimeoutError():
                 return TvsRefusalReason.IDLE_TIMEOUT, f"no request for {limits.idle_timeout_s:g} s"
+            case TlsError():
+                return TvsRefusalReason.TLS, str(error)
             case DecodeError(path="header.type"):
                 return TvsRefusalReason.UNEXPECTED_MESSAGE, str(error)
             case _:

@@ -27,6 +27,8 @@ class TvsRefusalReason(StrEnum):
     HANDSHAKE = "handshake"
     HANDSHAKE_TIMEOUT = "handshake-timeout"
     CLIENT_CERTIFICATE = "client-certificate"
+    TLS = "tls"
+    """The session broke after its handshake: bytes that are no TLS, or an alert of the client's."""
     IDLE_TIMEOUT = "idle-timeout"
     REQUEST_TIMEOUT = "request-timeout"
     MALFORMED = "malformed"

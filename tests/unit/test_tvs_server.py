@@ -339,6 +339,19 @@ async def test_garbage_is_refused_without_an_answer(
 
 
 @on_both_loops
+async def test_bytes_that_are_no_tls_inside_a_session_are_told(
+    loopback: Draw, tvs: Identity, folder: Path, foreign: Identity
+) -> None:
+    async with serving(loopback, tvs, folder) as (server, told):
+        async with await connect(server) as stream:
+            stream._transport.write(b"\x17\x03\x03\x00\x20" + b"z" * 32)
+            refused = await told.next(TvsRequestRefused)
+            assert refused.reason is TvsRefusalReason.TLS
+            assert refused.detail
+        assert await is_served(server, foreign)
+
+
+@on_both_loops
 async def test_lying_about_the_length_and_hanging_up_is_an_error_in_mid_message(
     loopback: Draw, tvs: Identity, folder: Path, foreign: Identity
 ) -> None:
@@ -380,9 +393,22 @@ async def test_stalling_ends_with_the_deadline_of_its_phase(
             assert await after.read() == b""
         async with await connect(server) as within:
             within.write(encode_message(query(foreign))[:-1])
-            assert (await told.next(TvsRequestRefused)).reason is TvsRefusalReason.REQUEST_TIMEOUT
+            refused = await told.next(TvsRequestRefused)
+            assert (refused.reason, refused.detail) == (TvsRefusalReason.REQUEST_TIMEOUT, "not done in 0.2 s")
             assert await within.read() == b""
         assert await is_served(server, foreign)
+
+
+@on_both_loops
+async def test_the_deadline_that_ended_a_request_is_the_one_told(
+    loopback: Draw, tvs: Identity, folder: Path, foreign: Identity
+) -> None:
+    limits = Limits(idle_timeout_s=0.2, request_timeout_s=DEADLINE_S)
+    async with serving(loopback, tvs, folder, limits=limits) as (server, told), await connect(server) as stream:
+        stream.write(encode_message(query(foreign))[:-1])
+        refused = await told.next(TvsRequestRefused)
+        assert refused.reason is TvsRefusalReason.REQUEST_TIMEOUT
+        assert "0.2 s" in refused.detail
 
 
 @on_both_loops
@@ -492,6 +518,28 @@ async def test_a_busy_address_is_reported_and_nothing_stays_open(loopback: Draw,
         with pytest.raises(AddressBusy):
             await second.start()
         await second.stop()
+
+
+async def test_started_twice_it_says_so_and_goes_on(
+    loopback: Draw, tvs: Identity, folder: Path, foreign: Identity
+) -> None:
+    async with serving(loopback, tvs, folder) as (server, told):
+        with pytest.raises(AddressBusy, match="this server has it already"):
+            await server.start()
+        assert [kind.kind for kind in told.kinds()] == ["tvs.cache_loaded", "tvs_server.started"]
+        assert await is_served(server, foreign)
+
+
+@on_both_loops
+async def test_stopped_twice_at_once_it_ends_once(loopback: Draw, tvs: Identity, folder: Path) -> None:
+    async with serving(loopback, tvs, folder) as (server, told), await connect(server):
+        await told.next(TvsHandshakeDone)
+        first = asyncio.create_task(server.stop())
+        await asyncio.sleep(0)
+        await server.stop()
+        assert server.connections == 0
+        await first
+        assert told.kinds().count(TvsServerStopped) == 1
 
 
 async def test_a_key_that_does_not_fit_is_a_usage_error(
