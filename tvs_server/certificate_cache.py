@@ -23,6 +23,8 @@ from cucm.names import name_key
 from cucm.wire.trust_list import decode_trust_list
 from tvs_server.policy import CacheEntry, Finding, map_id
 
+BUSY_TIMEOUT_S: Final = 0.2
+"""How long a locked database may hold up the service. A writer locks no reader out (WAL); only other tools do."""
 MAX_CTL_FILE: Final = 4 * 1024 * 1024
 """Bytes of the largest local CTL file that is read."""
 MAX_ROLE: Final = 0xFF
@@ -62,10 +64,15 @@ class DatabaseSource:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._file: tuple[int, int] | None = None
         self._database: NodeDatabase | None = None
 
     def version(self) -> object:
-        return self._opened().data_version()
+        file = _file_under(self._path)
+        if file != self._file:
+            self.close()  # what is open is another file, which has lost its name
+            self._file = file
+        return file, self._opened().data_version()
 
     def entries(self) -> Iterable[CacheEntry]:
         return [entry_of(row.der, row.roles, row.ttl_s) for row in self._opened().certificates()]
@@ -77,7 +84,7 @@ class DatabaseSource:
 
     def _opened(self) -> NodeDatabase:
         if self._database is None:
-            self._database = NodeDatabase(self._path).open()
+            self._database = NodeDatabase(self._path, busy_timeout_s=BUSY_TIMEOUT_S).open()
         return self._database
 
 
@@ -245,6 +252,15 @@ def _certificates_in(path: Path) -> list[bytes]:
             "holds no certificate in PEM", where=str(path), mend="convert it: openssl x509 -inform DER -outform PEM"
         ) from error
     return [certificate.public_bytes(Encoding.DER) for certificate in certificates]
+
+
+def _file_under(path: Path) -> tuple[int, int] | None:
+    """Which file has this name now; None if there is none."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -16,7 +16,7 @@ from cucm.database import certificates as _certificates
 from cucm.database import devices as _devices
 from cucm.database.certificates import PutOutcome, StoredCertificate
 from cucm.database.devices import Device, ProcessNode
-from cucm.database.file import DatabaseFile, QueryResult
+from cucm.database.file import BUSY_TIMEOUT_S, DatabaseFile, QueryResult
 from cucm.database.schema import pkid, processconfig, upsert
 from cucm.roles import CertificateUnit
 
@@ -26,12 +26,13 @@ __all__ = ["Device", "NodeDatabase", "ProcessNode", "PutOutcome", "QueryResult",
 class NodeDatabase:
     """A node's database. Every method is one transaction; DatabaseError when the file cannot be used.
 
-    Threads may share one object, processes one file: readers go on while one writes.
+    Threads may share one object, processes one file: readers go on while one writes. `busy_timeout_s` is how long
+    each step waits for a lock of somebody else's.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.path = path
-        self._file = DatabaseFile(path)
+        self._file = DatabaseFile(path, busy_timeout_s)
 
     def create(self) -> Self:
         """Make the file (mode 0600) with its tables, or open the one that is there."""

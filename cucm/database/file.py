@@ -48,8 +48,9 @@ class QueryResult:
 class DatabaseFile:
     """One SQLite file in WAL mode, usable from several threads and processes at once."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.path = path
+        self._busy_timeout_s = busy_timeout_s
         self._engine: Engine | None = None
         self._watcher: sqlite3.Connection | None = None
         self._watcher_lock = threading.Lock()
@@ -127,7 +128,7 @@ class DatabaseFile:
         connection = sqlite3.connect(
             f"{self.path.absolute().as_uri()}?mode=rw",
             uri=True,
-            timeout=BUSY_TIMEOUT_S,
+            timeout=self._busy_timeout_s,
             isolation_level=None,
             check_same_thread=False,
         )

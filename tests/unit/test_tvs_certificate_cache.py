@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,41 @@ def test_a_missing_database_is_told_and_found_when_it_comes(tmp_path: Path, own:
         with NodeDatabase(path).create() as database:
             database.put_certificate(own.certificate_der, CertificateUnit.CALLMANAGER, "ucm105pub", moment=NOW)
         assert loaded.roles(own) == (0, 2)
+
+
+def test_another_file_under_the_databases_name_is_read(
+    node: Path, own: Identity, foreign: Identity, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.db"
+    with NodeDatabase(other).create() as database:
+        database.put_certificate(foreign.certificate_der, CertificateUnit.CALLMANAGER, "ucm11pub", moment=NOW)
+    with Loaded(node) as loaded:
+        other.replace(node)
+        assert loaded.roles(foreign) == (0, 2)
+        assert loaded.roles(own) is None
+        upload(node, own, CertificateUnit.CALLMANAGER_TRUST)
+        assert loaded.roles(own) == ()
+
+
+def test_a_deleted_database_is_told_once_and_changes_nothing(node: Path, own: Identity) -> None:
+    with Loaded(node) as loaded:
+        for path in node.parent.glob("node.db*"):
+            path.unlink()
+        assert loaded.roles(own) == (0, 2)
+        assert loaded.roles(own) == (0, 2)
+        (trouble,) = (event for event in loaded.events if isinstance(event, TvsCacheNotLoaded))
+        assert trouble.cache is CacheName.DATABASE
+
+
+def test_a_locked_database_is_told_and_read_when_it_is_free(node: Path, own: Identity) -> None:
+    with closing(sqlite3.connect(node, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("UPDATE certificate SET servername = 'changed'")
+        with Loaded(node) as loaded:
+            assert loaded.roles(own) is None
+            assert "locked" in str(loaded.events)
+            other.close()
+            assert loaded.roles(own) == (0, 2)
 
 
 def test_other_spellings_of_a_name_find_the_certificate(node: Path, own: Identity) -> None:
