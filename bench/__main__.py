@@ -17,7 +17,7 @@ from bench.report import Findings
 from bench.rounds import FULL, QUICK, Plan
 from cucm.errors import LabError
 from cucm.key_store import KeyStore
-from tftp_server.server import raise_descriptor_limit
+from cucm.net.descriptors import raise_descriptor_limit
 
 ROOT: Final = Path(__file__).parents[1]
 EXIT_FAILURES: Final = 1

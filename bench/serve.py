@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from cucm.events import Emit, EventLog, EventRecord, ignore
+from cucm.net.descriptors import raise_descriptor_limit
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.render.tftp_trace import TftpTrace
 from cucm.render.tvs_trace import TvsTrace
 from tftp_server.file_store import FolderStore
-from tftp_server.server import FileServer, raise_descriptor_limit
+from tftp_server.server import FileServer
 from tvs_server.certificate_cache import CertificateCache
 from tvs_server.server import TvsServer
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from cucm.errors import EXIT_OK
 from cucm.net.addresses import detect_ports, require_loopback
+from cucm.net.descriptors import raise_descriptor_limit
 from cucm.program import add_output_styles, event_log, exit_code_of, run, serve_until_stopped, whole_number
 from cucm.render.tftp_trace import TftpTrace
 from tftp_server.file_store import FolderStore
-from tftp_server.server import HTTP_PORT, TFTP_PORT, FileServer, raise_descriptor_limit
+from tftp_server.server import HTTP_PORT, TFTP_PORT, FileServer
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import resource
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -81,13 +79,3 @@ class FileServer:
         if self._running:
             self._running = False
             self._emit(FileServerStopped(self.address))
-
-
-def raise_descriptor_limit() -> int:
-    """Let this process have as many open files as it may: a transfer is one. Returns the limit now in force."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        with contextlib.suppress(OSError, ValueError):  # macOS refuses "unlimited"
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            return hard
-    return soft

@@ -16,6 +16,7 @@ from cucm.events import EventRecord
 from cucm.events.tvs import TvsServerStarted
 from cucm.key_store import KeyStore
 from cucm.net.addresses import require_loopback
+from cucm.net.descriptors import raise_descriptor_limit
 from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.program import (
@@ -153,6 +154,7 @@ def _serve(options: argparse.Namespace) -> int:
     warning = require_loopback(options.address, options.expose)
     if warning is not None:
         print(warning, file=sys.stderr)
+    raise_descriptor_limit()
     log = event_log(TvsTrace() if options.trace else None, as_json=options.json)
     if options.trace:
         log.subscribe(_tell_readiness)

@@ -21,7 +21,7 @@ from cucm.events.files import FileServerStarted, FileServerStopped, FileTranspor
 from cucm.render.tftp_trace import TftpTrace
 from tftp_server.file_store import MappingStore
 from tftp_server.http import encode_head
-from tftp_server.server import FileServer, raise_descriptor_limit
+from tftp_server.server import FileServer
 
 
 def bound(kind: socket.SocketKind, address: str, port: int) -> socket.socket:
@@ -69,10 +69,6 @@ async def test_a_taken_tftp_port_and_an_address_of_others(loopback: Callable[[],
         await FileServer(address, MappingStore({}), tftp_port=taken.getsockname()[1], http_port=0).start()
     with pytest.raises(EnvironmentProblem):
         await FileServer("192.0.2.1", MappingStore({}), tftp_port=0, http_port=0).start()
-
-
-def test_the_descriptor_limit_is_only_raised() -> None:
-    assert raise_descriptor_limit() == raise_descriptor_limit() > 0
 
 
 # -- trace ----------------------------------------------------------------------------------------------------------

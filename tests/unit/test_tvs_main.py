@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -144,6 +145,18 @@ def until(process: subprocess.Popen[str], text: str, times: int) -> Iterator[str
         times -= text in line
         if not times:
             return
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a limit of another process")
+def test_it_takes_as_many_descriptors_as_it_may_have(loopback: Draw, folder: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+    try:
+        with running("--pem-folder", folder, "--address", loopback(), "--port", 0, "--json") as process:
+            event(process, "tvs_server.started")
+            assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_when_nobody_reads_the_output_it_stops(loopback: Draw, folder: Path, foreign: Identity) -> None:
