@@ -209,6 +209,7 @@ class Node:
             policy=ClientCertificatePolicy.REQUESTED,
             client_cas=self._client_cas(),
             profile=self._plan.tls_profile,
+            now=self._around.clock.now,
         )
 
     def _file_server(self) -> RunningService:

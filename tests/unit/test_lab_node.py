@@ -4,11 +4,16 @@ import asyncio
 import ssl
 
 import pytest
-from lab_on_sockets import make_lab, network_of
+from lab_on_sockets import PHONE, make_lab, network_of
 
+from cucm.clock import MovableClock
 from cucm.errors import UsageError
 from cucm.events.administration import ServiceStarted, ServiceStopped
+from cucm.events.tvs import TvsHandshakeDone, TvsHandshakeFailed
+from cucm.net.tls import TlsProfile, client_context, open_stream
 from cucm.roles import CertificateUnit
+from lab.runtime import Lab, LabOptions
+from lab.topology import load_topology
 
 
 @pytest.fixture
@@ -55,6 +60,23 @@ async def test_a_service_is_stopped_and_started_by_its_name(lab, node):
     await node.start_service("TVS")
     assert await tvs_certificate(node) == node.certificate(CertificateUnit.TVS)
     assert told(lab, since) == [("ServiceStopped", "TVS", False), ("ServiceStarted", "TVS", False)]
+
+
+async def test_tvs_dates_a_phones_certificate_by_the_labs_clock(tmp_path, loopback):
+    in_2014 = MovableClock(1_418_538_512.0)
+    options = LabOptions(tmp_path, network_of(loopback))
+    async with Lab(load_topology("two-clusters"), options, clock=in_2014) as lab:
+        lsc = lab.phone(PHONE).flash.contents.lsc
+        context = client_context(
+            profile=TlsProfile.AES256_SHA, certificate_der=lsc.certificate, private_key_der=lsc.private_key
+        )
+        node = lab.cluster("source").publisher
+        async with await open_stream(node.address, 2445, context=context):
+            pass
+        seen = [record.event for record in lab.events if isinstance(record.event, TvsHandshakeDone)]
+        failed = [record.event for record in lab.events if isinstance(record.event, TvsHandshakeFailed)]
+    assert failed == []
+    assert [PHONE in (event.client_subject or "") for event in seen] == [True]
 
 
 async def test_an_impostor_shows_another_certificate_of_the_same_name_until_tvs_is_started(lab, node):
