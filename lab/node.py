@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -135,8 +136,10 @@ class Node:
             raise
 
     async def stop(self) -> None:
-        for service in tuple(self._running):
-            await self.stop_service(service)
+        """Stop every service, in the order of their starts; also if one of them cannot stop well."""
+        async with AsyncExitStack() as services:
+            for service in reversed(self._running):
+                services.push_async_callback(self.stop_service, service)
 
     async def start_service(self, service: Service) -> None:
         """Start it; an impostor in its place ends first. Nothing happens when it runs already."""
@@ -244,8 +247,10 @@ class Node:
         return frozenset(running.registered) if isinstance(running, CallProcessing) else frozenset()
 
     async def close(self) -> None:
-        await self.stop()
-        self.database.close()
+        try:
+            await self.stop()
+        finally:
+            self.database.close()
 
 
 IMPOSTOR: Final = "impostor of TVS"
@@ -266,8 +271,10 @@ class _FileService:
             raise
 
     async def stop(self) -> None:
-        await self.server.stop()
-        self.store.close()
+        try:
+            await self.server.stop()
+        finally:
+            self.store.close()
 
 
 class _CapfService:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -18,6 +19,7 @@ from cucm.identity import Identity
 from cucm.key_store import KeyStore
 from cucm.net.addresses import detect_ports
 from cucm.roles import CertificateUnit
+from cucm.signalling import DeviceSecurityMode
 from cucm.versions import profile_of
 from lab.cluster import CALLMANAGER_GROUP, Cluster
 from lab.node import Node, NodePlan, Surroundings
@@ -29,8 +31,6 @@ from phone_agent.flash import DeviceIdentity, Flash
 
 Part = TypeVar("Part")
 
-SECURITY_MODES: Final = {"non-secure": 1, "authenticated": 2, "encrypted": 3}
-"""deviceSecurityMode (facts 7.7)."""
 _DAY_S: Final = 86_400.0
 PHONE_CERTIFICATES_DAYS_AGO: Final = 20
 
@@ -75,6 +75,7 @@ class Lab:
         try:
             for name, table in self.topology.clusters.items():
                 self.clusters[name] = self._build_cluster(name, table, around)
+                self.clusters[name].install()
             for phone in self.topology.phones:
                 self._provision(phone)
                 self.phones[phone.name] = self._build_phone(phone, maker)
@@ -87,12 +88,13 @@ class Lab:
             raise
 
     async def stop(self) -> None:
-        """End everything that was started, also after a failed start."""
-        for phone in self.phones.values():
-            await phone.power_off()
-        for cluster in self.clusters.values():
-            for node in cluster.nodes.values():
-                await node.close()
+        """End everything that was started, also after a failed start, and also if one part cannot end well."""
+        async with AsyncExitStack() as parts:  # the last one in is the first to end
+            for cluster in reversed(self.clusters.values()):
+                for node in reversed(cluster.nodes.values()):
+                    parts.push_async_callback(node.close)
+            for phone in self.phones.values():
+                parts.push_async_callback(phone.power_off)
 
     # --- parts by name
 
@@ -138,9 +140,7 @@ class Lab:
 
     def _build_cluster(self, name: str, table: ClusterTable, around: Surroundings) -> Cluster:
         nodes = [Node(self._node_plan(name, table, node), around, table.tvs_cache) for node in table.nodes]
-        cluster = Cluster(name, table, profile_of(table.version), nodes, around)
-        cluster.install()
-        return cluster
+        return Cluster(name, table, profile_of(table.version), nodes, around)
 
     def _node_plan(self, cluster: str, table: ClusterTable, node: NodeTable) -> NodePlan:
         return NodePlan(
@@ -205,7 +205,7 @@ def _device(phone: PhoneTable) -> Device:
         name=phone.name,
         model=phone.model,
         description=f"{phone.model} of the lab",
-        security_mode=SECURITY_MODES[phone.security_mode],
+        security_mode=DeviceSecurityMode[phone.security_mode.upper().replace("-", "_")],
         callmanager_group=CALLMANAGER_GROUP,
         device_pool="Default",
     )

@@ -5,7 +5,7 @@ import socket
 import pytest
 from lab_on_sockets import PHONE, make_lab, network_of
 
-from cucm.errors import AddressBusy, UsageError
+from cucm.errors import AddressBusy, DatabaseError, UsageError
 from cucm.events.administration import ServiceStarted
 from lab.topology import load_topology
 
@@ -48,6 +48,27 @@ async def test_a_busy_address_is_named_and_nothing_of_the_lab_stays(tmp_path, lo
     started = [record.event.node for record in lab.events if isinstance(record.event, ServiceStarted)]
     assert "ucm105pub" in started
     assert all(can_bind(str(network[host]), port) for host in (32, 51) for port in (2445, 5060, 5061, 6970))
+
+
+class _CannotStop:
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        raise OSError("cannot stop")
+
+
+async def test_when_one_part_cannot_stop_the_others_do(tmp_path, loopback):
+    lab = make_lab(tmp_path, network_of(loopback))
+    await lab.start()
+    nodes = [node for cluster in lab.clusters.values() for node in cluster.nodes.values()]
+    services = nodes[0]._running
+    nodes[0]._running = {"cannot stop": _CannotStop(), **services}
+    with pytest.raises(OSError, match="cannot stop"):
+        await lab.stop()
+    assert all(can_bind(node.address, port) for node in nodes for port in (2445, 5060, 5061, 6970))
+    for node in nodes:
+        with pytest.raises(DatabaseError, match="not open"):
+            node.database.devices()
 
 
 async def test_labs_run_side_by_side_in_other_networks_only(tmp_path, loopback):
