@@ -65,7 +65,8 @@ def server_context(
     """A context for any number of server connections; make it once, 22 KiB and 0.2 ms each.
 
     `private_key_der` is unencrypted PKCS#8 or PKCS#1; `client_cas` are DER certificates whose holder must have
-    issued an offered client certificate; `now` (Unix seconds) dates those. Raises UsageError.
+    issued an offered client certificate; `now` (Unix seconds) dates those. What a certificate may be used for (key
+    usages) is not looked at; whether CUCM does so is UNKNOWN. Raises UsageError.
     """
     context = _context(profile)
     _use_identity(context, certificate_der, private_key_der)

@@ -25,6 +25,7 @@ from cucm.events.tvs import (
     TvsResponseSent,
 )
 from cucm.names import serial_hex
+from cucm.render.text import printable
 from cucm.wire.tvs import PROTOCOL_DISCRIMINATOR, MessageType
 
 HEX_DUMP_BYTES: Final = 50
@@ -95,11 +96,11 @@ def _asked(event: TvsRequestReceived, message_type: MessageType) -> Iterator[str
     serial = serial_hex(event.serial)
     if message_type is MessageType.QUERY_CERTIFICATE_REQUEST:
         yield "tvsHandleQueryCertReq"
-        yield f"tvsHandleQueryCertReq : Subject Name is: {_shown(event.subject)}"
-        yield f"tvsHandleQueryCertReq : Issuer Name is: {_shown(event.issuer)}"
+        yield f"tvsHandleQueryCertReq : Subject Name is: {printable(event.subject)}"
+        yield f"tvsHandleQueryCertReq : Issuer Name is: {printable(event.issuer)}"
         yield f"tvsHandleQueryCertReq : Serial Number is: {serial}"
     else:
-        yield f"tvsGetIssuerNameFromX509 - issuerName : {_shown(event.issuer)}  and Length: {len(event.issuer)}"
+        yield f"tvsGetIssuerNameFromX509 - issuerName : {printable(event.issuer)}  and Length: {len(event.issuer)}"
         yield f"tvsGetSerialNumberFromX509 - serialNumber : {serial} and Length: {len(event.serial)}"
 
 
@@ -120,7 +121,7 @@ def _looked_up(event: TvsCertificateLookedUp) -> Iterator[str]:
 
 def _step(step: CacheStep, key: str) -> Iterator[str]:
     function = f"{_CACHE_CLASSES[step.cache]}::getCertificateInformation"
-    yield f"{function} - Looking up the certificate cache using Unique MAP ID : {_shown(key)}"
+    yield f"{function} - Looking up the certificate cache using Unique MAP ID : {printable(key)}"
     if not step.found:
         yield f"ERROR:{function} - Cannot find the certificate in the cache"
         return
@@ -166,7 +167,7 @@ def _cache_loaded(event: TvsCacheLoaded) -> Iterator[str]:
     yield "CertificateCache::localCTLCacheMonitor - CTLFile.tlv has been modified . Recaching CTL Certificate Cache"
     yield "updateLocalCTLCache : Refreshing the local CTL certificate cache"
     for key in event.keys:
-        yield f"tvs_sql_get_all_CTL_certificate - Unique Key used for Caching :: {_shown(key)}, length : {len(key)}"
+        yield f"tvs_sql_get_all_CTL_certificate - Unique Key used for Caching :: {printable(key)}, length : {len(key)}"
         if key.endswith(ETOKEN_ISSUER):
             yield "subjectName and issuerName matches for eToken certificate"
             yield "This is SAST eToken cert"
@@ -175,11 +176,6 @@ def _cache_loaded(event: TvsCacheLoaded) -> Iterator[str]:
 def _prefix(event: Any) -> str:
     """`8:UNKNOWN:`, the connection number. One more than the accepted count, as in the published trace [inferred]."""
     return f"{event.connection + 1}:UNKNOWN:"
-
-
-def _shown(text: str) -> str:
-    """A client's text without what could begin a line of its own or steer a terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _dump(title: str, data: bytes) -> Iterator[str]:
