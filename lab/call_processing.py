@@ -31,7 +31,8 @@ from cucm.events.cluster import (
 )
 from cucm.net.listener import Limits, Listener
 from cucm.net.tls import ClientCertificatePolicy, Stream, TlsProfile, server_context
-from cucm.wire.sip import SECURE_SIP_PORT, SIP_PORT, SipReceiver, device_name_of
+from cucm.signalling import SECURE_SIP_PORT, SIP_PORT
+from cucm.wire.sip import SipReceiver, device_name_of
 
 EXPIRES_S: Final = 120
 """What is granted at most [recall: the station keepalive interval]. A registration here ends with its connection;

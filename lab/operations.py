@@ -6,6 +6,7 @@ file or a phone and nothing else; what comes of it is for the protocols to show.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -16,18 +17,18 @@ from lab.topology import Name, Service, Table
 from tvs_server.certificate_cache import FreshnessMode
 
 
-class Operation(Table):
+class Operation(Table, ABC):
     """Base: `note` is a remark for the reader of the timeline, for example which step of the technote this is."""
 
     note: str = ""
 
+    @abstractmethod
     def says(self, lab: Lab) -> str:
         """One line in an administrator's words. Raises UsageError when it names what the lab does not have."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def perform(self, lab: Lab) -> None:
         """Do it. Raises LabError when the emulated system refuses."""
-        raise NotImplementedError
 
 
 class BootPhone(Operation):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final, NoReturn
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
@@ -16,6 +15,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
 from cucm.errors import DecodeError, LimitExceeded, WireError
+from cucm.signalling import CAPF_PORT, SECURE_SIP_PORT, SIP_PORT, TVS_PORT, DeviceSecurityMode, TransportLayerProtocol
 from phone_agent.commands import TvsServer
 
 MAX_LENGTH: Final = 2048 * 1024
@@ -30,26 +30,6 @@ MAX_ADDRESS_LENGTH: Final = 50
 """Characters (facts 2.9, for TVS; [inferred] for the others)."""
 MAX_CALL_MANAGERS: Final = 5
 """Ours; a CallManager group has at most three [recall]."""
-DEFAULT_TVS_PORT: Final = 2445
-DEFAULT_SIP_PORT: Final = 5060
-DEFAULT_SECURED_SIP_PORT: Final = 5061
-DEFAULT_CAPF_PORT: Final = 3804
-
-
-class DeviceSecurityMode(IntEnum):
-    """`deviceSecurityMode` (facts 7.7)."""
-
-    NON_SECURE = 1
-    AUTHENTICATED = 2
-    ENCRYPTED = 3
-
-
-class TransportLayerProtocol(IntEnum):
-    """`transportLayerProtocol` (facts 7.7)."""
-
-    TCP = 1
-    UDP = 2
-    TLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +83,7 @@ def parse_configuration(data: bytes) -> PhoneConfiguration:
         call_managers=_call_managers(group),
         tvs_servers=_tvs_servers(root.find("TVS")),
         capf_servers=tuple(
-            CapfServer(_address(capf, "processNodeName", "capfList/capf"), _port(capf, "phonePort", DEFAULT_CAPF_PORT))
+            CapfServer(_address(capf, "processNodeName", "capfList/capf"), _port(capf, "phonePort", CAPF_PORT))
             for capf in root.findall("capfList/capf")
         ),
         version_stamp=_text(root, "versionStamp"),
@@ -186,8 +166,8 @@ def _call_managers(group: Element | None) -> tuple[CallManager, ...]:
                 name=_text(element, "name") or address,
                 address=address,
                 priority=priority,
-                sip_port=_port(ports, "sipPort", DEFAULT_SIP_PORT),
-                secured_sip_port=_port(ports, "securedSipPort", DEFAULT_SECURED_SIP_PORT),
+                sip_port=_port(ports, "sipPort", SIP_PORT),
+                secured_sip_port=_port(ports, "securedSipPort", SECURE_SIP_PORT),
             )
         )
     return tuple(sorted(found, key=lambda call_manager: call_manager.priority)[:MAX_CALL_MANAGERS])
@@ -195,7 +175,7 @@ def _call_managers(group: Element | None) -> tuple[CallManager, ...]:
 
 def _tvs_servers(tvs: Element | None) -> tuple[TvsServer, ...]:
     found = [
-        TvsServer(_address(member, "address", "TVS/members/member"), _port(member, "port", DEFAULT_TVS_PORT), priority)
+        TvsServer(_address(member, "address", "TVS/members/member"), _port(member, "port", TVS_PORT), priority)
         for priority, member in _members(tvs, "TVS")
     ]
     return tuple(sorted(found, key=lambda server: server.priority)[:MAX_TVS_SERVERS])

@@ -13,7 +13,8 @@ from cucm.certificates import Identity
 from cucm.net.listener import Listener
 from cucm.net.stream import Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, server_context
-from cucm.wire.sip import SECURE_SIP_PORT, SIP_PORT, SipReceiver
+from cucm.signalling import SECURE_SIP_PORT, SIP_PORT
+from cucm.wire.sip import SipReceiver
 from tftp_server.file_store import MappingStore
 from tftp_server.server import FileServer
 from tvs_server.certificate_cache import CertificateCache, entry_of

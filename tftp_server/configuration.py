@@ -11,12 +11,12 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from types import MappingProxyType
 from typing import Final
 from xml.etree import ElementTree
 
 from cucm.database import Device, NodeDatabase, ProcessNode
+from cucm.signalling import CAPF_PORT, SECURE_SIP_PORT, SIP_PORT, TVS_PORT, DeviceSecurityMode, TransportLayerProtocol
 from tftp_server.cluster_view import (
     CALLMANAGER_SERVICE,
     CAPF_SERVICE,
@@ -28,10 +28,6 @@ from tftp_server.cluster_view import (
 )
 
 SCCP_PORT: Final = 2000
-SIP_PORT: Final = 5060
-SECURED_SIP_PORT: Final = 5061
-TVS_PORT: Final = 2445
-CAPF_PORT: Final = 3804
 MAX_TVS_MEMBERS: Final = 5
 """Priorities 0 to 4 (facts 2.9)."""
 
@@ -45,22 +41,6 @@ DEFAULT_GROUP: Final = "Default"
 """The CallManager group that phones unknown to the cluster are sent to [recall]."""
 DEVICE_LOADS: Final = MappingProxyType({"CP-8861": "sip88xx.10-3-1-20"})
 """Firmware by model ("device defaults"): that of the seed's phone. Other models keep what they have."""
-
-
-class DeviceSecurityMode(IntEnum):
-    """`deviceSecurityMode` of a configuration (facts 7.7)."""
-
-    NON_SECURE = 1
-    AUTHENTICATED = 2
-    ENCRYPTED = 3
-
-
-class TransportLayerProtocol(IntEnum):
-    """`transportLayerProtocol` of a configuration (facts 7.7)."""
-
-    TCP = 1
-    UDP = 2
-    TLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +147,7 @@ def _callmanager_group(parent: ElementTree.Element, group: CallManagerGroup) -> 
         callmanager = ElementTree.SubElement(member, "callManager")
         _leaves(callmanager, name=server.name)
         ports = ElementTree.SubElement(callmanager, "ports")
-        _leaves(ports, ethernetPhonePort=SCCP_PORT, sipPort=SIP_PORT, securedSipPort=SECURED_SIP_PORT)
+        _leaves(ports, ethernetPhonePort=SCCP_PORT, sipPort=SIP_PORT, securedSipPort=SECURE_SIP_PORT)
         # an address, not a name: the lab's phones resolve no names, and the seed's phone knows addresses [inferred]
         _leaves(callmanager, processNodeName=server.address)
 

@@ -11,8 +11,6 @@ from sipmessage import Message, Request, Response
 
 from cucm.errors import DecodeError, LimitExceeded
 
-SIP_PORT: Final = 5060
-SECURE_SIP_PORT: Final = 5061
 MAX_HEAD: Final = 8 * 1024
 MAX_BODY: Final = 64 * 1024
 DEVICE_NAME_PARAMETER: Final = "+u.sip!devicename.ccm.cisco.com"

@@ -18,7 +18,6 @@ from tftp_server.configuration import (
     default_configuration,
     device_configuration,
 )
-from tftp_server.configuration import DeviceSecurityMode as ServedMode
 
 PUBLISHER, SUBSCRIBER = ServerAddress("ucm105pub", "192.168.11.32"), ServerAddress("ucm105sub", "192.168.11.33")
 GROUP = CallManagerGroup("Default", (PUBLISHER, SUBSCRIBER), (SUBSCRIBER, PUBLISHER))
@@ -29,7 +28,7 @@ def device(inside: str) -> bytes:
 
 
 def test_reads_what_our_file_server_writes() -> None:
-    served = device_configuration(DeviceSettings("desk", "Default", GROUP, (PUBLISHER,), ServedMode.ENCRYPTED))
+    served = device_configuration(DeviceSettings("desk", "Default", GROUP, (PUBLISHER,), DeviceSecurityMode.ENCRYPTED))
     read = parse_configuration(served)
     assert read.device_security_mode is DeviceSecurityMode.ENCRYPTED
     assert read.transport is TransportLayerProtocol.TLS
