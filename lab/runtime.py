@@ -186,11 +186,24 @@ class Lab:
         return Phone(
             PhoneModel.of(table.mac, table.model),
             flash,
-            self.tftp_servers,
+            _Option150(self),
             settings=settings,
             clock=self.clock,
             emit=self.events.emitter(f"phone:{table.name}"),
         )
+
+
+class _Option150:
+    """DHCP as far as this lab emulates it: a phone that asks is told the value of the moment."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    async def tftp_servers(self) -> tuple[str, ...]:
+        return await self._lab.tftp_servers()
+
+    async def close(self, *, release: bool) -> None:
+        pass
 
 
 def _named(parts: dict[str, Part], name: str, what: str) -> Part:

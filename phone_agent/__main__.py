@@ -27,6 +27,7 @@ from cucm.program import (
 from cucm.render.phone_console import PhoneConsole
 from cucm.render.plain import PlainLines
 from cucm.render.text import printable
+from phone_agent.address import FixedTftpServers
 from phone_agent.boot import BootOutcome, PhoneModel
 from phone_agent.driver import Phone, PhonePorts, PhoneSettings
 from phone_agent.flash import DeviceIdentity, Flash, MemoryFlash, PhoneFlash
@@ -96,16 +97,13 @@ def _phone(options: argparse.Namespace) -> Phone:
     if options.identity is not None:
         flash.store(lsc=_identity(options.identity))
 
-    async def tftp_servers() -> tuple[str, ...]:
-        return servers
-
     log = event_log(PhoneConsole() if options.console else PlainLines(), as_json=options.json)
     settings = PhoneSettings(
         local_address=address,
         ports=PhonePorts(http=options.http_port, tftp=options.tftp_port),
         tls_profile=options.tls_profile,
     )
-    return Phone(model, flash, tftp_servers, settings=settings, emit=log.emitter(f"phone:{model.name}"))
+    return Phone(model, flash, FixedTftpServers(servers), settings=settings, emit=log.emitter(f"phone:{model.name}"))
 
 
 async def _boots(phone: Phone, boots: int) -> list[BootOutcome]:

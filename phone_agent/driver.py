@@ -27,6 +27,7 @@ from cucm.events.phone import (
     StatusMessageShown,
 )
 from cucm.net.tls import TlsProfile
+from phone_agent.address import AddressClient
 from phone_agent.boot import BootOutcome, PhoneModel, boot
 from phone_agent.commands import (
     Command,
@@ -57,9 +58,6 @@ BOOT_DEADLINE_S: Final = 300.0
 """Ours. Every step has a deadline of its own; this bounds the boot as a whole."""
 MAX_STATUS_MESSAGES: Final = 100
 """Ours: how many messages the Status screen keeps."""
-
-TftpServersProvider = Callable[[], Awaitable[tuple[str, ...] | None]]
-"""Asks DHCP for option 150; None when no server answers."""
 
 Result = TypeVar("Result")
 
@@ -93,24 +91,24 @@ class BootTimedOut(LabError):
 class Phone:
     """One phone. Not for use by two tasks at once.
 
-    `tftp_servers` stands for DHCP; its certificates (LSC, MIC) are in `flash`. `randomness` makes SIP's tags; by
-    default it depends on the MAC address alone.
+    `dhcp` is closed when the power goes and asked again at the next boot; the phone's certificates (LSC, MIC) are in
+    `flash`. `randomness` makes SIP's tags; by default it depends on the MAC address alone.
     """
 
     def __init__(
         self,
-        phone: PhoneModel,
+        model: PhoneModel,
         flash: PhoneFlash,
-        tftp_servers: TftpServersProvider,
+        dhcp: AddressClient,
         *,
         settings: PhoneSettings | None = None,
         clock: Clock | None = None,
         randomness: Random | None = None,
         emit: Emit = ignore,
     ) -> None:
-        self.model = phone
+        self.model = model
         self.flash = flash
-        self._tftp_servers = tftp_servers
+        self._dhcp = dhcp
         self._settings = settings or PhoneSettings()
         self._clock = clock or SystemClock()
         self._tell = emit
@@ -119,7 +117,7 @@ class Phone:
         self._registration: Registration | None = None
         self._call_manager = ""
         self._lost_early: str | None = None
-        self._randomness = randomness or Random(phone.mac)  # noqa: S311 (SIP tags, not secrets)
+        self._randomness = randomness or Random(model.mac)  # noqa: S311 (SIP tags, not secrets)
         self._files = FileClient(
             local_address=self._settings.local_address,
             http_port=self._settings.ports.http,
@@ -160,6 +158,7 @@ class Phone:
     async def power_off(self) -> None:
         """Cut the power: connections close, flash stays."""
         await self._hang_up()
+        await self._dhcp.close(release=False)
         if self._state is not PhoneState.OFF:
             self._enter(PhoneState.OFF)
             self._emit(PoweredOff())
@@ -205,7 +204,7 @@ class Phone:
             case Enter(state=state):
                 return self._enter(state)
             case RequestTftpServers():
-                return await _attempt(self._tftp_servers(), "DHCP", lambda _detail: None)
+                return await _attempt(self._dhcp.tftp_servers(), "DHCP", lambda _detail: None)
             case Fetch():
                 return await _attempt(
                     self._files.fetch(command.file_name, command.servers),

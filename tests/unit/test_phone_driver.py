@@ -22,6 +22,7 @@ from cucm.events import Event
 from cucm.events import phone as events
 from phone_agent import driver as driver_module
 from phone_agent.__main__ import _verdict, main
+from phone_agent.address import FixedTftpServers
 from phone_agent.commands import RegistrationResult, RegistrationStatus
 from phone_agent.driver import BootTimedOut, Phone, PhoneSettings
 from phone_agent.flash import Flash, FlashContents, MemoryFlash, PhoneFlash
@@ -36,20 +37,17 @@ class Bench:
     """One phone whose DHCP answer can be changed, and what it told."""
 
     def __init__(self, flash: PhoneFlash, *, tftp: tuple[str, ...] | None, **settings: object) -> None:
-        self.tftp = tftp
+        self.dhcp = FixedTftpServers(tftp)
         self.events: list[Event] = []
         self.heard = asyncio.Event()
         self.phone = Phone(
             PHONE,
             flash,
-            self._dhcp,
+            self.dhcp,
             settings=PhoneSettings(**settings),  # type: ignore[arg-type]
             clock=MovableClock(NOW, frozen=True),
             emit=self._hear,
         )
-
-    async def _dhcp(self) -> tuple[str, ...] | None:
-        return self.tftp
 
     def _hear(self, event: Event) -> None:
         self.events.append(event)
@@ -82,7 +80,7 @@ async def test_a_phone_earns_its_state_and_migrates(loopback: Draw) -> None:
         assert bench.phone.state is PhoneState.REGISTERED
         assert len(source.phones) == 1
 
-        bench.tftp = (new.address,)
+        bench.dhcp.servers = (new.address,)
         second = await bench.phone.reset()
         assert second.registered is not None
         assert second.registered.address == new.address
@@ -165,10 +163,11 @@ async def test_a_registered_phone_does_not_boot_twice(loopback: Draw) -> None:
 async def test_the_boot_as_a_whole_has_a_deadline() -> None:
     bench = Bench(MemoryFlash(), tftp=None, boot_deadline_s=0.05)
 
-    async def hang() -> None:
+    async def hang() -> tuple[str, ...]:
         await asyncio.Event().wait()
+        return ()
 
-    bench.phone._tftp_servers = hang
+    bench.dhcp.tftp_servers = hang  # type: ignore[method-assign]
     with pytest.raises(BootTimedOut) as caught:
         await bench.phone.boot()
     assert caught.value.mend
@@ -179,11 +178,12 @@ async def test_the_boot_as_a_whole_has_a_deadline() -> None:
 async def test_a_cancelled_boot_leaves_the_phone_off() -> None:
     bench = Bench(MemoryFlash(), tftp=None)
 
-    async def hang() -> None:
+    async def hang() -> tuple[str, ...]:
         bench.heard.set()
         await asyncio.Event().wait()
+        return ()
 
-    bench.phone._tftp_servers = hang
+    bench.dhcp.tftp_servers = hang  # type: ignore[method-assign]
     task = asyncio.create_task(bench.phone.boot())
     await bench.until(events.StateChanged)
     task.cancel()

@@ -20,6 +20,7 @@ from cucm.events import phone as events
 from cucm.net.tls import TlsProfile
 from cucm.render.phone_console import PhoneConsole
 from cucm.roles import CertificateUnit
+from phone_agent.address import FixedTftpServers
 from phone_agent.commands import TvsFailure
 from phone_agent.driver import Phone, PhoneSettings
 from phone_agent.flash import MemoryFlash
@@ -87,13 +88,10 @@ async def migrate(draw: Callable[[], str]) -> EventLog:
     clock = MovableClock(NOW, frozen=True)
     log = EventLog(clock)
 
-    async def dhcp() -> tuple[str, ...]:
-        return (destination.address,)
-
     phone = Phone(
         PHONE,
         MemoryFlash(source.holding()),
-        dhcp,
+        FixedTftpServers((destination.address,)),
         settings=PhoneSettings(local_address=draw(), tls_profile=TlsProfile.AES256_SHA),
         clock=clock,
         emit=log.emitter(f"phone:{PHONE.name}"),
