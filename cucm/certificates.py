@@ -13,6 +13,7 @@ from typing import Final
 
 from cryptography.x509.oid import NameOID
 
+from cucm.errors import UsageError
 from cucm.identity import (
     CertificateSummary,
     Identity,
@@ -35,6 +36,7 @@ from cucm.roles import CertificateUnit
 
 __all__ = [
     "CA_LIFETIME_DAYS",
+    "EMULATED_MANUFACTURER",
     "ITLRECOVERY_LIFETIME_DAYS",
     "NODE_LIFETIME_DAYS",
     "WATERMARK",
@@ -54,6 +56,7 @@ __all__ = [
     "mic",
     "node_certificate",
     "public_key_record",
+    "security_token",
     "self_signed",
     "serial_from_seed",
     "sign",
@@ -61,6 +64,14 @@ __all__ = [
 
 ITLRECOVERY_LIFETIME_DAYS: Final = 20 * 365
 CA_LIFETIME_DAYS: Final = 30 * 365
+_MANUFACTURING_CA: Final = "CN=Emulated Manufacturing CA (lab toy);O=cucm-migration-lab"
+EMULATED_MANUFACTURER: Final = "cn=Emulated Manufacturing CA (lab toy);o=cucm-migration-lab"
+"""How lists made with tokens write the issuer of a token: types in small letters (facts 2.7, 3.4)."""
+TOKEN_RSA_BITS: Final = 1024
+"""As the tokens of the published lists: keys of 140 and signatures of 128 bytes (facts 3.2 [calc])."""
+TOKEN_SERIAL_BYTES: Final = 10
+"""As in the one published serial number of that issuer (facts 2.7)."""
+MAX_TOKEN_NUMBER: Final = 9999
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +174,7 @@ def capf_certificate(
     organisation: Organisation | None = None,
     name: str | None = None,
     lifetime_days: float = NODE_LIFETIME_DAYS,
+    kind: KeyKind = 2048,
     key_label: str | None = None,
 ) -> Identity:
     """The CAPF of a publisher, a small CA that signs LSCs. `name` defaults to `capf_name(seed, host_name)`."""
@@ -174,13 +186,33 @@ def capf_certificate(
         lifetime_days=lifetime_days,
         purpose=Purpose.CA,
     )
-    return self_signed(request, keys.key(label))
+    return self_signed(request, keys.key(label, kind))
 
 
 def manufacturing_ca(keys: KeyStore, *, seed: int | str, not_before: float) -> Identity:
     """Stands for `CN=Cisco Manufacturing CA;O=Cisco Systems`, and is named so that nobody takes it for that."""
-    subject = "CN=Emulated Manufacturing CA (lab toy);O=cucm-migration-lab"
-    return CertificateAuthority.self_signed(keys, subject, seed=seed, not_before=not_before).identity
+    return CertificateAuthority.self_signed(keys, _MANUFACTURING_CA, seed=seed, not_before=not_before).identity
+
+
+def security_token(keys: KeyStore, number: int, *, seed: int | str, not_before: float) -> Identity:
+    """The certificate on USB token `number` (1 to MAX_TOKEN_NUMBER), which signs CTLs; a lab toy like all others.
+
+    The name has the form of the published tokens' (facts 3.4): a CN padded to 24 characters, an organisation with a
+    comma in it. Key size and length of the serial are theirs too. UsageError for another number.
+    """
+    if not 1 <= number <= MAX_TOKEN_NUMBER:
+        raise UsageError(f"no security token {number}", mend=f"number them from 1 to {MAX_TOKEN_NUMBER}")
+    label = f"security token {number}"
+    common_name = f"SAST-LAB{number:08d}"
+    request = CertificateRequest(
+        subject=f'CN="{common_name:24}";OU=IPCBU;O="cucm-migration-lab, a toy"',
+        serial=serial_from_seed(seed, f"{label} {int(not_before)}")[:TOKEN_SERIAL_BYTES],
+        not_before=not_before,
+        lifetime_days=CA_LIFETIME_DAYS,
+        purpose=Purpose.SIGNER,
+    )
+    issuer = manufacturing_ca(keys, seed=seed, not_before=not_before)
+    return issue(request, keys.key(label, TOKEN_RSA_BITS), issuer)
 
 
 def lsc(

@@ -1,6 +1,7 @@
 """TVS events as the lines of CUCM's detailed TVS trace (facts 10, 2.5 to 2.8; the order is the published trace's).
 
 `HH:MM:SS.mmm | debug text`, time in UTC; a text with line breaks in it goes on without prefix, as in the original.
+Other releases pad the prefix and bracket what belongs together: `cucm.versions.TraceDialect`.
 The original's oddities are kept: `addded`, `Session Id : 0` whatever the session, and responses printed with the
 labels of the CAPF protocol, so that the certificate appears as `ReasonInfo`, the status as `Version` and the time to
 live as `PublicKey`. The addresses and descriptors in it are ours.
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from cucm.certificates import EMULATED_MANUFACTURER
 from cucm.events import EventRecord
 from cucm.events.tvs import (
     CacheName,
@@ -26,11 +28,13 @@ from cucm.events.tvs import (
 )
 from cucm.names import serial_hex
 from cucm.render.text import printable
+from cucm.versions import TraceDialect
 from cucm.wire.tvs import PROTOCOL_DISCRIMINATOR, MessageType
 
 HEX_DUMP_BYTES: Final = 50
 HEX_DUMP_ROW: Final = 8
-ETOKEN_ISSUER: Final = "cn=Cisco Manufacturing CA;o=Cisco Systems"
+ETOKEN_ISSUERS: Final = ("cn=Cisco Manufacturing CA;o=Cisco Systems", EMULATED_MANUFACTURER)
+"""Whose certificates are eTokens' (facts 2.7), and who stands for it in the lab."""
 X509_ADDRESS: Final = "0xbb696e0"
 """A pointer of the original process; ours has none to show."""
 
@@ -46,16 +50,28 @@ _ACTIONS: Final = {
 }
 
 
+_PREFIXES: Final = {TraceDialect.PLAIN: " | debug ", TraceDialect.BRACKETED: " |   debug "}
+ENTRY_MARK: Final = " |-->debug"
+EXIT_MARK: Final = " |<--debug"
+"""What these two enclose in the original is UNKNOWN (a function's lines, by the looks of them): here, one event's."""
+
+
 class TvsTrace:
-    """Renders the records of one TVS server."""
+    """Renders the records of one TVS server in its release's dialect."""
+
+    def __init__(self, dialect: TraceDialect = TraceDialect.PLAIN) -> None:
+        self._prefix = _PREFIXES[dialect]
+        self._is_bracketed = dialect is TraceDialect.BRACKETED
 
     def lines(self, record: EventRecord) -> list[str]:
         """The trace lines of an event; none for events the original says nothing about."""
         render = _RENDERERS.get(type(record.event))
         if render is None:
             return []
-        prefix = f"{datetime.fromtimestamp(record.time, UTC):%H:%M:%S.%f}"[:-3] + " | debug "
-        return [line for text in render(record.event) for line in (prefix + text).split("\n")]
+        moment = f"{datetime.fromtimestamp(record.time, UTC):%H:%M:%S.%f}"[:-3]
+        prefix = moment + self._prefix
+        lines = [line for text in render(record.event) for line in (prefix + text).split("\n")]
+        return [moment + ENTRY_MARK, *lines, moment + EXIT_MARK] if lines and self._is_bracketed else lines
 
 
 def _accepted(event: TvsConnectionAccepted) -> Iterator[str]:
@@ -168,7 +184,7 @@ def _cache_loaded(event: TvsCacheLoaded) -> Iterator[str]:
     yield "updateLocalCTLCache : Refreshing the local CTL certificate cache"
     for key in event.keys:
         yield f"tvs_sql_get_all_CTL_certificate - Unique Key used for Caching :: {printable(key)}, length : {len(key)}"
-        if key.endswith(ETOKEN_ISSUER):
+        if key.endswith(ETOKEN_ISSUERS):
             yield "subjectName and issuerName matches for eToken certificate"
             yield "This is SAST eToken cert"
 

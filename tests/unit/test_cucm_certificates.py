@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from cucm.broken_certificates import expired, not_yet_valid, tampered, wrong_hash, wrong_key
 from cucm.certificates import (
+    EMULATED_MANUFACTURER,
     WATERMARK,
     CertificateAuthority,
     CertificateRequest,
@@ -26,13 +27,14 @@ from cucm.certificates import (
     mic,
     node_certificate,
     public_key_record,
+    security_token,
     self_signed,
     serial_from_seed,
 )
 from cucm.errors import DecodeError, UsageError
 from cucm.issuing import WATERMARK_OID
 from cucm.key_store import KeyStore, private_key_der
-from cucm.names import openssl_oneline
+from cucm.names import name_key, openssl_oneline
 from cucm.roles import CertificateUnit
 from cucm.wire.signature_header import DigestAlgorithm, SignerId
 
@@ -378,3 +380,21 @@ def test_ec_records_load_as_points(keys: KeyStore) -> None:
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     expected = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     assert public_key_record(key.public_key()) == expected
+
+
+def test_a_security_token_has_the_form_of_the_published_ones_and_says_that_it_is_a_toy(keys: KeyStore) -> None:
+    token = security_token(keys, 7, seed=1, not_before=BEGIN)
+    assert token.subject.startswith('CN="SAST-LAB00000007        ";')
+    assert name_key(token.issuer) == name_key(EMULATED_MANUFACTURER)
+    assert len(token.serial) == 10
+    assert len(token.public_key_record) == 140
+    assert token.signature_length == 128
+    assert WATERMARK.encode() in token.certificate_der
+    assert token == security_token(keys, 7, seed=1, not_before=BEGIN)
+    assert token.serial != security_token(keys, 8, seed=1, not_before=BEGIN).serial
+
+
+@pytest.mark.parametrize("number", [0, -1, 10_000])
+def test_security_tokens_are_numbered_from_one(keys: KeyStore, number: int) -> None:
+    with pytest.raises(UsageError):
+        security_token(keys, number, seed=1, not_before=BEGIN)

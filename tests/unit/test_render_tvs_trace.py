@@ -19,6 +19,7 @@ from cucm.key_store import KeyStore
 from cucm.net.tls import TlsProfile, client_context, open_stream
 from cucm.render.tvs_trace import TvsTrace
 from cucm.roles import CertificateUnit
+from cucm.versions import TraceDialect
 from cucm.wire.tvs import (
     STATUS_NOT_FOUND,
     MessageType,
@@ -132,6 +133,25 @@ def test_times_are_utc_with_milliseconds_and_continuations_have_none() -> None:
         "HEX_DUMP: Len = 2:",
         "18:01:05.333 | debug 01 02",
         "18:01:05.333 | debug ipAddrStr (Phone) 192.168.11.100",
+    ]
+
+
+def test_the_other_dialect_pads_the_prefix_and_brackets_what_belongs_together() -> None:
+    told = (
+        events.TvsResponseSent(*PLACE, None, None, None, None, None, None, data=b"\x01\x02"),
+        events.TvsCacheLoaded(events.CacheName.DATABASE, (), False),
+    )
+    assert [
+        line
+        for event in told
+        for line in TvsTrace(TraceDialect.BRACKETED).lines(EventRecord(1, 1_417_197_665.3339, "tvs:x", event))
+    ] == [
+        "18:01:05.333 |-->debug",
+        "18:01:05.333 |   debug Sending TLS Msg ..",
+        "HEX_DUMP: Len = 2:",
+        "18:01:05.333 |   debug 01 02",
+        "18:01:05.333 |   debug ipAddrStr (Phone) 192.168.11.100",
+        "18:01:05.333 |<--debug",
     ]
 
 
