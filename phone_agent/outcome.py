@@ -1,45 +1,11 @@
-"""Who a phone is, and what became of its boot."""
+"""What became of a boot."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Final
 
-from cucm.errors import TrustReason, UsageError
+from cucm.errors import TrustReason
 from phone_agent.commands import RegistrationResult, SignallingTransport
-
-_MAC: Final = re.compile(r"[0-9A-F]{12}")
-_MODEL: Final = re.compile(r"[0-9A-Za-z]{1,16}")
-
-
-@dataclass(frozen=True, slots=True)
-class PhoneModel:
-    """Who the phone is: MAC address (12 hex digits) and model number (`8861`)."""
-
-    mac: str
-    model: str
-
-    @classmethod
-    def of(cls, mac: str, model: str) -> PhoneModel:
-        """From what people write (`b0:00:b4:ba:0a:ee`, `SEPB000B4BA0AEE`, `CP-8861`). Raises UsageError."""
-        plain = re.sub(r"[:.\-]", "", mac).upper().removeprefix("SEP")
-        number = model.upper().removeprefix("CP-")
-        if not _MAC.fullmatch(plain):
-            raise UsageError(f"{mac!r} is no MAC address", mend="give 12 hex digits, for example B000B4BA0AEE")
-        if not _MODEL.fullmatch(number):
-            raise UsageError(f"{model!r} is no phone model", mend="give its number, for example 8861")
-        return cls(plain, number)
-
-    @property
-    def name(self) -> str:
-        """`SEPB000B4BA0AEE`: the device name in CUCM and in file names."""
-        return f"SEP{self.mac}"
-
-    @property
-    def device_name(self) -> str:
-        """`CP-8861-SEPB000B4BA0AEE`: the name towards TVS and in the LSC (facts 2.3, 7.7)."""
-        return f"CP-{self.model}-{self.name}"
 
 
 @dataclass(frozen=True, slots=True)

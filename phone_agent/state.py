@@ -29,13 +29,17 @@ TRANSITIONS: Final = MappingProxyType(
         PhoneState.OFF: frozenset({PhoneState.REQUESTING_ADDRESS}),
         # without any TFTP server there is nothing to fetch: the phone goes on with what it has
         PhoneState.REQUESTING_ADDRESS: frozenset({PhoneState.UPDATING_CTL, PhoneState.REGISTERING, PhoneState.OFF}),
-        PhoneState.UPDATING_CTL: frozenset({PhoneState.UPDATING_ITL, PhoneState.OFF}),
+        # a model without security by default has no ITL (facts 11, F15)
+        PhoneState.UPDATING_CTL: frozenset(
+            {PhoneState.UPDATING_ITL, PhoneState.UPDATING_CONFIGURATION, PhoneState.OFF}
+        ),
         PhoneState.UPDATING_ITL: frozenset({PhoneState.UPDATING_CONFIGURATION, PhoneState.OFF}),
         PhoneState.UPDATING_CONFIGURATION: frozenset({PhoneState.REGISTERING, PhoneState.OFF}),
         PhoneState.REGISTERING: frozenset({PhoneState.REGISTERED, PhoneState.UNREGISTERED, PhoneState.OFF}),
         PhoneState.REGISTERED: frozenset({PhoneState.UNREGISTERED, PhoneState.OFF}),
-        # a phone without usable configuration starts over by itself (facts 7.1)
-        PhoneState.UNREGISTERED: frozenset({PhoneState.REQUESTING_ADDRESS, PhoneState.OFF}),
+        # a phone without usable configuration starts over by itself (facts 7.1); one that has lost its CallManager
+        # tries the others of its group
+        PhoneState.UNREGISTERED: frozenset({PhoneState.REQUESTING_ADDRESS, PhoneState.REGISTERING, PhoneState.OFF}),
     }
 )
 """state -> states that may follow. Power can be cut in any state."""

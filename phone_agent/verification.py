@@ -11,6 +11,9 @@ For a trust list, in this order:
 7. signer in the TVS cache, still valid                signature checked with that certificate
 8. TVS servers in priority order                       the first *answer* counts, good or bad
 
+Before 4 the digest must be one that the phone's model verifies. A model without security by default (7940, 7960) stops
+after 4: it has no TVS to ask.
+
 The functions are generators: they yield commands (`phone_agent.commands`) and return what was verified. Whatever is
 not to be trusted comes out as `TrustError`.
 """
@@ -30,8 +33,10 @@ from cucm.events.phone import (
     TvsCacheHit,
     TvsCacheMissed,
     TvsCertificateCached,
+    TvsDidNotVouch,
     TvsNotUsed,
     TvsQueryFailed,
+    TvsVouched,
 )
 from cucm.names import same_name, same_serial
 from cucm.roles import CALL_PROCESSING, SIGNS_FILES, SIGNS_TRUST_LISTS, TrustRole
@@ -41,6 +46,7 @@ from cucm.wire.trust_list import MAX_TRUST_LIST, SignerId, TrustList, decode_tru
 from cucm.wire.tvs import STATUS_OK
 from phone_agent.commands import Note, QueryTvs, Steps, Store, StoreResult, TvsAnswer, TvsFailure, TvsServer
 from phone_agent.flash import TvsCacheEntry
+from phone_agent.models import NEWER, Capabilities
 
 FIRST_SESSION_ID: Final = 1001
 """Session ids count from here at each boot ([inferred] from two samples, facts 2.1)."""
@@ -116,7 +122,13 @@ class VerifiedFile:
     basis: TrustBasis
 
 
-def verify_trust_list(name: str, data: bytes, installed: InstalledLists, tvs: TvsVerifier) -> Steps[VerifiedList]:
+def verify_trust_list(
+    name: str,
+    data: bytes,
+    installed: InstalledLists,
+    tvs: TvsVerifier,
+    capabilities: Capabilities = NEWER,
+) -> Steps[VerifiedList]:
     """Decide about a downloaded CTL or ITL (`name`). Raises TrustError."""
     if len(data) > MAX_TRUST_LIST:
         raise TrustError(TrustReason.TOO_LARGE, f"{len(data)} bytes, a phone loads at most {MAX_TRUST_LIST}")
@@ -128,11 +140,13 @@ def verify_trust_list(name: str, data: bytes, installed: InstalledLists, tvs: Tv
     # the technote's Caution rules out [inferred]
     if name == "ITL" and installed.itl_is_blank and installed.ctl is None:
         return VerifiedList(trust_list, TrustBasis.BLANK_ITL)
-    basis = yield from _verify(data, trust_list, SIGNS_TRUST_LISTS, installed, tvs)
+    basis = yield from _verify(data, trust_list, SIGNS_TRUST_LISTS, installed, tvs, capabilities)
     return VerifiedList(trust_list, basis)
 
 
-def verify_configuration(data: bytes, installed: InstalledLists, tvs: TvsVerifier) -> Steps[VerifiedFile]:
+def verify_configuration(
+    data: bytes, installed: InstalledLists, tvs: TvsVerifier, capabilities: Capabilities = NEWER
+) -> Steps[VerifiedFile]:
     """Decide about a downloaded configuration; its signer needs a TFTP role (facts 3.3). Raises TrustError.
 
     Unsigned ones are for phones without lists, or with a blank ITL (facts 7.3).
@@ -147,7 +161,7 @@ def verify_configuration(data: bytes, installed: InstalledLists, tvs: TvsVerifie
         raise TrustError(TrustReason.MALFORMED, str(error)) from error
     if installed.empty:
         return VerifiedFile(signed_file.content, TrustBasis.LEAP_OF_FAITH)
-    basis = yield from _verify(data, signed_file, SIGNS_FILES, installed, tvs)
+    basis = yield from _verify(data, signed_file, SIGNS_FILES, installed, tvs, capabilities)
     return VerifiedFile(signed_file.content, basis)
 
 
@@ -184,7 +198,12 @@ class TvsVerifier:
             return _vouched(cached.certificate, cached.roles, signer, roles, "TVS cache"), TrustBasis.TVS_CACHE
         yield Note(TvsCacheMissed(signer.subject, signer.issuer, signer.serial))
         answer = yield from self._ask(signer, accepted)
-        anchor = _checked(answer, signer, roles)
+        try:
+            anchor = _checked(answer, signer, roles)
+        except TrustError as error:
+            yield Note(TvsDidNotVouch(signer.subject, error.reason, str(error)))
+            raise
+        yield Note(TvsVouched(signer.subject, answer.roles))
         yield from self._remember(signer, answer)
         return anchor, TrustBasis.TVS
 
@@ -245,20 +264,33 @@ def _verify(
     roles: Collection[TrustRole],
     installed: InstalledLists,
     tvs: TvsVerifier,
+    capabilities: Capabilities,
 ) -> Steps[TrustBasis]:
-    anchor, basis = yield from _signer_of(document.signer, roles, installed, tvs)
+    """Whether a phone looks at the digest before or after the signer is UNKNOWN: ours before it bothers TVS."""
+    if document.digest not in capabilities.digests:
+        known = ", ".join(sorted(digest.name for digest in capabilities.digests))
+        raise TrustError(
+            TrustReason.ALGORITHM_UNSUPPORTED, f"signed with {document.digest.name}, but this model verifies {known}"
+        )
+    anchor, basis = yield from _signer_of(document.signer, roles, installed, tvs, capabilities)
     verify_document(document, data, (anchor,), roles)
     return basis
 
 
 def _signer_of(
-    signer: SignerId, roles: Collection[TrustRole], installed: InstalledLists, tvs: TvsVerifier
+    signer: SignerId,
+    roles: Collection[TrustRole],
+    installed: InstalledLists,
+    tvs: TvsVerifier,
+    capabilities: Capabilities,
 ) -> Steps[tuple[Anchor, TrustBasis]]:
     """A signer that is in a list without the wanted role goes to TVS like an unknown one (facts 7.2, UNKNOWN)."""
     for held, basis in ((installed.ctl, TrustBasis.CTL), (installed.itl, TrustBasis.ITL)):
         if held is not None:
             with suppress(TrustError):
                 return find_signer(signer, held.anchors, roles), basis
+    if not capabilities.security_by_default:
+        return find_signer(signer, installed.ctl.anchors if installed.ctl else (), roles), TrustBasis.CTL
     return (yield from tvs.vouch(signer, roles, installed.tvs_certificates))
 
 

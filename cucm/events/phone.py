@@ -103,6 +103,13 @@ class PoweredOff(Event):
     kind: ClassVar[str] = "phone.powered_off"
 
 
+@dataclass(frozen=True, slots=True)
+class PowerLost(Event):
+    """The phone died in the middle of whatever it did: its connections break, nobody is told."""
+
+    kind: ClassVar[str] = "phone.power_lost"
+
+
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
@@ -328,6 +335,25 @@ class TvsQueryFailed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TvsVouched(Event):
+    """TVS knows the signer in a role that signs such files. `roles` are all it was answered with."""
+
+    kind: ClassVar[str] = "phone.tvs_vouched"
+    subject: str
+    roles: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TvsDidNotVouch(Event):
+    """TVS answered, and its answer does not make the signer trusted: unknown, without the role, or another's."""
+
+    kind: ClassVar[str] = "phone.tvs_did_not_vouch"
+    subject: str
+    reason: TrustReason
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
 class TvsCertificateCached(Event):
     kind: ClassVar[str] = "phone.tvs_certificate_cached"
     subject: str
@@ -391,3 +417,34 @@ class RegistrationLost(Event):
     kind: ClassVar[str] = "phone.registration_lost"
     call_manager: str
     detail: str
+
+
+# --- the phone's own certificate -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LscInstalled(Event):
+    """CAPF has issued a certificate to the phone, which uses it instead of its MIC from now on."""
+
+    kind: ClassVar[str] = "phone.lsc_installed"
+    subject: str
+    issuer: str
+    serial: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class LscRefused(Event):
+    """The phone has not got a certificate of CAPF. `reason` None: CAPF could not be asked or did not issue one."""
+
+    kind: ClassVar[str] = "phone.lsc_refused"
+    issuer: str
+    reason: TrustReason | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class LscDeleted(Event):
+    """`issuer` of the certificate that is gone; None if there was none."""
+
+    kind: ClassVar[str] = "phone.lsc_deleted"
+    issuer: str | None
