@@ -12,12 +12,11 @@ from typing import Final
 from OpenSSL import SSL
 
 from cucm.errors import LabError
-from cucm.net.addresses import bind_tcp
+from cucm.net.door import Door
+from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
 from cucm.net.tls import HANDSHAKE_TIMEOUT_S, TlsStream
 
-LISTEN_BACKLOG: Final = 1024
-"""A small one makes phones' kernels retry after 1, 3 and 7 seconds when many boot at once."""
 STOP_TIMEOUT_S: Final = 3.0
 """How long `stop` leaves handlers and peers to end by themselves."""
 
@@ -75,8 +74,10 @@ class Listener:
         self._on_refused = on_refused
         self._on_handshake_failed = on_handshake_failed
         self._on_closed = on_closed
-        self._server: asyncio.Server | None = None
+        self._door: Door | None = None
+        self._reachability = Reachability.OPEN
         self._streams: set[Stream] = set()
+        self._frozen: set[Stream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._per_address: Counter[str] = Counter()
         self._stopping = False
@@ -85,8 +86,12 @@ class Listener:
 
     @property
     def is_listening(self) -> bool:
-        """From `start` until `stop` is done."""
-        return self._server is not None
+        """From `start` until `stop` or `crash` is done, whatever the network does with packets for it."""
+        return self._door is not None
+
+    @property
+    def reachability(self) -> Reachability:
+        return self._reachability
 
     @property
     def connections(self) -> int:
@@ -97,21 +102,29 @@ class Listener:
         """Use another certificate or profile for connections accepted from now on."""
         self._context = context
 
+    def set_reachability(self, how: Reachability) -> None:
+        """What the network does from now on with packets for this port; kept over `stop` and `start`.
+
+        UNREACHABLE freezes the connections that stand: neither side hears of the other, and the handlers meet their
+        deadlines. They do not recover: whatever comes next resets them. Raises AddressBusy when another program
+        took the port while it refused.
+        """
+        if how is self._reachability:
+            return
+        if self._door is not None:
+            self._door.set(how)
+        self._reachability = how
+        self._reset_frozen()
+        if how is Reachability.UNREACHABLE:
+            for stream in self._streams:
+                self._freeze(stream)
+
     async def start(self) -> None:
         """Bind and listen; port 0 becomes a free one. Raises AddressBusy, EnvironmentProblem."""
-        listening = bind_tcp(self.address, self.port, backlog=LISTEN_BACKLOG)
-        self.port = listening.getsockname()[1]
-        self.socket_number = listening.fileno()
+        self._door = Door(self.address, self.port, self._new_stream, self._reachability)
+        self.port = self._door.port
+        self.socket_number = self._door.socket_number
         self._stopping = False
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            self._new_stream, sock=listening, backlog=LISTEN_BACKLOG, start_serving=False
-        )
-        try:
-            await self._server.start_serving()
-        except BaseException:
-            await self.stop()
-            raise
 
     async def stop(self) -> None:
         """Stop listening, end all handlers and connections; nothing is left when it returns.
@@ -119,26 +132,56 @@ class Listener:
         Called again meanwhile, it waits for the same end. Cancelled, it cuts off at once what is still open.
         """
         async with self._ending:
-            if self._server is None:
+            if self._door is None:
                 return
             self._stopping = True
             try:
-                await self._end_orderly(self._server)
+                await self._end_orderly(self._door)
             finally:
-                self._server.close()
                 for stream in self._streams:
                     stream.abort()
+                self._reset_frozen()
             await self._until_nothing_is_left()
-            await self._server.wait_closed()
-            self._server = None
+            self._door = None
 
-    async def _end_orderly(self, server: asyncio.Server) -> None:
-        await _let_accepted_in(server)
-        server.close()
+    async def crash(self) -> None:
+        """End as a process that is killed: every connection is reset, no handler says anything more to its peer.
+
+        The callbacks are called all the same. A `stop` that is under way is cut short.
+        """
+        self._stopping = True
+        for stream in self._streams:
+            stream.reset()
+        for task in self._tasks:
+            task.cancel()
+        async with self._ending:
+            if self._door is None:
+                return
+            await self._door.close()
+            for stream in self._streams:
+                stream.reset()
+            self._reset_frozen()
+            await self._until_nothing_is_left()
+            self._door = None
+
+    async def _end_orderly(self, door: Door) -> None:
+        await door.close()
+        for _ in range(2):
+            await asyncio.sleep(0)  # what has come in meanwhile begins: a task cancelled before has no `finally`
         for task in self._tasks:
             task.cancel()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S)
+
+    def _freeze(self, stream: Stream) -> None:
+        stream.freeze()
+        self._frozen.add(stream)
+
+    def _reset_frozen(self) -> None:
+        """Those that have ended for this side are still open for the peer: this is where it may learn of it."""
+        for stream in self._frozen:
+            stream.reset()
+        self._frozen.clear()
 
     async def _until_nothing_is_left(self) -> None:
         while self._streams:
@@ -170,6 +213,8 @@ class Listener:
             return
         self._streams.add(stream)
         self._per_address[address] += 1
+        if self._reachability is Reachability.UNREACHABLE:
+            self._freeze(stream)  # it was let in when the packets began to vanish
         self._on_accept(stream)
 
     def first_bytes(self, stream: Stream) -> None:
@@ -216,12 +261,3 @@ class Listener:
             _log.exception("handler for %s failed", stream.peer_address[0])
         finally:
             await stream.close()
-
-
-async def _let_accepted_in(server: asyncio.Server) -> None:
-    """Stop accepting, and let asyncio finish what it has accepted: it would leak those sockets otherwise."""
-    loop = asyncio.get_running_loop()
-    for listening in server.sockets:
-        loop.remove_reader(listening.fileno())
-    for _ in range(2):
-        await asyncio.sleep(0)

@@ -6,9 +6,13 @@ The plain form; `cucm.net.tls.TlsStream` puts TLS into it. Works on asyncio's ow
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
+import struct
 import threading
 from typing import Any, Final, Protocol, Self, cast
+
+from cucm.net.reachability import drop_packets
 
 READ_SIZE: Final = 16 * 1024
 """Bytes taken from a socket at once: one TLS record."""
@@ -18,6 +22,9 @@ WRITE_HIGH_WATER: Final = 64 * 1024
 """Bytes written and not yet sent at which `drain` waits."""
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long `close` waits for a peer to take what was written before it cuts the connection."""
+
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+"""struct linger: on, 0 seconds."""
 
 Address = tuple[str, int]
 """IP address and port."""
@@ -67,6 +74,7 @@ class Stream(asyncio.BufferedProtocol):
         "_drain_waiter",
         "_eof",
         "_error",
+        "_frozen",
         "_loop",
         "_lost",
         "_lost_event",
@@ -92,7 +100,7 @@ class Stream(asyncio.BufferedProtocol):
         self._drain_waiter: asyncio.Future[None] | None = None
         self._lost_event: asyncio.Event | None = None
         self._error: Exception | None = None
-        self._eof = self._lost = self._paused = self._write_paused = False
+        self._eof = self._lost = self._paused = self._write_paused = self._frozen = False
         self.idle_timeout_s = idle_timeout_s
         self.peer_address: Address = ("", 0)
         self.local_address: Address = ("", 0)
@@ -141,7 +149,7 @@ class Stream(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Queue `data`; call `drain` before writing much more. Dropped when the connection is already gone."""
-        if not self._transport.is_closing():
+        if self._may_send():
             self._transport.write(data)
 
     async def drain(self) -> None:
@@ -169,15 +177,17 @@ class Stream(asyncio.BufferedProtocol):
         """Send what is queued, say goodbye, close, and return when the connection is gone."""
         if self._lost:
             return
-        self._say_goodbye()
-        self._transport.close()
-        timer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+        if self._frozen:
+            self.abort()
+        else:
+            self._say_goodbye()
+            self._transport.close()
+        timer = self._loop.call_later(CLOSE_TIMEOUT_S, self.abort)
         try:
             await self._wait_until_lost()
         finally:
             timer.cancel()
-            if not self._lost:
-                self._transport.abort()
+            self.abort()
 
     async def __aenter__(self) -> Self:
         return self
@@ -187,8 +197,33 @@ class Stream(asyncio.BufferedProtocol):
 
     def abort(self) -> None:
         """Cut the connection without a word."""
-        if not self._lost:
+        if self._lost:
+            return
+        if self._frozen:  # the goodbye of TCP vanishes too: it ends for this side only
+            self._loop.call_soon(self.connection_lost, None)
+        else:
             self._transport.abort()
+
+    def reset(self) -> None:
+        """Cut the connection with a TCP reset, as the kernel does for a process that is gone. Ends `freeze` as well."""
+        if self._lost and not self._frozen:
+            return
+        self._frozen = False
+        with contextlib.suppress(OSError):  # gone already
+            connection = self._transport.get_extra_info("socket")
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._transport.abort()
+
+    def freeze(self) -> None:
+        """The network is gone: nothing arrives any more, and what is written or closed here never reaches the peer.
+
+        Deadlines go on. `reset` alone lets the peer know.
+        """
+        if self._lost or self._transport.is_closing():
+            return
+        self._frozen = True
+        drop_packets(self._transport.get_extra_info("socket"))
+        self._transport.pause_reading()
 
     # -- what the event loop calls -----------------------------------------------------------------------------
 
@@ -226,6 +261,8 @@ class Stream(asyncio.BufferedProtocol):
         self._wake(self._drain_waiter)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if self._lost:
+            return  # it was frozen, and had ended for this side before
         self._lost = True
         self._error = self._error or exc
         self._wake(self._read_waiter)
@@ -242,8 +279,11 @@ class Stream(asyncio.BufferedProtocol):
     def _say_goodbye(self) -> None:
         pass
 
+    def _may_send(self) -> bool:
+        return not self._frozen and not self._transport.is_closing()
+
     def _after_receiving(self) -> None:
-        if len(self._received) >= READ_HIGH_WATER and not self._paused and not self._transport.is_closing():
+        if len(self._received) >= READ_HIGH_WATER and not self._paused and self._may_send():
             self._paused = True
             self._transport.pause_reading()
         if self._received or self._eof or self._error is not None:  # half a TLS record is nothing to read
@@ -252,7 +292,7 @@ class Stream(asyncio.BufferedProtocol):
     def _take(self, n: int) -> bytes:
         chunk = bytes(self._received[:n])
         del self._received[:n]
-        if self._paused and len(self._received) < READ_HIGH_WATER and not self._transport.is_closing():
+        if self._paused and len(self._received) < READ_HIGH_WATER and self._may_send():
             self._paused = False
             self._transport.resume_reading()
         return chunk

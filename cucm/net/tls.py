@@ -89,7 +89,7 @@ class TlsStream(Stream):
         return self._tls.get_protocol_version_name()
 
     def write(self, data: bytes) -> None:
-        if self._transport.is_closing():
+        if not self._may_send():
             return
         view = memoryview(data)
         try:
@@ -148,16 +148,16 @@ class TlsStream(Stream):
         """Close behind the alert. A client of TLS 1.3 is already sending its request: closing now would answer
         that with a reset, and the reset would overtake the alert.
         """
-        if not self._transport.is_closing():
+        if self._may_send():
             self._transport.write_eof()
-            self._timer = self._loop.call_later(CLOSE_TIMEOUT_S, self._transport.abort)
+            self._timer = self._loop.call_later(CLOSE_TIMEOUT_S, self.abort)
 
     def _refusal(self) -> TrustError | None:
         return self._check.refusal if self._check is not None else None
 
     def _give_up(self) -> None:
         self._fail(TimeoutError(f"no TLS handshake within {self._handshake_timeout_s:g} s"))
-        self._transport.abort()
+        self.abort()
 
     def _fail(self, error: Exception) -> None:
         if self._handshaking:
@@ -196,7 +196,7 @@ class TlsStream(Stream):
 
     def _flush(self) -> None:
         try:
-            while not self._transport.is_closing():
+            while self._may_send():
                 data = self._tls.bio_read(READ_SIZE)
                 self._transport.write(data)
                 if len(data) < READ_SIZE:
