@@ -22,6 +22,7 @@ from cucm.events.files import (
     TransferFailed,
 )
 from cucm.net.listener import Limits, Listener
+from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
 
@@ -144,6 +145,14 @@ class HttpServer:
 
     async def stop(self) -> None:
         await self._listener.stop()
+
+    async def crash(self) -> None:
+        """Every connection is reset; nothing is said to a client."""
+        await self._listener.crash()
+
+    def set_reachability(self, how: Reachability) -> None:
+        """See `Listener.set_reachability`."""
+        self._listener.set_reachability(how)
 
     async def _serve(self, stream: Stream) -> None:
         name = ""

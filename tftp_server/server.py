@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from cucm.events import Emit, ignore
+from cucm.events import Emit, Event, ignore
 from cucm.events.files import FileServerStarted, FileServerStopped
 from cucm.net.listener import Limits
+from cucm.net.reachability import Reachability
 from tftp_server.file_store import FileStore
 from tftp_server.http import DEFAULT_HTTP_LIMITS, HttpServer
 from tftp_server.udp import TftpLimits, TftpServer
@@ -39,9 +40,10 @@ class FileServer:
         limits = limits or FileServerLimits()
         self.address = address
         self._emit = emit
-        self._tftp = TftpServer(address, tftp_port, store, emit=emit, limits=limits.tftp)
-        self._http = HttpServer(address, http_port, store, emit=emit, limits=limits.http)
+        self._tftp = TftpServer(address, tftp_port, store, emit=self._tell, limits=limits.tftp)
+        self._http = HttpServer(address, http_port, store, emit=self._tell, limits=limits.http)
         self._running = False
+        self._dead = False
 
     @property
     def tftp_port(self) -> int:
@@ -63,6 +65,7 @@ class FileServer:
 
     async def start(self) -> None:
         """Both ports are bound when this returns; neither is when it raises AddressBusy or EnvironmentProblem."""
+        self._dead = False
         self._tftp.start()
         try:
             await self._http.start()
@@ -79,3 +82,19 @@ class FileServer:
         if self._running:
             self._running = False
             self._emit(FileServerStopped(self.address))
+
+    async def crash(self) -> None:
+        """The process is killed: connections are reset, transfers fall silent, nothing is told, both ports are free."""
+        self._dead = True
+        self._running = False
+        self._tftp.crash()
+        await self._http.crash()
+
+    def set_reachability(self, how: Reachability) -> None:
+        """What the network does with packets for both ports; kept over `stop` and `start`. Raises AddressBusy."""
+        self._tftp.set_reachability(how)
+        self._http.set_reachability(how)
+
+    def _tell(self, event: Event) -> None:
+        if not self._dead:  # a process that is gone writes no trace
+            self._emit(event)

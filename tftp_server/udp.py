@@ -10,12 +10,10 @@ import asyncio
 import contextlib
 import logging
 import socket
-import struct
-import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from cucm.errors import DecodeError, LabError
 from cucm.events import Emit
@@ -32,25 +30,19 @@ from cucm.events.files import (
     TransferRetransmitted,
 )
 from cucm.net.addresses import bind_udp
+from cucm.net.reachability import Reachability, drop_packets, take_packets
 from tftp_server import packets
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
 from tftp_server.packets import ErrorCode, Operation, Request
+from tftp_server.request_port import DATAGRAM_BYTES, Peer, RequestPort
 from tftp_server.transfer import ReadTransfer, RequestRefused, TransferLimits, TransferState
 
 RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
 """Asked for the listening port. The usual 208 KiB lose requests when hundreds of phones boot at once."""
 REQUESTS_PER_TURN: Final = 64
 """Requests taken from the listening port before transfers get their turn again."""
-DATAGRAM_BYTES: Final = 2048
-"""Read per datagram: a request has 512 at most, an acknowledgement 4; the rest of a longer one is cut off."""
-_SO_RCVBUFFORCE: Final = 33
-_IP_PKTINFO: Final = 8
-"""Linux numbers that the socket module does not name (Python 3.11)."""
 
 _log = logging.getLogger(__name__)
-
-Peer = tuple[Any, ...]
-"""A socket address: IP address and port first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +109,19 @@ class _Session:
         if self._timer is not None:
             self._timer.cancel()
         self._server.loop.remove_reader(self._socket)
-        self._socket.close()
+        if self._server.is_silent:
+            self._server.keep_silent(self._socket)  # closed, it would answer the client with `port unreachable`
+        else:
+            self._socket.close()
+
+    def fall_silent(self) -> None:
+        """Nothing arrives and nothing is sent; the timer runs on, as it does for packets that are lost."""
+        self._server.loop.remove_reader(self._socket)
+        drop_packets(self._socket)
+
+    def speak_again(self) -> None:
+        take_packets(self._socket)
+        self._server.loop.add_reader(self._socket, self._on_readable)
 
     def _on_readable(self) -> None:
         try:
@@ -169,6 +173,8 @@ class _Session:
             self._server.finish(self)
 
     def _send(self, datagrams: Iterable[bytes], to: Peer | None = None) -> None:
+        if self._server.is_silent:
+            return
         try:
             for datagram in datagrams:
                 self._socket.sendto(datagram, to or self.asked.sender)
@@ -189,12 +195,14 @@ class TftpServer:
         self.address = address
         self.port = port
         self.receive_buffer_bytes = 0
+        self.is_silent = False
         self.loop: asyncio.AbstractEventLoop
         self._store = store
         self._emit = emit
         self.limits = limits
-        self._socket: socket.socket | None = None
-        self._finds_own_address = False
+        self._port: RequestPort | None = None
+        self._reachability = Reachability.OPEN
+        self._silent_sockets: list[socket.socket] = []
         self._sessions: dict[tuple[Peer, str], _Session] = {}
         self._per_address: Counter[str] = Counter()
 
@@ -206,31 +214,67 @@ class TftpServer:
     def start(self) -> None:
         """Bind on the running loop; port 0 becomes a free one. Raises AddressBusy, EnvironmentProblem."""
         self.loop = asyncio.get_running_loop()
-        listening = bind_udp(self.address, self.port)
-        self.port = listening.getsockname()[1]
-        self.receive_buffer_bytes = _enlarge_receive_buffer(listening, self.limits.receive_buffer_bytes)
-        self._finds_own_address = self.address == "0.0.0.0" and sys.platform == "linux"  # noqa: S104 - compared
-        if self._finds_own_address:
-            listening.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
-        self._socket = listening
-        self.loop.add_reader(listening, self._on_readable)
+        self._port = RequestPort(
+            self.address,
+            self.port,
+            self._on_readable,
+            receive_buffer_bytes=self.limits.receive_buffer_bytes,
+            how=self._reachability,
+        )
+        self.port = self._port.port
+        self.receive_buffer_bytes = self._port.receive_buffer_bytes
 
     def stop(self) -> None:
         """Close the port and end all transfers with an ERROR packet."""
-        if self._socket is None:
+        self._end(packets.encode_error(ErrorCode.UNDEFINED, "Server stopped"))
+
+    def crash(self) -> None:
+        """End as a process that is killed: nothing is sent; clients that go on are told `port unreachable`."""
+        self._end(None)
+
+    def set_reachability(self, how: Reachability) -> None:
+        """What the network does from now on with packets for this port and, if UNREACHABLE, for its transfers.
+
+        Kept over `stop` and `start`. Transfers that are not over when the packets come through again go on. Raises
+        AddressBusy when another program took the port while it refused.
+        """
+        if self._port is not None:
+            self._port.set(how)
+        self._reachability = how
+        is_silent = how is Reachability.UNREACHABLE
+        if is_silent is self.is_silent:
             return
-        self.loop.remove_reader(self._socket)
-        self._socket.close()
-        self._socket = None
-        farewell = packets.encode_error(ErrorCode.UNDEFINED, "Server stopped")
+        self.is_silent = is_silent
+        for session in self._sessions.values():
+            if is_silent:
+                session.fall_silent()
+            else:
+                session.speak_again()
+        self._close_silent_sockets()
+
+    def _end(self, farewell: bytes | None) -> None:
+        if self._port is None:
+            return
+        self._port.close()
+        self._port = None
         for session in tuple(self._sessions.values()):
             session.transfer.fail(FailureReason.SERVER_STOPPED, "the server was stopped")
             self.finish(session, farewell)
+        self._close_silent_sockets()
+
+    def _close_silent_sockets(self) -> None:
+        for silent in self._silent_sockets:
+            silent.close()
+        self._silent_sockets.clear()
 
     # -- what a session asks of its server ---------------------------------------------------------------------
 
     def new_socket(self, own: str) -> socket.socket:
         return bind_udp(own, 0)
+
+    def keep_silent(self, of_ended: socket.socket) -> None:
+        """Keep the socket of a transfer that has ended for this side only, until the network is back."""
+        self._silent_sockets.append(of_ended)
 
     def finish(self, session: _Session, farewell: bytes | None = None) -> None:
         """Forget a transfer that is over, and tell how it went."""
@@ -255,24 +299,16 @@ class TftpServer:
 
     def _on_readable(self) -> None:
         for _ in range(REQUESTS_PER_TURN):
-            if self._socket is None:
+            if self._port is None:
                 return
             try:
-                datagram, sender, own = self._receive(self._socket)
+                datagram, sender, own = self._port.receive()
             except OSError:  # nothing left, or an error that belongs to an earlier datagram
                 return
             try:
                 self._take(datagram, sender, own)
             except Exception:
                 _log.exception("a TFTP request from %s failed", sender[0])
-
-    def _receive(self, listening: socket.socket) -> tuple[bytes, Peer, str]:
-        """A datagram, its sender and the own address it was sent to, which answers must come from."""
-        if not self._finds_own_address:
-            datagram, sender = listening.recvfrom(DATAGRAM_BYTES)
-            return datagram, sender, self.address
-        datagram, ancillary, _, sender = listening.recvmsg(DATAGRAM_BYTES, 64)
-        return datagram, sender, _own_address(ancillary) or self.address
 
     def _take(self, datagram: bytes, sender: Peer, own: str) -> None:
         try:
@@ -338,8 +374,8 @@ class TftpServer:
             try:
                 own = self.new_socket(asked.own)
             except (OSError, LabError):
-                if self._socket is not None:
-                    self._socket.sendto(datagram, asked.sender)
+                if self._port is not None:
+                    self._port.send(datagram, asked.sender)
                 return
             with own:
                 own.sendto(datagram, asked.sender)
@@ -355,20 +391,3 @@ _ERROR_OPERATION: Final = Operation.ERROR.to_bytes(2, "big")
 
 def _too_many() -> RequestRefused:
     return RequestRefused(RefusalReason.TOO_MANY_TRANSFERS, ErrorCode.UNDEFINED, "Too many transfers")
-
-
-def _enlarge_receive_buffer(listening: socket.socket, wanted_bytes: int) -> int:
-    """Ask for `wanted_bytes`; what the kernel grants, in its own count (Linux counts its overhead: twice as much)."""
-    listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted_bytes)
-    if sys.platform == "linux" and listening.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 2 * wanted_bytes:
-        with contextlib.suppress(OSError):  # only root may pass the system's limit
-            listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted_bytes)
-    return listening.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-
-
-def _own_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str | None:
-    for level, kind, content in ancillary:
-        if level == socket.IPPROTO_IP and kind == _IP_PKTINFO:
-            # struct in_pktinfo: interface, own address, destination in the packet
-            return socket.inet_ntoa(struct.unpack_from("=I4s4s", content)[1])
-    return None

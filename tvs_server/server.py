@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from cucm.errors import AddressBusy, DecodeError, EncodeError, LimitExceeded, TlsError, TrustError, WireError
-from cucm.events import Emit, ignore
+from cucm.events import Emit, Event, ignore
 from cucm.events.tvs import (
     CacheName,
     TvsCertificateLookedUp,
@@ -27,6 +27,7 @@ from cucm.events.tvs import (
 )
 from cucm.identity import describe
 from cucm.net.listener import Limits, Listener
+from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, server_context
 from cucm.wire.tvs import (
@@ -86,6 +87,7 @@ class TvsServer:
         self._identity = certificate_der, private_key_der
         self._cache = cache
         self._emit = emit
+        self._dead = False
         self._policy = policy
         self._client_cas = tuple(client_cas)
         self._profile = profile
@@ -134,6 +136,7 @@ class TvsServer:
         )
         self._listener.set_context(context)
         self._cache.load()
+        self._dead = False
         try:
             await self._listener.start()
         except BaseException:
@@ -141,7 +144,7 @@ class TvsServer:
             raise
         self._running = True
         counts = self._cache.count(CacheName.DATABASE), self._cache.count(CacheName.LOCAL_CTL)
-        self._emit(TvsServerStarted(self.address, self.port, *counts))
+        self._tell(TvsServerStarted(self.address, self.port, *counts))
 
     async def stop(self) -> None:
         """End all connections; nothing is left when it returns. Does nothing when it is not started."""
@@ -151,7 +154,24 @@ class TvsServer:
             self._cache.close()
         if self._running:
             self._running = False
-            self._emit(TvsServerStopped(self.address, self.port))
+            self._tell(TvsServerStopped(self.address, self.port))
+
+    async def crash(self) -> None:
+        """The process is killed: every connection is reset, nothing is told, the port is free."""
+        self._dead = True
+        self._running = False
+        try:
+            await self._listener.crash()
+        finally:
+            self._cache.close()
+
+    def set_reachability(self, how: Reachability) -> None:
+        """What the network does with packets for the port; kept over `stop` and `start`. Raises AddressBusy."""
+        self._listener.set_reachability(how)
+
+    def _tell(self, event: Event) -> None:
+        if not self._dead:  # a process that is gone writes no trace
+            self._emit(event)
 
     # -- connections -------------------------------------------------------------------------------------------
 
@@ -160,35 +180,35 @@ class TvsServer:
         self._accepted += 1
         client = self._clients[stream] = _Client(self._accepted, stream)
         counts = self._attempted, self._accepted
-        self._emit(TvsConnectionAccepted(*client.place, stream.socket_number, self._listener.socket_number, *counts))
+        self._tell(TvsConnectionAccepted(*client.place, stream.socket_number, self._listener.socket_number, *counts))
 
     def _handshake_begun(self, stream: Stream) -> None:
-        self._emit(TvsHandshakeBegun(*self._clients[stream].place, stream.socket_number))
+        self._tell(TvsHandshakeBegun(*self._clients[stream].place, stream.socket_number))
 
     def _refused(self, peer: Address, why: str) -> None:
         self._attempted += 1
-        self._emit(TvsConnectionRefused(*peer, TvsRefusalReason.LIMIT, why))
+        self._tell(TvsConnectionRefused(*peer, TvsRefusalReason.LIMIT, why))
 
     def _handshake_failed(self, stream: Stream, error: Exception) -> None:
         alert = error.alert if isinstance(error, TlsError) else None
         trust = error.reason if isinstance(error, TrustError) else None
         reason = _handshake_failure(error)
-        self._emit(TvsHandshakeFailed(*self._clients[stream].place, reason, alert, trust, str(error)))
+        self._tell(TvsHandshakeFailed(*self._clients[stream].place, reason, alert, trust, str(error)))
 
     def _closed(self, stream: Stream) -> None:
         client = self._clients.pop(stream)
-        self._emit(TvsConnectionClosed(*client.place, client.answered))
+        self._tell(TvsConnectionClosed(*client.place, client.answered))
 
     async def _serve(self, stream: Stream) -> None:
         client = self._clients[stream]
         subject = _subject(stream.peer_certificate)
-        self._emit(TvsHandshakeDone(*client.place, stream.socket_number, stream.cipher, stream.tls_version, subject))
+        self._tell(TvsHandshakeDone(*client.place, stream.socket_number, stream.cipher, stream.tls_version, subject))
         try:
             while await self._serve_one(client):
                 pass
         except (WireError, TlsError, TimeoutError) as error:
             refusal = client.refusal(error, self._listener.limits)
-            self._emit(TvsRequestRefused(*client.place, *refusal))
+            self._tell(TvsRequestRefused(*client.place, *refusal))
 
     # -- requests ----------------------------------------------------------------------------------------------
 
@@ -205,9 +225,9 @@ class TvsServer:
 
     async def _answer(self, client: _Client, request: TvsMessage) -> None:
         question = question_of(request)
-        self._emit(_received(client, request, question))
+        self._tell(_received(client, request, question))
         decision = decide(request, question, self._cache.look_up, default_ttl_s=self._ttl_s)
-        self._emit(_looked_up(client, request, question, decision))
+        self._tell(_looked_up(client, request, question, decision))
         response = self._respond(request, decision)
         if response is None:
             return
@@ -215,7 +235,7 @@ class TvsServer:
         client.stream.write(data)
         await client.stream.drain()
         client.answered += 1
-        self._emit(_sent(client, response, data))
+        self._tell(_sent(client, response, data))
 
 
 class _Client:
