@@ -10,25 +10,28 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from random import Random
 from typing import Any, Final, TypeVar
 
 from cucm.clock import Clock, SystemClock
-from cucm.errors import FlashError, LabError, TrustReason
+from cucm.errors import DecodeError, FlashError, LabError, TrustError, TrustReason
 from cucm.events import Emit, Event, ignore
 from cucm.events.phone import (
     BootAborted,
+    LscDeleted,
+    LscInstalled,
+    LscRefused,
     PoweredOff,
+    PowerLost,
     Registered,
     RegistrationLost,
     SecuritySettingsErased,
     StateChanged,
     StatusMessageShown,
 )
-from cucm.net.tls import TlsProfile
+from cucm.identity import describe
 from phone_agent.address import AddressClient
-from phone_agent.boot import BootOutcome, PhoneModel, boot
+from phone_agent.boot import BootOutcome, PhoneModel, boot, register_again
 from phone_agent.commands import (
     Command,
     Enter,
@@ -43,45 +46,32 @@ from phone_agent.commands import (
     RegistrationStatus,
     RequestTftpServers,
     Sleep,
+    Steps,
     Store,
     StoreResult,
     TvsFailure,
 )
+from phone_agent.failover import Failover
 from phone_agent.file_client import FileClient
 from phone_agent.flash import FlashContents, PhoneFlash
+from phone_agent.lsc import LscIssuer, require_listed_capf, serial_number_of
 from phone_agent.registration import Registration, RegistrationClient
+from phone_agent.settings import BOOT_DEADLINE_S, PhonePorts, PhoneSettings
 from phone_agent.state import PhoneState, require_transition
-from phone_agent.status_texts import ERASING_LISTS
-from phone_agent.tvs_client import ClientCertificate, TvsClient, TvsDeadlines
+from phone_agent.status_texts import ERASING_LISTS, LSC_DELETED, LSC_FAILED, LSC_INSTALLED
+from phone_agent.tvs_client import ClientCertificate, TvsClient
+from phone_agent.verdicts import Verdict, verdict_of
 
-BOOT_DEADLINE_S: Final = 300.0
-"""Ours. Every step has a deadline of its own; this bounds the boot as a whole."""
+__all__ = ["BOOT_DEADLINE_S", "BootTimedOut", "Phone", "PhonePorts", "PhoneSettings"]
+
 MAX_STATUS_MESSAGES: Final = 100
 """Ours: how many messages the Status screen keeps."""
+MAX_VERDICTS: Final = 200
+"""Ours: how many are kept of a boot."""
 
 Result = TypeVar("Result")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class PhonePorts:
-    """Ports that a configuration does not carry; the standard ones unless the machine keeps low ports to root."""
-
-    http: int = 6970
-    tftp: int = 69
-
-
-@dataclass(frozen=True, slots=True)
-class PhoneSettings:
-    """How a phone behaves on the network. `boot_deadline_s` covers all `attempts` of a boot together."""
-
-    local_address: str | None = None
-    ports: PhonePorts = field(default_factory=PhonePorts)
-    tls_profile: TlsProfile = TlsProfile.MODERN
-    tvs_deadlines: TvsDeadlines = field(default_factory=TvsDeadlines)
-    boot_deadline_s: float = BOOT_DEADLINE_S
-    attempts: int = 1
 
 
 class BootTimedOut(LabError):
@@ -114,14 +104,19 @@ class Phone:
         self._tell = emit
         self._state = PhoneState.OFF
         self._messages: deque[str] = deque(maxlen=MAX_STATUS_MESSAGES)
+        self._verdicts: deque[Verdict] = deque(maxlen=MAX_VERDICTS)
+        self._outcome: BootOutcome | None = None
         self._registration: Registration | None = None
         self._call_manager = ""
+        self._registered_at = 0.0
+        self._failover = Failover(self._register_again, self._settings.failover_delays)
         self._lost_early: str | None = None
         self._randomness = randomness or Random(model.mac)  # noqa: S311 (SIP tags, not secrets)
         self._files = FileClient(
             local_address=self._settings.local_address,
             http_port=self._settings.ports.http,
             tftp_port=self._settings.ports.tftp,
+            http=model.capabilities.http,
         )
 
     @property
@@ -133,17 +128,31 @@ class Phone:
         """What the Status screen shows, oldest first; it survives a reset, not a `Phone` object."""
         return tuple(self._messages)
 
+    @property
+    def last_outcome(self) -> BootOutcome | None:
+        """What became of the last boot that came to its end; None before the first."""
+        return self._outcome
+
+    @property
+    def last_verdicts(self) -> tuple[Verdict, ...]:
+        """What the phone made of lists, configuration, TVS and CallManagers since its last boot began."""
+        return tuple(self._verdicts)
+
     async def boot(self) -> BootOutcome:
         """Boot an unpowered phone; afterwards it is registered, or not and says why.
 
         Raises BootTimedOut, IllegalTransition for a phone that is on already.
         """
+        if self._failover.is_running:
+            await self._failover.end()
         require_transition(self._state, PhoneState.REQUESTING_ADDRESS)
         self._lost_early = None
+        self._verdicts.clear()
         await self._hang_up()
         try:
             async with asyncio.timeout(self._settings.boot_deadline_s):
-                return await self._run()
+                self._outcome = await self._run()
+                return self._outcome
         except TimeoutError:
             text = f"the boot did not end within {self._settings.boot_deadline_s:g} s"
             self._emit(BootAborted(text))
@@ -157,16 +166,31 @@ class Phone:
 
     async def power_off(self) -> None:
         """Cut the power: connections close, flash stays."""
+        await self._failover.end()
         await self._hang_up()
-        await self._dhcp.close(release=False)
+        await self._end_lease()
         if self._state is not PhoneState.OFF:
             self._enter(PhoneState.OFF)
             self._emit(PoweredOff())
+
+    async def crash(self) -> None:
+        """The power fails: connections are reset, nothing is said to anybody, flash stays. Not during a boot."""
+        await self._failover.end()
+        registration, self._registration = self._registration, None
+        if registration is not None:
+            await registration.abort()
+        await self._end_lease()
+        if self._state is not PhoneState.OFF:
+            self._enter(PhoneState.OFF)
+            self._emit(PowerLost())
 
     async def _hang_up(self) -> None:
         registration, self._registration = self._registration, None
         if registration is not None:
             await registration.close()
+
+    async def _end_lease(self, *, release: bool = False) -> None:
+        await _attempt(self._dhcp.close(release=release), "DHCP", lambda _detail: None)
 
     async def reset(self) -> BootOutcome:
         """Power off and boot again, as `Reset` in CUCM Administration does."""
@@ -179,23 +203,71 @@ class Phone:
         self._emit(SecuritySettingsErased())
         self._emit(StatusMessageShown(ERASING_LISTS))
 
+    # -- the phone's own certificate -----------------------------------------------------------------------------
+
+    async def install_lsc(self, capf: LscIssuer) -> bool:
+        """Get a certificate from this CAPF; events and the Status screen tell why not. TLS uses it from now on.
+
+        The phone takes one only from a CAPF that its lists name (facts 11, F21).
+        """
+        contents = self.flash.contents
+        try:
+            require_listed_capf(capf.certificate, contents, has_itl=self.model.capabilities.security_by_default)
+            identity = await capf.issue(self.model, serial_number_of(self.model, contents))
+            known = describe(identity.certificate)
+            self.flash.store(lsc=identity)
+        except LabError as error:
+            reason = error.reason if isinstance(error, TrustError) else None
+            self._emit(LscRefused(_subject(capf.certificate), reason, str(error)))
+            self._emit(StatusMessageShown(LSC_FAILED))
+            return False
+        self._emit(LscInstalled(known.subject, known.issuer, known.serial))
+        self._emit(StatusMessageShown(LSC_INSTALLED))
+        return True
+
+    def delete_lsc(self) -> None:
+        """The MIC is used again, where there is one. Raises FlashError."""
+        held = self.flash.contents.lsc
+        self.flash.store(lsc=None)
+        self._emit(LscDeleted(None if held is None else _issuer(held.certificate)))
+        self._emit(StatusMessageShown(LSC_DELETED))
+
     # -- performing commands -----------------------------------------------------------------------------------
 
     async def _run(self) -> BootOutcome:
-        contents = self.flash.contents
-        tvs = self._tvs_client(contents)
-        steps = boot(self.model, contents, self._clock, attempts=self._settings.attempts)
+        steps = boot(self.model, self.flash.contents, self._clock, attempts=self._settings.attempts)
+        outcome: BootOutcome = await self._go(steps)
+        self._notice_early_loss()
+        return outcome
+
+    async def _register_again(self, without: str | None) -> bool:
+        """Whether a CallManager of the group has the phone, or had it for a moment."""
+        self._lost_early = None
+        await self._hang_up()
+        try:
+            steps = register_again(self.model, self.flash.contents, self._clock, without=without)
+            where = await self._go(steps)
+        except BaseException:
+            if self._state is PhoneState.REGISTERING:
+                self._enter(PhoneState.UNREGISTERED)
+            raise
+        self._notice_early_loss()
+        return where is not None
+
+    async def _go(self, steps: Steps[Result]) -> Result:
+        tvs = self._tvs_client(self.flash.contents)
         reply: Any = None
         while True:
             try:
                 command = steps.send(reply)
             except StopIteration as stop:
-                outcome: BootOutcome = stop.value
-                break
+                outcome: Result = stop.value
+                return outcome
             reply = await self._perform(command, tvs)
+
+    def _notice_early_loss(self) -> None:
         if self._lost_early is not None:
             self._registration_lost(self._lost_early)
-        return outcome
 
     async def _perform(self, command: Command, tvs: TvsClient) -> Any:
         match command:
@@ -264,12 +336,21 @@ class Phone:
             return
         self._enter(PhoneState.UNREGISTERED)
         self._emit(RegistrationLost(self._call_manager, why))
+        self._fail_over()
+
+    def _fail_over(self) -> None:
+        if self._settings.failover:
+            lasted_s = asyncio.get_running_loop().time() - self._registered_at
+            self._failover.start(self._call_manager, lasted_s)
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, StatusMessageShown):
             self._messages.append(event.text)
         elif isinstance(event, Registered):
             self._call_manager = event.call_manager
+            self._registered_at = asyncio.get_running_loop().time()
+        if (verdict := verdict_of(event)) is not None:
+            self._verdicts.append(verdict)
         self._tell(event)
 
     def _enter(self, state: PhoneState) -> None:
@@ -285,6 +366,20 @@ async def _attempt(step: Awaitable[Result], what: str, failed: Callable[[str], R
     except Exception as error:
         _log.exception("%s: an I/O step of the phone broke", what)
         return failed(f"{type(error).__name__}: {error}")
+
+
+def _subject(certificate: bytes) -> str:
+    try:
+        return describe(certificate).subject
+    except DecodeError:
+        return "(unreadable)"
+
+
+def _issuer(certificate: bytes) -> str:
+    try:
+        return describe(certificate).issuer
+    except DecodeError:
+        return "(unreadable)"
 
 
 def _failed_fetch(command: Fetch, detail: str) -> FetchResult:

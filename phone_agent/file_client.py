@@ -24,7 +24,10 @@ class FileLimits:
 
 
 class FileClient:
-    """Fetches files from the address `local_address`; ports can be moved for machines that reserve low ones."""
+    """Fetches files from the address `local_address`; ports can be moved for machines that reserve low ones.
+
+    Without `http` only TFTP is tried, as by a 7940.
+    """
 
     def __init__(
         self,
@@ -34,12 +37,14 @@ class FileClient:
         tftp_port: int = tftp_client.TFTP_PORT,
         tftp_options: Mapping[str, int] = PHONE_OPTIONS,
         limits: FileLimits | None = None,
+        http: bool = True,
     ) -> None:
         self._local_address = local_address
         self._http_port = http_port
         self._tftp_port = tftp_port
         self._tftp_options = tftp_options
         self._limits = limits or FileLimits()
+        self._transports = (self._over_http, self._over_tftp) if http else (self._over_tftp,)
 
     async def fetch(self, file_name: str, servers: Sequence[str]) -> FetchResult:
         """The file from the first of `servers` (IP addresses) that has it.
@@ -49,7 +54,7 @@ class FileClient:
         """
         attempts: list[FetchAttempt] = []
         for server in servers:
-            for transport in (self._over_http, self._over_tftp):
+            for transport in self._transports:
                 attempt, data = await transport(server, file_name)
                 attempts.append(attempt)
                 if data is not None:

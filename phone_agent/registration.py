@@ -73,6 +73,15 @@ class Registration:
             if stream is not None:
                 await stream.close()
 
+    async def abort(self) -> None:
+        """The phone has lost its power: the connection is reset, nothing is said. `on_lost` is not called."""
+        stream, self._stream = self._stream, None
+        if stream is not None:
+            stream.abort()
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.wait([self._watch])
+
     async def _wait_for_end(self, stream: Stream) -> None:
         why = "the CallManager closed the connection"
         try:

@@ -20,3 +20,7 @@ TRANSFER_TROUBLE: Final = {
 }
 CONFIGURATION_INVALID: Final = "invalid file {name}, authenticated fail."
 """What an 8945 shows for a refused configuration, without its `Reason:14.`; on an 8861 UNKNOWN (facts 7.5)."""
+LSC_INSTALLED: Final = "LSC installed"
+LSC_DELETED: Final = "LSC deleted"
+LSC_FAILED: Final = "LSC update failed"
+"""What a phone shows of a CAPF operation is UNKNOWN: these three are ours."""

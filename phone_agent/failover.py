@@ -1,0 +1,71 @@
+"""A phone that has lost its CallManager: the others of its group at once, then the whole group again and again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+FIRST_RETRY_S: Final = 10.0
+LONGEST_RETRY_S: Final = 120.0
+"""How long a phone waits between its attempts is UNKNOWN: these two are ours."""
+
+RegisterAgain = Callable[[str | None], Awaitable[bool]]
+"""Tries the CallManagers of the group, all or `without` one; whether the phone is registered then."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class FailoverDelays:
+    """Seconds before the group is tried again: `first_s`, then twice as long each time, at most `longest_s`."""
+
+    first_s: float = FIRST_RETRY_S
+    longest_s: float = LONGEST_RETRY_S
+
+    def each(self) -> Iterator[float]:
+        delay = min(self.first_s, self.longest_s)
+        while True:
+            yield delay
+            delay = min(2 * delay, self.longest_s)
+
+
+class Failover:
+    """Works in the background from a loss to the next registration, or until it is ended.
+
+    A registration that did not last `first_s` counts as an attempt that failed: two CallManagers that take a phone and
+    drop it at once do not keep it running in circles.
+    """
+
+    def __init__(self, register_again: RegisterAgain, delays: FailoverDelays) -> None:
+        self._register_again = register_again
+        self._delays = delays
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._task is not None and not self._task.done()
+
+    def start(self, lost: str, lasted_s: float) -> None:
+        """`lost` is the CallManager that has gone, `lasted_s` how long it had the phone."""
+        self._task = asyncio.create_task(self._recover(lost, at_once=lasted_s >= self._delays.first_s))
+
+    async def end(self) -> None:
+        """Returns when nothing is tried any more."""
+        task, self._task = self._task, None
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def _recover(self, lost: str, *, at_once: bool) -> None:
+        try:
+            if at_once and await self._register_again(lost):
+                return
+            for delay in self._delays.each():
+                await asyncio.sleep(delay)
+                if await self._register_again(None):
+                    return
+        except Exception:  # ours: an attempt returns its failures
+            _log.exception("the phone's failover broke")

@@ -1,0 +1,73 @@
+"""A phone's locally significant certificate: from whom it takes one. CAPF's own protocol (3804) is not spoken."""
+
+from __future__ import annotations
+
+import re
+from typing import Final, Protocol
+
+from cryptography.x509.oid import NameOID
+
+from cucm.errors import TrustError, TrustReason, WireError
+from cucm.identity import load_certificate
+from cucm.roles import TrustRole
+from phone_agent.flash import DeviceIdentity, FlashContents
+from phone_agent.models import PhoneModel
+from phone_agent.verification import InstalledList
+
+_SERIAL_NUMBER: Final = re.compile(r"\bSN:([0-9A-Za-z]{1,32})$")
+
+
+class LscIssuer(Protocol):
+    """A Certificate Authority Proxy Function as a phone meets it."""
+
+    @property
+    def certificate(self) -> bytes:
+        """The CAPF's own certificate, DER."""
+
+    async def issue(self, model: PhoneModel, serial_number: str) -> DeviceIdentity:
+        """A new certificate with its key for this phone. Raises LabError when it cannot be had."""
+
+
+def require_listed_capf(certificate: bytes, contents: FlashContents, *, has_itl: bool) -> None:
+    """Raises TrustError unless the certificate is that of a CAPF record of the phone's lists (facts 11, F21).
+
+    A phone without any list takes every CAPF, as it takes every list [inferred]. Which list counts when both have CAPF
+    records is UNKNOWN: here either.
+    """
+    held = _loaded(contents.ctl, "CTL"), _loaded(contents.itl if has_itl else None, "ITL")
+    lists = [one for one in held if one is not None]
+    if not lists or any(certificate in one.certificates({TrustRole.CAPF}) for one in lists):
+        return
+    raise TrustError(
+        TrustReason.SIGNER_UNKNOWN,
+        "the CAPF's certificate is that of no CAPF record of the phone's CTL or ITL",
+        mend="update the lists (utils ctl update CTLFile, restart TFTP), reset the phone, then install the LSC",
+    )
+
+
+def serial_number_of(model: PhoneModel, contents: FlashContents) -> str:
+    """The phone's serial number as its certificates have it (facts 7.7: `PID:CP-8861 SN:...`); else made of its MAC."""
+    for identity in (contents.mic, contents.lsc):
+        if identity is not None and (number := _serial_number(identity)):
+            return number
+    return f"LAB{model.mac[-8:]}"
+
+
+def _loaded(data: bytes | None, name: str) -> InstalledList | None:
+    """A list that cannot be read counts as not installed, as at boot."""
+    if data is None:
+        return None
+    try:
+        return InstalledList.load(data, name)
+    except WireError:
+        return None
+
+
+def _serial_number(identity: DeviceIdentity) -> str | None:
+    try:
+        subject = load_certificate(identity.certificate).subject
+    except WireError:
+        return None
+    values = (str(attribute.value) for attribute in subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER))
+    found = next((match for value in values if (match := _SERIAL_NUMBER.search(value))), None)
+    return found and found.group(1)
