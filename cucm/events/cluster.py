@@ -24,6 +24,10 @@ class RegistrationRefusal(StrEnum):
     """The node could not read its own database."""
     MALFORMED = "malformed"
     METHOD = "method"
+    EXTENSION = "extension"
+    """Requires something of SIP that is not emulated (RFC 3261 8.2.2.3)."""
+    DIGEST = "digest"
+    """Wrong user or password (RFC 2617)."""
     TIMEOUT = "timeout"
     LIMIT = "limit"
 
@@ -34,7 +38,12 @@ class RegistrationEnd(StrEnum):
     DEREGISTERED = "deregistered"
     CONNECTION_CLOSED = "connection-closed"
     CONNECTION_BROKEN = "connection-broken"
+    EXPIRED = "expired"
+    """Not refreshed in time."""
+    REGISTERED_ELSEWHERE = "registered-elsewhere"
+    """The device has registered with another node of its cluster."""
     SERVICE_STOPPED = "service-stopped"
+    SERVICE_CRASHED = "service-crashed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +67,10 @@ class RegistrationAccepted(CallProcessingEvent):
 
 @dataclass(frozen=True, slots=True)
 class RegistrationRefused(CallProcessingEvent):
-    """`sip_status` is None when there was no SIP answer: refused by TLS or by the limits, or silent too long."""
+    """`sip_status` is None when there was no SIP answer: refused by TLS or by the limits, or silent too long.
+
+    Of a certificate refused by TLS `device_name` is the name in it: claimed, not proven.
+    """
 
     kind: ClassVar[str] = "registration.refused"
     device_name: str | None
@@ -72,3 +84,35 @@ class RegistrationEnded(CallProcessingEvent):
     kind: ClassVar[str] = "registration.ended"
     device_name: str
     reason: RegistrationEnd
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationChallenged(CallProcessingEvent):
+    """401: the device must show that it knows its digest credentials. `stale`: those it showed were right once."""
+
+    kind: ClassVar[str] = "registration.challenged"
+    device_name: str
+    stale: bool
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmReceived(CallProcessingEvent):
+    """A phone's alarm (facts 7.6). The last four: of a DeviceTLInfo, SHA-1 of its lists (None: not installed) and the
+    TFTP servers they came from; None in other alarms.
+    """
+
+    kind: ClassVar[str] = "registration.alarm_received"
+    device_name: str
+    alarm: str
+    ctl_signature: bytes | None = None
+    ctl_tftp_server: str | None = None
+    itl_signature: bytes | None = None
+    itl_tftp_server: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmRefused(CallProcessingEvent):
+    kind: ClassVar[str] = "registration.alarm_refused"
+    device_name: str | None
+    sip_status: int
+    detail: str

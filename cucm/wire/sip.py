@@ -5,9 +5,10 @@ What a message says is parsed by `sipmessage`; this is the bounded frame around 
 
 from __future__ import annotations
 
+import hashlib
 from typing import Final
 
-from sipmessage import Message, Request, Response
+from sipmessage import Address, Message, Request, Response
 
 from cucm.errors import DecodeError, LimitExceeded
 
@@ -15,6 +16,9 @@ MAX_HEAD: Final = 8 * 1024
 MAX_BODY: Final = 64 * 1024
 DEVICE_NAME_PARAMETER: Final = "+u.sip!devicename.ccm.cisco.com"
 """Contact parameter with the device's name [recall]; no REGISTER of a phone is in the facts."""
+
+MAX_EXPIRES_S: Final = 2**32 - 1
+"""RFC 3261 20.19."""
 
 _HEAD_END: Final = b"\r\n\r\n"
 
@@ -85,12 +89,61 @@ class SipReceiver:
 
 def device_name_of(request: Request) -> str:
     """The device that sends a REGISTER, from its Contact. Raises DecodeError."""
-    try:
-        contacts = request.contact
-    except ValueError as error:
-        raise DecodeError(f"unreadable contact: {error}", offset=0, path="sip.Contact") from error
-    for contact in contacts:
+    for contact in _contacts(request):
         name = contact.parameters.get(DEVICE_NAME_PARAMETER)
         if name:
             return name.strip('"')
     raise DecodeError("no device name", offset=0, path="sip.Contact")
+
+
+def expiry_of(message: Message, default_s: int) -> int:
+    """Seconds that a REGISTER asks for or its answer grants: Contact's `expires` before the header Expires (RFC 3261
+    10.2.1.1), `default_s` when neither is there. Raises DecodeError.
+    """
+    for contact in _contacts(message):
+        if (text := contact.parameters.get("expires")) is not None:
+            return _seconds(text, "sip.Contact.expires")
+    text = message.headers.get("Expires")
+    return default_s if text is None else _seconds(text, "sip.Expires")
+
+
+def response_to(request: Request | None, status: int, phrase: str) -> Response:
+    """An answer that repeats what RFC 3261 8.2.6 asks for; of a request that could not be read there is nothing."""
+    response = Response(status, phrase)
+    if request is not None:
+        for name in ("Via", "From", "To", "Call-ID", "CSeq"):
+            values = request.headers.getlist(name)
+            if values:
+                response.headers.setlist(name, list(values))
+        _add_tag(response, request.headers.get("Call-ID") or "")
+    response.content_length = 0
+    return response
+
+
+def transaction_of(message: Message) -> tuple[str, str]:
+    """What an answer shares with its request on one connection: Call-ID and CSeq."""
+    return message.headers.get("Call-ID") or "", message.headers.get("CSeq") or ""
+
+
+def _add_tag(response: Response, call_id: str) -> None:
+    """The answering side's tag in To (RFC 3261 8.2.6.2); made of the Call-ID, so that a repetition has the same."""
+    to = response.headers.get("To")
+    if to is not None and ";tag=" not in to:
+        response.headers.set("To", f"{to};tag={hashlib.sha256(call_id.encode()).hexdigest()[:16]}")
+
+
+def _contacts(message: Message) -> list[Address]:
+    """Empty without the header and for the `*` of a removal of all bindings. Raises DecodeError."""
+    values = message.headers.getlist("Contact")
+    if not values or values == ["*"]:
+        return []
+    try:
+        return message.contact
+    except ValueError as error:
+        raise DecodeError(f"unreadable contact: {error}", offset=0, path="sip.Contact") from error
+
+
+def _seconds(text: str, path: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 10) or int(text) > MAX_EXPIRES_S:
+        raise DecodeError("no number of seconds", offset=0, path=path)
+    return int(text)

@@ -209,8 +209,10 @@ async def test_a_lsc_of_an_unknown_capf_fails_in_tls(
         assert (event.reason, event.sip_status, event.device_name) == (
             RegistrationRefusal.CLIENT_CERTIFICATE,
             None,
-            None,
+            SECURE,
         )
+        known = bench.node.devices[SECURE]
+        assert (known.status, known.reason, known.sip_status) == ("rejected", "client-certificate", None)
         assert OLD_CAPF.subject.split(";")[0] in event.detail or "CAPF-" in event.detail
 
 
@@ -394,8 +396,8 @@ async def test_expiry_zero_deregisters_and_the_connection_stays(bench: Bench) ->
 
 async def test_other_methods_are_not_allowed_and_the_connection_stays(bench: Bench) -> None:
     async with by_hand(bench) as (stream, receiver):
-        answer = await ask(stream, receiver, register(bench).replace(b"REGISTER", b"REFER"))
-        assert (answer.code, answer.headers["Allow"]) == (405, "REGISTER")
+        answer = await ask(stream, receiver, register(bench).replace(b"REGISTER", b"INVITE"))
+        assert (answer.code, answer.headers["Allow"]) == (405, "REGISTER, REFER, OPTIONS")
         stream.write(register(bench).replace(b"REGISTER", b"ACK"))
         assert (await ask(stream, receiver, register(bench))).code == 200
     assert (await bench.until(RegistrationRefused)).reason is RegistrationRefusal.METHOD  # type: ignore[attr-defined]

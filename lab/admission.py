@@ -1,0 +1,132 @@
+"""Whom a CallManager lets register: certificate, database, security mode and digest credentials (facts 7.7)."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+from sipmessage import AuthChallenge, Request
+
+from cucm.database import Device
+from cucm.errors import LabError, WireError
+from cucm.events.cluster import RegistrationRefusal
+from cucm.signalling import DeviceSecurityMode
+from cucm.wire.sip_digest import Digest, challenge, is_right
+from lab.registrar import Transport
+
+REALM: Final = "ccmsipline"
+"""Of CallManager's challenges to phones [recall]."""
+NONCE_VALIDITY_S: Final = 600
+"""Default of a phone security profile [recall]."""
+
+
+class DeviceDatabase(Protocol):
+    def device(self, name: str) -> Device | None:
+        """The device of this name, None if it is not provisioned."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """`status` is None where nothing is answered."""
+
+    status: int | None
+    phrase: str
+    reason: RegistrationRefusal
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """401. `refusal` is set when the device has shown credentials and they are wrong."""
+
+    header: AuthChallenge
+    stale: bool
+    refusal: Refusal | None
+
+
+class Admission:
+    """`secret` makes nonces: no state is kept of them, and who does not know it cannot foresee them."""
+
+    def __init__(self, database: DeviceDatabase, now: Callable[[], float], secret: bytes) -> None:
+        self._database = database
+        self._now = now
+        self._secret = hashlib.sha256(secret).digest()
+
+    def device(self, name: str, transport: Transport, bearer: str | None) -> Device | Refusal:
+        """The device of that name, if whoever says so may: over TLS its certificate must name it (`bearer`)."""
+        if transport == "tls" and bearer != name:
+            detail = f"the certificate is that of {bearer}"
+            return Refusal(403, "Forbidden", RegistrationRefusal.CERTIFICATE_NAME, detail)
+        try:
+            device = self._database.device(name)
+        except LabError as error:
+            return Refusal(500, "Server Internal Error", RegistrationRefusal.DATABASE, str(error))
+        if device is None:
+            # auto-registration is off; the status is [recall]
+            return Refusal(404, "Not Found", RegistrationRefusal.UNKNOWN_DEVICE, "not in this cluster's database")
+        return device
+
+    def objection(self, device: Device, transport: Transport) -> Refusal | None:
+        """Why the device may not register over this transport."""
+        demanded: Transport = "tcp" if device.security_mode == DeviceSecurityMode.NON_SECURE else "tls"
+        if demanded == transport:
+            return None
+        # 403 on 5060 for a secure profile: facts 7.7; the other way round [inferred]
+        detail = f"security mode {device.security_mode} demands {demanded}"
+        return Refusal(403, "Forbidden", RegistrationRefusal.SECURITY_MODE, detail)
+
+    def challenge(self, device: Device, request: Request) -> Challenge | None:
+        """What a device with digest credentials has to answer first, None once it has. Raises WireError."""
+        user, password = _digest_credentials(device)
+        if not user:
+            return None
+        text = request.headers.get("Authorization")
+        if text is None:
+            return self._challenge()
+        given = Digest.parse(text)
+        if given["realm"] != REALM or not is_right(given, request.method, user, password):
+            return self._challenge(refusal=_wrong(given))
+        return None if self._is_fresh(given["nonce"]) else self._challenge(stale=True)
+
+    def _challenge(self, *, stale: bool = False, refusal: Refusal | None = None) -> Challenge:
+        return Challenge(challenge(REALM, self._nonce(int(self._now())), stale=stale), stale, refusal)
+
+    def _nonce(self, moment: int) -> str:
+        return f"{moment:x}-{hmac.digest(self._secret, str(moment).encode(), 'sha256').hex()[:32]}"
+
+    def _is_fresh(self, nonce: str) -> bool:
+        """Ours, and no older than it may be."""
+        head = nonce.partition("-")[0]
+        try:
+            moment = int(head[:16], 16)
+        except ValueError:
+            return False
+        own = hmac.compare_digest(nonce.encode(), self._nonce(moment).encode())
+        return own and 0 <= int(self._now()) - moment <= NONCE_VALIDITY_S
+
+
+def _digest_credentials(device: Device) -> tuple[str, str]:
+    return getattr(device, "digest_user", ""), getattr(device, "digest_password", "")
+
+
+def _wrong(given: Digest) -> Refusal:
+    detail = f"wrong digest credentials of user {given['username'][:64]!r} in realm {given['realm'][:64]!r}"
+    return Refusal(401, "Unauthorized", RegistrationRefusal.DIGEST, detail)
+
+
+def malformed(error: WireError) -> Refusal:
+    return Refusal(400, "Bad Request", RegistrationRefusal.MALFORMED, str(error))
+
+
+def device_in(certificate: bytes | None) -> str | None:
+    """`SEPB000B4BA0AEE` of a LSC or MIC whose CN is `CP-8861-SEPB000B4BA0AEE` (facts 7.7)."""
+    if certificate is None:
+        return None
+    names = x509.load_der_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[0].value).rsplit("-", 1)[-1] if names else None
