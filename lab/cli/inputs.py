@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -60,6 +61,17 @@ def read_certificate(name: str) -> bytes:
         return load(data).public_bytes(Encoding.DER)
     except (ValueError, x509.InvalidVersion):
         raise UsageError("this holds no certificate", where=name, mend="give one certificate as PEM or DER") from None
+
+
+def read_network(text: str) -> IPv4Network:
+    """A `--network`: a /24 of 127.0.0.0/8. Raises UsageError for any other."""
+    try:
+        network = IPv4Network(text)
+    except ValueError as error:
+        raise UsageError(str(error), where="--network", mend="for example --network 127.0.12.0/24") from error
+    if network.prefixlen != 24 or not network.is_loopback:
+        raise UsageError(f"{text} is not a /24 of 127.0.0.0/8", where="--network", mend="for example 127.0.12.0/24")
+    return network
 
 
 def _bounded(data: bytes, name: str, limit: int) -> bytes:

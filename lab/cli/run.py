@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from cucm.errors import EXIT_NO, EXIT_OK, EnvironmentProblem, UsageError
+from lab.cli.inputs import read_network
 
 if TYPE_CHECKING:
     from lab.log_book import LogBook
@@ -44,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--logs is for one story", mend="--out DIR keeps the logs of all")
     with _ending_in_order() as received:
         try:
-            return _run(arguments, _network(arguments.network))
+            return _run(arguments, read_network(arguments.network))
         except KeyboardInterrupt:
             if not received:
                 raise
@@ -62,16 +63,6 @@ def _run(arguments: argparse.Namespace, network: IPv4Network) -> int:
     name, story = load_story(arguments.name)
     result = play_and_keep(name, story, arguments, network, arguments.out, _Printer(arguments))
     return EXIT_OK if result.ended_as_expected else EXIT_NO
-
-
-def _network(text: str) -> IPv4Network:
-    try:
-        network = IPv4Network(text)
-    except ValueError as error:
-        raise UsageError(str(error), where="--network", mend="for example --network 127.0.12.0/24") from error
-    if network.prefixlen != 24 or not network.is_loopback:
-        raise UsageError(f"{text} is not a /24 of 127.0.0.0/8", where="--network", mend="for example 127.0.12.0/24")
-    return network
 
 
 @contextmanager

@@ -1,0 +1,77 @@
+"""Views of a node and of a phone for the control interface: trust list files, certificate lists, screens."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+
+from cucm.database import NodeDatabase, StoredCertificate
+from cucm.errors import UsageError
+from cucm.render.show_certificates import ShownCertificate
+from cucm.roles import CertificateUnit
+from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME
+from lab.control_problems import NO_FILE, Problem
+from lab.node import Node
+from lab.runtime import Lab
+from phone_agent.driver import Phone
+
+FILES: Final = (CTL_FILE_NAME, ITL_FILE_NAME)
+"""What may be asked for of a node's `tftp` folder: names come from outside, no path is made of them."""
+
+
+def node_of(lab: Lab, cluster: str, node: str | None) -> Node:
+    """The named node, or the publisher. Raises UsageError."""
+    found = lab.cluster(cluster)
+    if node is None:
+        return found.publisher
+    if node not in found.nodes:
+        raise UsageError(f"no node {node!r} in cluster {cluster}", mend=f"one of: {', '.join(found.nodes)}")
+    return found.nodes[node]
+
+
+def database_of(lab: Lab, cluster: str, node: str | None) -> NodeDatabase:
+    """Of the named node, or of the publisher. Raises UsageError."""
+    return node_of(lab, cluster, node).database
+
+
+def trust_list_file(node: Node, name: str) -> Path:
+    """The file `show ctl` or `show itl` reads. Raises Problem (404) if there is none."""
+    if name not in FILES:
+        raise Problem.not_found(f"no file {name!r} to be shown", mend=f"one of: {', '.join(FILES)}")
+    path = node.directory / "tftp" / name
+    if not path.is_file():
+        mend = "is TFTP active there, and the cluster in mixed mode?"
+        raise Problem.not_found(f"{node.name} has no {name}", mend=mend, kind=NO_FILE)
+    return path
+
+
+def certificates_of(database: NodeDatabase, unit: str | None) -> list[dict[str, Any]]:
+    """Certificates of one unit or, with None, of all: one entry for each store a certificate lies in."""
+    units = tuple(CertificateUnit) if unit is None else (_unit(unit),)
+    return [_certificate(stored, one) for one in units for stored in database.certificates(one)]
+
+
+def _unit(text: str) -> CertificateUnit:
+    for unit in CertificateUnit:
+        if unit.value.lower() == text.lower():
+            return unit
+    raise UsageError(f"there is no certificate unit {text!r}", mend=f"one of: {', '.join(CertificateUnit)}")
+
+
+def _certificate(stored: StoredCertificate, unit: CertificateUnit) -> dict[str, Any]:
+    shown = ShownCertificate.of(
+        stored.der,
+        unit.value,
+        is_own=not unit.is_trust_store,
+        server_name=stored.server_name,
+        roles=[int(role) for role in stored.roles],
+    )
+    return asdict(shown)
+
+
+def screens_of(phone: Phone) -> dict[str, Any]:
+    """The phone's status screen and security menu."""
+    from phone_agent import screens
+
+    return {"status": screens.status_screen(phone), "security": screens.security_menu(phone)}
