@@ -1,0 +1,500 @@
+"""DHCP messages (RFC 2131, 2132): bytes to values and back, without I/O.
+
+Strict about structure, permissive about unknown options: those survive decode and encode, in their order. Options cut
+into pieces are joined (RFC 3396), also across the `file` and `sname` fields (option 52). Addresses are dotted text.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from ipaddress import AddressValueError, IPv4Address
+from typing import Any, Final, NamedTuple, TypeVar
+
+from cucm.errors import DecodeError, EncodeError, LimitExceeded
+
+SERVER_PORT: Final = 67
+"""Of servers and of relay agents (RFC 2131, 4.1)."""
+CLIENT_PORT: Final = 68
+NO_ADDRESS: Final = "0.0.0.0"  # noqa: S104 - what a field without address holds; nothing is bound to it
+BROADCAST_ADDRESS: Final = "255.255.255.255"
+BROADCAST_FLAG: Final = 0x8000
+ETHERNET: Final = 1
+INFINITE_LEASE_S: Final = 0xFFFFFFFF
+LEAST_BYTES: Final = 300
+"""Messages are padded to this many; relay agents may throw shorter ones away (RFC 1542, 2.1)."""
+DEFAULT_MAX_BYTES: Final = 548
+"""What every client takes: an IP datagram of 576 bytes without its headers (RFC 2131, 2; option 57 may say more)."""
+IP_AND_UDP_BYTES: Final = 28
+"""Option 57 counts them, a datagram's content does not."""
+MAX_BYTES: Final = 4096
+"""Of a message that is read. Ours; no network carries more in one Ethernet frame than 1472."""
+MAX_OPTIONS: Final = 128
+"""Different options in one message. Ours; real ones have about two dozen."""
+MAGIC: Final = b"\x63\x82\x53\x63"
+
+T = TypeVar("T")
+
+_FIXED: Final = struct.Struct(">BBBBIHH4s4s4s4s16s64s128s4s")
+_SNAME_AT: Final = 44
+_FILE_AT: Final = 108
+_SNAME_BYTES: Final = 64
+_FILE_BYTES: Final = 128
+_OPTIONS_AT: Final = _FIXED.size
+_MAX_PIECE: Final = 255
+
+
+class Operation(IntEnum):
+    REQUEST = 1
+    REPLY = 2
+
+
+class MessageType(IntEnum):
+    """Values of option 53."""
+
+    DISCOVER = 1
+    OFFER = 2
+    REQUEST = 3
+    DECLINE = 4
+    ACK = 5
+    NAK = 6
+    RELEASE = 7
+    INFORM = 8
+
+
+class OptionCode(IntEnum):
+    """Options that something here reads or writes; names of RFC 2132, 3046 (82) and 5859 (150)."""
+
+    PAD = 0
+    SUBNET_MASK = 1
+    ROUTER = 3
+    DOMAIN_NAME_SERVER = 6
+    HOST_NAME = 12
+    REQUESTED_ADDRESS = 50
+    LEASE_TIME = 51
+    OVERLOAD = 52
+    MESSAGE_TYPE = 53
+    SERVER_IDENTIFIER = 54
+    PARAMETER_REQUEST_LIST = 55
+    MESSAGE = 56
+    MAXIMUM_MESSAGE_SIZE = 57
+    RENEWAL_TIME = 58
+    REBINDING_TIME = 59
+    VENDOR_CLASS = 60
+    CLIENT_IDENTIFIER = 61
+    TFTP_SERVER_NAME = 66
+    RELAY_AGENT_INFORMATION = 82
+    TFTP_SERVER_ADDRESSES = 150
+    END = 255
+
+
+class DhcpOption(NamedTuple):
+    """One option with its whole value, which may be longer than the 255 bytes of a piece on the wire."""
+
+    code: int
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DhcpMessage:
+    """`options` without PAD, END and OVERLOAD, each code once when decoded. `sname` and `file` are without their
+    trailing zeros, and empty when they carried options. A property raises DecodeError if its option does not parse,
+    which none of a decoded message does; None: the option is not there.
+    """
+
+    op: int
+    xid: int
+    chaddr: bytes
+    options: tuple[DhcpOption, ...] = ()
+    htype: int = ETHERNET
+    hops: int = 0
+    secs: int = 0
+    flags: int = 0
+    ciaddr: str = NO_ADDRESS
+    yiaddr: str = NO_ADDRESS
+    siaddr: str = NO_ADDRESS
+    giaddr: str = NO_ADDRESS
+    sname: bytes = b""
+    file: bytes = b""
+
+    def find(self, code: int) -> bytes | None:
+        return next((option.value for option in self.options if option.code == code), None)
+
+    @property
+    def message_type(self) -> int | None:
+        """A MessageType, or the number of one that is unknown."""
+        return self._parsed(OptionCode.MESSAGE_TYPE, _number(1))
+
+    @property
+    def server_identifier(self) -> str | None:
+        return self._parsed(OptionCode.SERVER_IDENTIFIER, _address)
+
+    @property
+    def requested_address(self) -> str | None:
+        return self._parsed(OptionCode.REQUESTED_ADDRESS, _address)
+
+    @property
+    def lease_s(self) -> int | None:
+        return self._parsed(OptionCode.LEASE_TIME, _number(4))
+
+    @property
+    def renewal_s(self) -> int | None:
+        """T1."""
+        return self._parsed(OptionCode.RENEWAL_TIME, _number(4))
+
+    @property
+    def rebinding_s(self) -> int | None:
+        """T2."""
+        return self._parsed(OptionCode.REBINDING_TIME, _number(4))
+
+    @property
+    def subnet_mask(self) -> str | None:
+        return self._parsed(OptionCode.SUBNET_MASK, _address)
+
+    @property
+    def tftp_servers(self) -> tuple[str, ...] | None:
+        """Option 150."""
+        return self._parsed(OptionCode.TFTP_SERVER_ADDRESSES, _address_list)
+
+    @property
+    def tftp_server_name(self) -> str | None:
+        """Option 66: a name or an address as text."""
+        return self._parsed(OptionCode.TFTP_SERVER_NAME, _text)
+
+    @property
+    def message(self) -> str | None:
+        """Option 56: why the server refuses."""
+        return self._parsed(OptionCode.MESSAGE, _text)
+
+    @property
+    def max_message_bytes(self) -> int:
+        """What the sender takes of a datagram's content: option 57, or what every client takes."""
+        said = self._parsed(OptionCode.MAXIMUM_MESSAGE_SIZE, _number(2))
+        return max(said - IP_AND_UDP_BYTES, DEFAULT_MAX_BYTES) if said is not None else DEFAULT_MAX_BYTES
+
+    def _parsed(self, code: OptionCode, parse: Callable[[bytes], T]) -> T | None:
+        value = self.find(code)
+        if value is None:
+            return None
+        try:
+            return parse(value)
+        except ValueError as problem:
+            raise DecodeError(str(problem), offset=_OPTIONS_AT, path=option_path(code)) from None
+
+
+def option_path(code: int) -> str:
+    """`option 150 TFTP_SERVER_ADDRESSES`; the number alone for an option without a name here."""
+    known = code in OptionCode._value2member_map_
+    return f"option {code} {OptionCode(code).name}" if known else f"option {code}"
+
+
+# --- reading
+
+
+def decode_message(data: bytes) -> DhcpMessage:
+    """Raises DecodeError (offset and path) or LimitExceeded."""
+    if len(data) > MAX_BYTES:
+        raise LimitExceeded(f"{len(data)} bytes, at most {MAX_BYTES} are read", where="DHCP message")
+    if len(data) < _OPTIONS_AT:
+        raise DecodeError(f"{len(data)} bytes where the fixed fields need {_OPTIONS_AT}", offset=0, path="")
+    (op, htype, hlen, hops, xid, secs, flags, *addresses, chaddr, sname, file, magic) = _FIXED.unpack_from(data)
+    _check_fixed(op, htype, hlen, magic)
+    options, overload = _read_all_options(data)
+    ciaddr, yiaddr, siaddr, giaddr = (str(IPv4Address(address)) for address in addresses)
+    return DhcpMessage(
+        op,
+        xid,
+        chaddr[:hlen],
+        options,
+        htype=htype,
+        hops=hops,
+        secs=secs,
+        flags=flags,
+        ciaddr=ciaddr,
+        yiaddr=yiaddr,
+        siaddr=siaddr,
+        giaddr=giaddr,
+        sname=b"" if overload & _SNAME_HAS_OPTIONS else sname.rstrip(b"\0"),
+        file=b"" if overload & _FILE_HAS_OPTIONS else file.rstrip(b"\0"),
+    )
+
+
+def _check_fixed(op: int, htype: int, hlen: int, magic: bytes) -> None:
+    if op not in Operation._value2member_map_:
+        raise DecodeError(f"{op} is neither 1 (request) nor 2 (reply)", offset=0, path="op")
+    if hlen > 16 or (htype == ETHERNET and hlen != 6):
+        raise DecodeError(f"{hlen} bytes is no length of a hardware address of type {htype}", offset=2, path="hlen")
+    if magic != MAGIC:
+        raise DecodeError(f"{magic.hex()} is not DHCP's magic cookie", offset=_OPTIONS_AT - 4, path="magic")
+
+
+_FILE_HAS_OPTIONS: Final = 1
+_SNAME_HAS_OPTIONS: Final = 2
+
+
+class _Pieces:
+    """Options as they are met: pieces of one code joined, first offset kept, every known value checked at the end."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._values: dict[int, bytes] = {}
+        self._offsets: dict[int, int] = {}
+
+    def read(self, start: int, end: int, path: str) -> None:
+        for offset, code, value in _pieces(self._data, start, end, path):
+            if code not in self._values and len(self._values) >= MAX_OPTIONS:
+                raise LimitExceeded(f"more than {MAX_OPTIONS} options", where=f"offset {offset}, {path}")
+            self._offsets.setdefault(code, offset)
+            self._values[code] = self._values.get(code, b"") + value
+
+    def overload(self) -> int:
+        """Which of the other fields carry options too."""
+        value = self._values.pop(OptionCode.OVERLOAD, None)
+        if value is None:
+            return 0
+        if len(value) != 1 or value[0] not in (1, 2, 3):
+            offset = self._offsets[OptionCode.OVERLOAD] + 2
+            raise DecodeError(f"{value.hex()} is not 1, 2 or 3", offset=offset, path=option_path(OptionCode.OVERLOAD))
+        return value[0]
+
+    def checked(self) -> tuple[DhcpOption, ...]:
+        for code, value in self._values.items():
+            parse = _PARSERS.get(code)
+            if parse is not None:
+                try:
+                    parse(value)
+                except ValueError as problem:
+                    raise DecodeError(str(problem), offset=self._offsets[code] + 2, path=option_path(code)) from None
+        return tuple(DhcpOption(code, value) for code, value in self._values.items())
+
+
+def _read_all_options(data: bytes) -> tuple[tuple[DhcpOption, ...], int]:
+    pieces = _Pieces(data)
+    pieces.read(_OPTIONS_AT, len(data), "options")
+    overload = pieces.overload()
+    if overload & _FILE_HAS_OPTIONS:  # the order in which RFC 3396 joins
+        pieces.read(_FILE_AT, _FILE_AT + _FILE_BYTES, "file")
+    if overload & _SNAME_HAS_OPTIONS:
+        pieces.read(_SNAME_AT, _SNAME_AT + _SNAME_BYTES, "sname")
+    if overload and pieces.overload():
+        raise DecodeError(
+            "stands inside a field that it names", offset=_SNAME_AT, path=option_path(OptionCode.OVERLOAD)
+        )
+    return pieces.checked(), overload
+
+
+def _pieces(data: bytes, start: int, end: int, path: str) -> Iterator[tuple[int, int, bytes]]:
+    """Offset, code and value of each piece up to END; what stands behind END is not looked at."""
+    position = start
+    while position < end:
+        code = data[position]
+        if code == OptionCode.END:
+            return
+        if code == OptionCode.PAD:
+            position += 1
+            continue
+        where = f"{path}: {option_path(code)}"
+        if position + 1 >= end:
+            raise DecodeError("ends before its length", offset=position, path=where)
+        length = data[position + 1]
+        if position + 2 + length > end:
+            left = end - position - 2
+            raise DecodeError(f"length {length}, but only {left} bytes are left", offset=position + 1, path=where)
+        yield position, code, data[position + 2 : position + 2 + length]
+        position += 2 + length
+    raise DecodeError("the END option is missing", offset=end, path=path)
+
+
+def _number(size: int) -> Callable[[bytes], int]:
+    def parse(value: bytes) -> int:
+        if len(value) != size:
+            raise ValueError(f"{len(value)} bytes where {size} are needed")
+        return int.from_bytes(value, "big")
+
+    return parse
+
+
+def _address(value: bytes) -> str:
+    if len(value) != 4:
+        raise ValueError(f"{len(value)} bytes where an address needs 4")
+    return str(IPv4Address(value))
+
+
+def _address_list(value: bytes) -> tuple[str, ...]:
+    if not value or len(value) % 4:
+        raise ValueError(f"{len(value)} bytes are no list of addresses of 4 bytes each")
+    return tuple(str(IPv4Address(value[at : at + 4])) for at in range(0, len(value), 4))
+
+
+def _text(value: bytes) -> str:
+    """Trailing NULs are tolerated (RFC 2132, 2); a NUL inside is not: C code and we would read different names."""
+    text = value.rstrip(b"\0")
+    if not text:
+        raise ValueError("is empty")
+    if b"\0" in text:
+        raise ValueError("has a NUL in the middle of a text")
+    return text.decode("latin-1")
+
+
+def _at_least_one(value: bytes) -> bytes:
+    if not value:
+        raise ValueError("is empty")
+    return value
+
+
+_PARSERS: Final[dict[int, Callable[[bytes], Any]]] = {
+    OptionCode.SUBNET_MASK: _address,
+    OptionCode.REQUESTED_ADDRESS: _address,
+    OptionCode.LEASE_TIME: _number(4),
+    OptionCode.MESSAGE_TYPE: _number(1),
+    OptionCode.SERVER_IDENTIFIER: _address,
+    OptionCode.PARAMETER_REQUEST_LIST: _at_least_one,
+    OptionCode.MESSAGE: _text,
+    OptionCode.MAXIMUM_MESSAGE_SIZE: _number(2),
+    OptionCode.RENEWAL_TIME: _number(4),
+    OptionCode.REBINDING_TIME: _number(4),
+    OptionCode.CLIENT_IDENTIFIER: _at_least_one,
+    OptionCode.TFTP_SERVER_NAME: _text,
+    OptionCode.TFTP_SERVER_ADDRESSES: _address_list,
+}
+
+
+# --- writing
+
+
+def address_option(code: int, *addresses: str) -> DhcpOption:
+    """An option of one or more addresses. Raises EncodeError."""
+    return DhcpOption(code, b"".join(_address_bytes(address, option_path(code)) for address in addresses))
+
+
+def number_option(code: int, value: int, size: int) -> DhcpOption:
+    """An option of one number of `size` bytes. Raises EncodeError."""
+    return DhcpOption(code, _number_bytes(value, size, option_path(code)))
+
+
+def text_option(code: int, text: str) -> DhcpOption:
+    """Without NUL at the end. Raises EncodeError for what is not latin-1."""
+    try:
+        return DhcpOption(code, text.encode("latin-1"))
+    except UnicodeEncodeError:
+        raise EncodeError(f"{text!r} is not latin-1", where=option_path(code), mend="use ASCII characters") from None
+
+
+def type_option(message_type: MessageType) -> DhcpOption:
+    return number_option(OptionCode.MESSAGE_TYPE, message_type, 1)
+
+
+def encode_message(message: DhcpMessage, *, max_bytes: int = MAX_BYTES) -> bytes:
+    """The message in at most `max_bytes`; options that do not fit go to `file` and `sname` if these are empty (52).
+
+    Values are taken as they are, right or wrong. Raises EncodeError for what does not fit its field or the message.
+    """
+    pieces = [piece for option in message.options for piece in _cut(option)]
+    room = max_bytes - _OPTIONS_AT - 1
+    file, sname = message.file, message.sname
+    if sum(map(len, pieces)) > room:
+        overload, (options, file, sname) = _spread(pieces, room - 3, file, sname)
+        pieces = [bytes((OptionCode.OVERLOAD, 1, overload)), *options]
+    data = _fixed_bytes(message, sname, file) + b"".join(pieces) + bytes((OptionCode.END,))
+    return data.ljust(min(LEAST_BYTES, max_bytes), b"\0")
+
+
+def _cut(option: DhcpOption) -> Iterator[bytes]:
+    """Pieces of at most 255 bytes (RFC 3396); an empty value is one empty piece."""
+    if not 0 < option.code < OptionCode.END:
+        raise EncodeError(f"{option.code} is no code of an option with a value", mend="use 1 to 254")
+    for at in range(0, max(len(option.value), 1), _MAX_PIECE):
+        value = option.value[at : at + _MAX_PIECE]
+        yield bytes((option.code, len(value))) + value
+
+
+def _spread(
+    pieces: Iterable[bytes], room: int, file: bytes, sname: bytes
+) -> tuple[int, tuple[list[bytes], bytes, bytes]]:
+    """Pieces in their order over the three fields, each closed by END; the value of option 52."""
+    waiting = list(pieces)
+    options = _fill(waiting, room)
+    overload = 0
+    if waiting and not file:
+        overload |= _FILE_HAS_OPTIONS
+        file = b"".join([*_fill(waiting, _FILE_BYTES - 1), bytes((OptionCode.END,))])
+    if waiting and not sname:
+        overload |= _SNAME_HAS_OPTIONS
+        sname = b"".join([*_fill(waiting, _SNAME_BYTES - 1), bytes((OptionCode.END,))])
+    if waiting:
+        raise EncodeError("the options do not fit the message", mend="leave options out or allow a longer message")
+    return overload, (options, file, sname)
+
+
+def _fill(waiting: list[bytes], room: int) -> list[bytes]:
+    """Takes pieces from the front of `waiting` as long as they fit `room`."""
+    taken: list[bytes] = []
+    while waiting and len(waiting[0]) <= room:
+        room -= len(waiting[0])
+        taken.append(waiting.pop(0))
+    return taken
+
+
+def _fixed_bytes(message: DhcpMessage, sname: bytes, file: bytes) -> bytes:
+    for value, most, name in (
+        (message.chaddr, 16, "chaddr"),
+        (sname, _SNAME_BYTES, "sname"),
+        (file, _FILE_BYTES, "file"),
+    ):
+        if len(value) > most:
+            raise EncodeError(f"{len(value)} bytes", where=name, mend=f"at most {most} fit")
+    for number, size, name in (
+        (message.op, 1, "op"),
+        (message.htype, 1, "htype"),
+        (message.hops, 1, "hops"),
+        (message.xid, 4, "xid"),
+        (message.secs, 2, "secs"),
+        (message.flags, 2, "flags"),
+    ):
+        _number_bytes(number, size, name)
+    return _FIXED.pack(
+        message.op,
+        message.htype,
+        len(message.chaddr),
+        message.hops,
+        message.xid,
+        message.secs,
+        message.flags,
+        *(_address_bytes(getattr(message, name), name) for name in ("ciaddr", "yiaddr", "siaddr", "giaddr")),
+        message.chaddr,
+        sname,
+        file,
+        MAGIC,
+    )
+
+
+def _number_bytes(value: int, size: int, where: str) -> bytes:
+    if not 0 <= value < 1 << 8 * size:
+        raise EncodeError(f"{value} does not fit {size} bytes", where=where, mend=f"use 0 to {(1 << 8 * size) - 1}")
+    return value.to_bytes(size, "big")
+
+
+def _address_bytes(address: str, where: str) -> bytes:
+    try:
+        return IPv4Address(address).packed
+    except AddressValueError:
+        raise EncodeError(f"{address!r} is no IPv4 address", where=where, mend="give one like 127.0.11.32") from None
+
+
+def is_host_address(address: str, mask: str | None = None) -> bool:
+    """Whether one host can have this address: not unspecified, multicast, reserved or broadcast, nor, where a usable
+    `mask` is known, its network's first or last address.
+    """
+    try:
+        parsed = IPv4Address(address)
+    except AddressValueError:
+        return False
+    number = int(parsed)
+    if number >> 24 == 0 or number >> 28 >= 0xE:
+        return False
+    host_bits = int(IPv4Address(mask)) ^ 0xFFFFFFFF if mask is not None else 0
+    if host_bits < 3 or host_bits & (host_bits + 1):  # /31, /32 have no such addresses; no mask at all
+        return True
+    return number & host_bits not in (0, host_bits)
