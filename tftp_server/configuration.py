@@ -117,15 +117,16 @@ def device_configuration(settings: DeviceSettings) -> bytes:
     return _document(device)
 
 
-def default_configuration(group: CallManagerGroup) -> bytes:
+def default_configuration(group: CallManagerGroup, *, lists_tvs: bool = True) -> bytes:
     """The XML of `XMLDefault.cnf.xml`, for phones the cluster does not know yet.
 
-    It carries the TVS list as releases after CSCti64589 do (facts F14). The firmware of each model is left out: no
-    source at hand has the model numbers its element names are made of.
+    A release with CSCti64589 leaves the TVS list out (`lists_tvs` False; facts F14): no empty one either [inferred].
+    The firmware of each model is left out: no source at hand has the model numbers its element names are made of.
     """
     default = ElementTree.Element("Default")
     _callmanager_group(default, group)
-    _tvs(default, group.tvs)
+    if lists_tvs:
+        _tvs(default, group.tvs)
     return _document(default)
 
 

@@ -6,9 +6,7 @@ Sources: facts 8 (virtual names, signed files, 503), 7.1 (names phones ask for),
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,11 +15,18 @@ from typing import Final, TypeVar
 
 from cucm.clock import Clock
 from cucm.database import Device, NodeDatabase
-from cucm.errors import EnvironmentProblem, LabError
+from cucm.errors import LabError, UsageError
 from cucm.events import Emit, ignore
-from cucm.events.trust_lists import FileNotSigned, TrustListKept, TrustListRefused
+from cucm.events.trust_lists import (
+    FileNotSigned,
+    TrustListKept,
+    TrustListOutgrown,
+    TrustListRefused,
+    TrustListReset,
+)
 from cucm.versions import VersionProfile
-from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME
+from cucm.whole_files import write_whole
+from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME, MAX_TRUST_LIST, decode_trust_list
 from tftp_server.cluster_view import is_mixed_mode
 from tftp_server.configuration import (
     DEFAULT_GROUP,
@@ -60,7 +65,14 @@ def write_ctl(node_dir: Path, data: bytes) -> None:
     """Put the CTL that `build_ctl` made where the node's TFTP service takes it from: the old file or the new, never
     half of one. Raises EnvironmentProblem.
     """
-    _write_whole(node_dir / "tftp" / CTL_FILE_NAME, data)
+    write_whole(node_dir / "tftp" / CTL_FILE_NAME, data)
+
+
+def write_itl(node_dir: Path, data: bytes) -> None:
+    """As `write_ctl`, for an ITL that `utils itl reset` transfers to a node whose TFTP service is down: the service's
+    next start reads it, and signs its own in its place if that is what the ITL has to say. Raises EnvironmentProblem.
+    """
+    write_whole(node_dir / "tftp" / ITL_FILE_NAME, data)
 
 
 class NodeFileStore:
@@ -94,6 +106,12 @@ class NodeFileStore:
     def reload(self) -> None:
         """What a restart of the service does: take everything from the database again."""
         self._follow(self._database.data_version(), starting=True)
+
+    def serve_reset_itl(self, data: bytes) -> None:
+        """Serve the ITL that `utils itl reset` transferred, and keep it on disk, until the ITL has something new to say
+        or the service starts again. Raises UsageError, DecodeError for what is no ITL, EnvironmentProblem.
+        """
+        self._itl.reset(data)
 
     def read(self, name: str) -> bytes:
         """The file of that name. NotServed: not found, or busy while the database or a key cannot be used (503)."""
@@ -140,13 +158,15 @@ class NodeFileStore:
         if name == CTL_FILE_NAME:
             return self._ctl
         if name == DEFAULT_CONFIGURATION_NAME:
-            return lambda: self._configuration(
-                name, lambda: default_configuration(group_of(self._database, DEFAULT_GROUP))
-            )
+            return lambda: self._configuration(name, self._default_configuration)
         match = _DEVICE_FILE.fullmatch(name)
         if match is None or (match["list"] is None) == (match["kind"] == ".tlv"):
             return None
         return lambda: self._device_file(name, match["list"], match["device"])
+
+    def _default_configuration(self) -> bytes:
+        group = group_of(self._database, DEFAULT_GROUP)
+        return default_configuration(group, lists_tvs=self._profile.default_configuration_lists_tvs)
 
     def _device_file(self, name: str, trust_list: str | None, device_name: str) -> bytes:
         device = self._device(device_name)
@@ -205,6 +225,16 @@ class ItlFile:
             raise NotServed(self._cause or "the ITL is not built yet", reason=NotServedReason.BUSY)
         return self._data
 
+    def reset(self, data: bytes) -> None:
+        """Serve this one from now on, until the contents change. Raises UsageError, DecodeError, EnvironmentProblem."""
+        known = decode_trust_list(data)
+        if known.file_name != ITL_FILE_NAME or not known.records:
+            raise UsageError("is no ITL", where=known.file_name, mend="give what utils itl reset made")
+        write_whole(self._path, data)
+        self._data = data
+        self._emit(TrustListReset(ITL_FILE_NAME, known.signer.subject, hashlib.sha1(data).digest()))
+        self._tell_if_outgrown(data)
+
     def follow(self, contents_now: Callable[[], TrustListContents], *, starting: bool) -> bool:
         """Build the list if it says something else now; False when that failed, the list before is then kept.
 
@@ -233,13 +263,20 @@ class ItlFile:
             return None
         self._data = data
         self._emit(TrustListKept(ITL_FILE_NAME, hashlib.sha1(data).digest()))
+        self._tell_if_outgrown(data)
         return contents
 
     def _sign(self, contents: TrustListContents) -> None:
         data = sign_trust_list(contents, self._keys, self._clock.now())
-        _write_whole(self._path, data)
+        write_whole(self._path, data)
         self._contents, self._data = contents, data
         self._emit(trust_list_signed(data))
+        self._tell_if_outgrown(data)
+
+    def _tell_if_outgrown(self, data: bytes) -> None:
+        """The server serves it all the same: refusing it is the phone's part (facts 3.5, F19)."""
+        if len(data) > MAX_TRUST_LIST:
+            self._emit(TrustListOutgrown(ITL_FILE_NAME, len(data), MAX_TRUST_LIST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,23 +320,3 @@ def _keep(kept: OrderedDict[str, Kept], key: str, value: Kept) -> None:
     kept[key] = value
     if len(kept) > MAX_KEPT:
         kept.popitem(last=False)
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """The old file or the new one, also after a crash. Raises EnvironmentProblem."""
-    temporary: Path | None = None
-    try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=path.suffix)
-        temporary = Path(name)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        raise EnvironmentProblem(
-            f"cannot be written: {error.strerror}", where=str(path), mend="make room and let the lab write there"
-        ) from error

@@ -45,6 +45,26 @@ class TrustListRefused(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class TrustListReset(Event):
+    """A node's TFTP service was given the list that `utils itl reset` made, and serves it in the place of its own."""
+
+    kind: ClassVar[str] = "trust_list.reset"
+    file_name: str
+    signer: str
+    sha1: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TrustListOutgrown(Event):
+    """A list is larger than phones load (facts 3.5, F19); it is served all the same. Sizes in bytes."""
+
+    kind: ClassVar[str] = "trust_list.outgrown"
+    file_name: str
+    length: int
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
 class FileSigned(Event):
     """A file's contents were wrapped and signed as `file_name` (.sgn)."""
 

@@ -133,6 +133,10 @@ def _servers(event: Event) -> str | None:
     match event:
         case trust_lists.TrustListSigned(file_name=name, signer=signer, records=records):
             return f"{name} signed by {_common_name(signer)}: {'; '.join(records)}"
+        case trust_lists.TrustListReset(file_name=name, signer=signer):
+            return f"{name} replaced by a reset one, signed by {_common_name(signer)}"
+        case trust_lists.TrustListOutgrown(file_name=name, length=length, limit=limit):
+            return f"{name} has {length} bytes: phones load no list above {limit}"
         case files.FileNotFound(peer=peer, name=name):
             return f"{name} not found, asked by {peer}"
         case tvs.TvsCertificateLookedUp(steps=steps):

@@ -63,7 +63,7 @@ def ctl_of(cluster: ClusterOnDisk, now: float = NOW) -> bytes:
 
 
 def itl_of(cluster: ClusterOnDisk, node: str = PUBLISHER, now: float = NOW) -> bytes:
-    return build_itl(cluster.database, node, keys_of(cluster, node), cluster.profile, now)
+    return build_itl(cluster.database, keys_of(cluster, node), cluster.profile, node, now)
 
 
 def rows(cluster: ClusterOnDisk, trust_list: TrustList) -> list[tuple[str | None, int, str]]:
@@ -312,7 +312,7 @@ def test_a_release_without_tokenless_ctl_says_so(make: Make) -> None:
     cluster = make()
     with pytest.raises(UsageError, match="tokenless"):
         build_ctl(cluster.database, keys_of(cluster), profile_of("9.1.2"), NOW)
-    records = decode_trust_list(build_itl(cluster.database, PUBLISHER, keys_of(cluster), profile_of("9.1.2"), NOW))
+    records = decode_trust_list(build_itl(cluster.database, keys_of(cluster), profile_of("9.1.2"), PUBLISHER, NOW))
     assert "ITLRecovery" not in {unit for _, _, unit in rows(cluster, records)}
 
 
