@@ -15,13 +15,13 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from cucm.errors import UsageError
 from cucm.identity import MAX_CERTIFICATE, Identity
-from cucm.key_store import PrivateKey
+from cucm.key_store import PrivateKey, PublicKey
 from cucm.names import parse_name
 
 WATERMARK: Final = "Lab toy by cucm-migration-lab. Trust it nowhere."
@@ -73,13 +73,19 @@ def self_signed(request: CertificateRequest, key: PrivateKey) -> Identity:
 
 def issue(request: CertificateRequest, key: PrivateKey, issuer: Identity) -> Identity:
     """A certificate signed by `issuer`. UsageError for a request X.509 cannot express."""
-    return Identity(_certify(request, key, issuer), key, (issuer.certificate, *issuer.issuers))
+    return Identity(_certify(request, key.public_key(), issuer), key, (issuer.certificate, *issuer.issuers))
 
 
-def _certify(request: CertificateRequest, key: PrivateKey, issuer: Identity | None) -> x509.Certificate:
-    signing_key = issuer.private_key if issuer else key
+def issue_for_key(request: CertificateRequest, public_key: PublicKey, issuer: Identity) -> x509.Certificate:
+    """As `issue`, for somebody else's key, as a CA does with a signing request. UsageError."""
+    return _certify(request, public_key, issuer)
+
+
+def _certify(request: CertificateRequest, key: PrivateKey | PublicKey, issuer: Identity | None) -> x509.Certificate:
+    """`key` is the certificate's; the private one where it signs itself."""
     try:
-        builder = _builder(request, key, issuer)
+        signing_key = issuer.private_key if issuer else _private(key)
+        builder = _builder(request, _public(key), issuer)
         if request.der_length is None:
             return _seal(builder, signing_key, 0)
         return _seal_to_length(builder, signing_key, request.der_length)
@@ -87,21 +93,31 @@ def _certify(request: CertificateRequest, key: PrivateKey, issuer: Identity | No
         raise UsageError(f"no certificate can be made so: {error}", where=request.subject) from error
 
 
-def _builder(request: CertificateRequest, key: PrivateKey, issuer: Identity | None) -> x509.CertificateBuilder:
+def _private(key: PrivateKey | PublicKey) -> PrivateKey:
+    if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+        return key
+    raise ValueError("a certificate that signs itself needs its private key")
+
+
+def _public(key: PrivateKey | PublicKey) -> PublicKey:
+    return key.public_key() if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) else key
+
+
+def _builder(request: CertificateRequest, key: PublicKey, issuer: Identity | None) -> x509.CertificateBuilder:
     subject = parse_name(request.subject)
     start = datetime.datetime.fromtimestamp(int(request.not_before), datetime.UTC)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(int.from_bytes(request.serial, "big"))
         .not_valid_before(start)
         .not_valid_after(start + datetime.timedelta(seconds=int(request.lifetime_days * _DAY_S)))
     )
     for extension, critical in _extensions(request, is_self_signed=issuer is None):
         builder = builder.add_extension(extension, critical)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     return builder.add_extension(_issuer_key_identifier(issuer), critical=False) if issuer else builder
 
 

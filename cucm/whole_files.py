@@ -1,0 +1,34 @@
+"""Files that are there whole or not at all, also after a kill."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from cucm.errors import EnvironmentProblem
+
+
+def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+    """Replace the file: the old one or the new one is there at any instant. Raises EnvironmentProblem."""
+    temporary: Path | None = None
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=path.suffix)
+        temporary = Path(name)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(mode)
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise EnvironmentProblem(
+            f"cannot be written: {error.strerror}", where=str(path), mend="make room and let the lab write there"
+        ) from error
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """As `write_whole`, for keys and passwords: mode 0600."""
+    write_whole(path, data, mode=0o600)
