@@ -10,6 +10,7 @@ import base64
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -31,7 +32,7 @@ from cucm.database.schema import (
 )
 from cucm.errors import CertificateRefused, DatabaseError, UsageError
 from cucm.identity import CertificateSummary, describe, load_certificate
-from cucm.names import database_name
+from cucm.names import cisco_name, database_name
 from cucm.roles import SERVICE_NUMBERS, CertificateUnit, TrustRole, roles_of_units
 
 _MAX_TTL_S: Final = 0xFFFF_FFFF
@@ -88,7 +89,7 @@ def put(
             return outcome
     else:
         outcome = _release_own(connection, known, unit, server_name)
-    key = _store_row(connection, known, server_name, ip, ttl_s, is_own=not unit.is_trust_store)
+    key = _store_row(connection, known, unit, server_name, ip, ttl_s)
     _put_into_unit(connection, key, unit)
     if not unit.is_trust_store:
         _give_to_node(connection, key, unit, server_name, ip)
@@ -103,6 +104,46 @@ def delete_from_store(connection: Connection, unit: CertificateUnit, name: str) 
         raise CertificateRefused(f"there is no certificate of {name!r}", where=str(unit))
     for key in keys:
         _remove_from_unit(connection, key, unit)
+
+
+def delete_here(connection: Connection, unit: CertificateUnit, name: str) -> None:
+    """`delete_from_store`, remembered as this node's own doing: `restore` can bring it back."""
+    columns = (
+        certificate.c.certificate,
+        certificate.c.servername,
+        certificate.c.ipv4address,
+        certificate.c.ipv6address,
+    )
+    for key in [key for key, known in _in_store(connection, unit) if name_in_store(known) == name]:
+        pem, server, ipv4, ipv6 = connection.execute(select(*columns).where(certificate.c.pkid == key)).one()
+        connection.exec_driver_sql(
+            "INSERT OR REPLACE INTO localdeletion VALUES (?, ?, ?, ?, ?)",
+            (key, SERVICE_NUMBERS[unit], pem, server, ipv4 or ipv6),
+        )
+    delete_from_store(connection, unit, name)
+
+
+def deleted_here(connection: Connection) -> tuple[tuple[CertificateUnit, str], ...]:
+    """(store, name) of what `delete_here` took away and nobody has put back since."""
+    rows = connection.exec_driver_sql(
+        "SELECT tkcertificateservice, certificate FROM localdeletion ORDER BY rowid"
+    ).all()
+    return tuple((_UNITS[number], name_in_store(describe(_der(pem)))) for number, pem in rows)
+
+
+def restore(connection: Connection, moment: float) -> tuple[tuple[CertificateUnit, str], ...]:
+    """Put back what `delete_here` took away; (store, name) of what came back. What expired meanwhile stays away."""
+    rows = connection.exec_driver_sql(
+        "SELECT tkcertificateservice, certificate, servername, ipaddress FROM localdeletion ORDER BY rowid"
+    ).all()
+    connection.exec_driver_sql("DELETE FROM localdeletion")
+    back = []
+    for number, pem, server, ip in rows:
+        unit, der = _UNITS[number], _der(pem)
+        with suppress(CertificateRefused):
+            if put(connection, der, unit, server, ip, moment=moment, ttl_s=None) is not PutOutcome.IGNORED:
+                back.append((unit, name_in_store(describe(der))))
+    return tuple(back)
 
 
 def stored(connection: Connection, unit: CertificateUnit | None) -> tuple[StoredCertificate, ...]:
@@ -208,19 +249,22 @@ def _leave_if_unused(connection: Connection, key: str, unit: CertificateUnit) ->
 def _store_row(
     connection: Connection,
     known: CertificateSummary,
+    unit: CertificateUnit,
     server_name: str,
     ip: str | None,
     ttl_s: int | None,
-    *,
-    is_own: bool,
 ) -> str:
-    """The row of this issuer and serial. A node's own certificate says where it lives; a trusted copy does not."""
+    """The row of this issuer and serial. A node's own certificate says where it lives; a trusted copy does not.
+
+    Another certificate with both the same gives way only if it is the own one that this one replaces, and nothing else.
+    """
+    is_own = not unit.is_trust_store
     key = _key(known)
     present = _row(connection, key)
     is_same = present is not None and _der(present.certificate) == known.der
     if is_same and (not is_own or _is_of_other_nodes(connection, key, server_name)):
         return key
-    if present is not None and not is_own:
+    if present is not None and not (is_own and _is_only_own(connection, key, unit, server_name)):
         raise CertificateRefused(
             "another certificate with the same issuer and serial number is stored",
             where=known.subject,
@@ -253,6 +297,9 @@ def _put_into_unit(connection: Connection, key: str, unit: CertificateUnit) -> N
     number = SERVICE_NUMBERS[unit]
     row = pkid("certificateservicecertificatemap", key, number)
     upsert(connection, certificateservicecertificatemap, pkid=row, fkcertificate=key, tkcertificateservice=number)
+    connection.exec_driver_sql(
+        "DELETE FROM localdeletion WHERE fkcertificate = ? AND tkcertificateservice = ?", (key, number)
+    )
 
 
 def _give_to_node(connection: Connection, key: str, unit: CertificateUnit, server_name: str, ip: str | None) -> None:
@@ -274,8 +321,17 @@ def _is_of_other_nodes(connection: Connection, key: str, server_name: str) -> bo
     return connection.scalars(select(nodes.c.pkid).where(others)).first() is not None
 
 
+def _is_only_own(connection: Connection, key: str, unit: CertificateUnit, server_name: str) -> bool:
+    """Whether the certificate is that node's in that unit, nobody else's, and in no other store."""
+    services, nodes = certificateservicecertificatemap, certificateprocessnodemap
+    stores = connection.scalars(select(services.c.tkcertificateservice).where(services.c.fkcertificate == key)).all()
+    owners = connection.scalars(select(nodes.c.servername).where(nodes.c.fkcertificate == key)).all()
+    return list(stores) == [SERVICE_NUMBERS[unit]] and list(owners) == [server_name]
+
+
 def _key(known: CertificateSummary) -> str:
-    issuer = database_name(load_certificate(known.der).issuer)
+    """Names with the same parts in another order are other names, which the column `issuername` does not show."""
+    issuer = cisco_name(load_certificate(known.der).issuer)
     return pkid("certificate", issuer, known.serial.hex())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select
@@ -17,6 +17,7 @@ from cucm.database.schema import (
     callmanagergroupmember,
     device,
     devicepool,
+    enduser,
     pkid,
     processnode,
     processnodeservice,
@@ -45,7 +46,11 @@ class ProcessNode:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A phone. `name` is SEP and the MAC address; `security_mode` 1 non-secure, 2 authenticated, 3 encrypted."""
+    """A phone. `name` is SEP and the MAC address; `security_mode` 1 non-secure, 2 authenticated, 3 encrypted.
+
+    `digest_password` is its digest user's: with another one it changes for all devices of that user.
+    `certificate_operation`: what CAPF shall do; numbers UNKNOWN, 0 is nothing.
+    """
 
     name: str
     model: str
@@ -53,6 +58,9 @@ class Device:
     security_mode: int
     callmanager_group: str
     device_pool: str = "Default"
+    digest_user: str = ""
+    digest_password: str = field(default="", repr=False)
+    certificate_operation: int = 0
 
 
 def put_node(connection: Connection, name: str, ip: str, services: Collection[str]) -> None:
@@ -149,6 +157,8 @@ def put_device(connection: Connection, new: Device) -> None:
         tkmodel=_model(connection, new.model),
         fkdevicepool=pkid("devicepool", new.device_pool),
         fksecurityprofile=security_profile_pkid(new.security_mode),
+        fkenduser=_end_user(connection, new),
+        tkcertificateoperation=new.certificate_operation,
     )
 
 
@@ -160,6 +170,7 @@ def delete_device(connection: Connection, name: str) -> None:
 def devices(connection: Connection, name: str | None = None) -> tuple[Device, ...]:
     """All devices by name, or the one of that name."""
     source = device.join(devicepool).join(callmanagergroup).join(securityprofile).join(typemodel)
+    source = source.outerjoin(enduser, device.c.fkenduser == enduser.c.pkid)
     columns = (
         device.c.name,
         typemodel.c.name,
@@ -167,6 +178,9 @@ def devices(connection: Connection, name: str | None = None) -> tuple[Device, ..
         securityprofile.c.tkdevicesecuritymode,
         callmanagergroup.c.name,
         devicepool.c.name,
+        func.coalesce(enduser.c.userid, ""),
+        func.coalesce(enduser.c.digestpassword, ""),
+        device.c.tkcertificateoperation,
     )
     statement = select(*columns).select_from(source).order_by(device.c.name)
     if name is not None:
@@ -205,6 +219,16 @@ def _settle_device_pool(connection: Connection, new: Device) -> None:
             where=new.name,
             mend="use another pool, or give the pool that group",
         )
+
+
+def _end_user(connection: Connection, new: Device) -> str | None:
+    if not new.digest_user:
+        if new.digest_password:
+            raise UsageError("a digest password without a user", where=new.name, mend="name the digest user")
+        return None
+    key = pkid("enduser", new.digest_user)
+    upsert(connection, enduser, pkid=key, userid=new.digest_user, digestpassword=new.digest_password)
+    return key
 
 
 def _model(connection: Connection, name: str) -> int:

@@ -22,7 +22,7 @@ from cucm.errors import DatabaseError, UsageError
 
 APPLICATION_ID: Final = 0x4355434D
 """`CUCM`: marks the file as a node database, so that a stranger's file is never written to."""
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 BUSY_TIMEOUT_S: Final = 10.0
 QUERY_TIMEOUT_S: Final = 5.0
 MAX_QUERY_ROWS: Final = 10_000
@@ -35,6 +35,7 @@ _PROGRESS_STEPS: Final = 10_000
 _READING: Final = frozenset(
     {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 )
+_WRITING: Final = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +56,12 @@ class DatabaseFile:
         self._watcher: sqlite3.Connection | None = None
         self._watcher_lock = threading.Lock()
 
-    def create(self) -> None:
-        """Make the file (mode 0600) and its tables if they are not there yet, and open it. DatabaseError."""
-        self._start(self._make_if_missing)
+    def create(self, complete: Callable[[Connection], None]) -> None:
+        """Make the file (mode 0600) and its tables if they are not there yet, and open it. DatabaseError.
+
+        `complete` adds what else a new file needs, in the transaction that makes the tables.
+        """
+        self._start(lambda: self._make_if_missing(complete))
 
     def open(self) -> None:
         """Open a file that `create` made. DatabaseError if there is none, or if it is something else."""
@@ -84,6 +88,16 @@ class DatabaseFile:
             yield connection
             connection.commit()
 
+    @contextmanager
+    def copying(self) -> Iterator[sqlite3.Connection]:
+        """A writing transaction that does not enforce foreign keys, for rows that are copies. DatabaseError."""
+        self._opened()
+        with self._translated(), closing(self._connect()) as connection:
+            connection.execute("PRAGMA foreign_keys=OFF")
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
     def data_version(self) -> int:
         """Another number than before if anybody committed something since the last call. Costs microseconds."""
         self._opened()
@@ -106,6 +120,35 @@ class DatabaseFile:
             except (sqlite3.Error, sqlite3.Warning, ValueError, UnicodeError) as error:
                 raise UsageError(f"the query cannot be run: {error}", where=sql[:200]) from error
         return QueryResult(tuple(item[0] for item in cursor.description or ()), tuple(rows))
+
+    def execute(self, sql: str, before: str) -> int:
+        """Run one INSERT, UPDATE or DELETE on tables of the schema, `before` it in the same transaction.
+
+        How many rows it changed. UsageError for anything else, for faulty SQL, and beyond the limits; nothing is
+        changed then.
+        """
+        if len(sql) > MAX_QUERY_TEXT:
+            raise UsageError(f"a statement of {len(sql)} characters, {MAX_QUERY_TEXT} are allowed")
+        self._opened()
+        with self._translated(), closing(self._connect()) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(before)
+            seen = _restrict_to_data(connection)
+            try:
+                cursor = connection.execute(sql)
+                if cursor.description is not None or not seen:
+                    raise UsageError(
+                        "is no statement that writes", where=sql[:200], mend="use one INSERT, UPDATE or DELETE"
+                    )
+            except (sqlite3.Error, sqlite3.Warning, ValueError, UnicodeError) as error:
+                raise UsageError(f"the statement cannot be run: {error}", where=sql[:200]) from error
+            if cursor.rowcount > MAX_QUERY_ROWS:
+                raise UsageError(f"changes {cursor.rowcount} rows, {MAX_QUERY_ROWS} are allowed", where=sql[:200])
+            connection.set_authorizer(None)
+            connection.set_progress_handler(None, 0)
+            connection.execute(before)
+            connection.execute("COMMIT")
+        return int(cursor.rowcount)
 
     def _opened(self) -> Engine:
         if self._engine is None:
@@ -134,6 +177,8 @@ class DatabaseFile:
         )
         try:
             connection.execute("PRAGMA foreign_keys=ON")
+            # a row that REPLACE throws out is a deleted one for the triggers, too
+            connection.execute("PRAGMA recursive_triggers=ON")
             # in WAL mode a killed process loses nothing, and a power cut at most the newest commits, never the order
             connection.execute("PRAGMA synchronous=NORMAL")
         except BaseException:
@@ -141,7 +186,7 @@ class DatabaseFile:
             raise
         return connection
 
-    def _make_if_missing(self) -> None:
+    def _make_if_missing(self, complete: Callable[[Connection], None]) -> None:
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with self.transaction() as connection:
@@ -149,15 +194,16 @@ class DatabaseFile:
                 return
             if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
                 raise DatabaseError("is another program's database", where=str(self.path), mend="name another file")
-        self._make_tables()
+        self._make_tables(complete)
 
-    def _make_tables(self) -> None:
+    def _make_tables(self, complete: Callable[[Connection], None]) -> None:
         with closing(self._connect()) as connection:
             # the switch does not wait for others as transactions do: it fails if two try it at once
             connection.execute("PRAGMA journal_mode=WAL")
         with self.transaction(write=True) as connection:
             metadata.create_all(connection, checkfirst=False)
             fill_type_tables(connection)
+            complete(connection)
             connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
             connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
 
@@ -243,3 +289,23 @@ def _restrict(connection: sqlite3.Connection) -> None:
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_QUERY_VALUE)
     connection.set_authorizer(authorise)
     connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+
+
+def _restrict_to_data(connection: sqlite3.Connection) -> list[str]:
+    """Nothing but reading, and changing rows of the schema's tables, which the list tells of; not for ever."""
+    deadline = time.monotonic() + QUERY_TIMEOUT_S
+    seen: list[str] = []
+
+    def authorise(action: int, table: str | None, _column: str | None, _file: str | None, trigger: str | None) -> int:
+        if action in _READING:
+            return sqlite3.SQLITE_OK
+        if action not in _WRITING or (trigger is None and table not in metadata.tables):
+            return sqlite3.SQLITE_DENY
+        if trigger is None and table is not None:
+            seen.append(table)
+        return sqlite3.SQLITE_OK
+
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, MAX_QUERY_VALUE)
+    connection.set_authorizer(authorise)
+    connection.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
+    return seen

@@ -79,7 +79,6 @@ certificate: Final = Table(
     _text("ipv4address", nullable=True),
     _text("ipv6address", nullable=True),
     Column("timetolive", Integer, nullable=True),
-    UniqueConstraint("issuername", "serialnumber"),
 )
 certificateservicecertificatemap: Final = Table(
     "certificateservicecertificatemap",
@@ -177,6 +176,14 @@ securityprofile: Final = Table(
     _text("name", unique=True),
     _type_key("tkdevicesecuritymode", typedevicesecuritymode),
 )
+enduser: Final = Table(
+    "enduser",
+    metadata,
+    _pkid(),
+    _text("userid", unique=True),
+    _text("digestpassword"),
+)
+"""Who may answer a digest challenge. The column of the password is ours: Cisco keeps it encrypted elsewhere."""
 device: Final = Table(
     "device",
     metadata,
@@ -186,7 +193,10 @@ device: Final = Table(
     _type_key("tkmodel", typemodel),
     _foreign("fkdevicepool", devicepool),
     _foreign("fksecurityprofile", securityprofile),
+    _foreign("fkenduser", enduser, nullable=True),
+    Column("tkcertificateoperation", Integer, nullable=False),
 )
+"""`fkenduser` is the digest user here (ours); the numbers of `tkcertificateoperation` are UNKNOWN, 0 is none."""
 
 SERVICES: Final = (
     (0, "Cisco CallManager", "CallManager"),

@@ -465,7 +465,8 @@ def test_the_same_rows_have_the_same_pkids_in_every_run(tmp_path: Path, keys: Ke
             database.put_device(PHONE)
             put(database, node(keys), Unit.PHONE_SAST_TRUST)
         with closing(sqlite3.connect(tmp_path / name)) as connection:
-            dumps.append(list(connection.iterdump()))
+            # which file this is, a copy has to know: the one value that differs from run to run
+            dumps.append([line for line in connection.iterdump() if 'INTO "replicationstate"' not in line])
     assert dumps[0] == dumps[1]
 
 
