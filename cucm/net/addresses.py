@@ -15,7 +15,7 @@ from cucm.errors import AddressBusy, EnvironmentProblem, LabError, UsageError
 MACOS_ALIAS_HINT: Final = "on macOS each loopback address needs an alias first: sudo ifconfig lo0 alias {address} up"
 PRIVILEGED_PORTS_HINT: Final = (
     "ports below 1024 need root, CAP_NET_BIND_SERVICE or a lower net.ipv4.ip_unprivileged_port_start; "
-    "without them the lab uses 6969, 2222, 8080 and 4443"
+    "without them the lab uses 6969, 2222, 8080, 4443 and 6767"
 )
 
 
@@ -101,6 +101,7 @@ class PortMap:
     sftp: int = 22
     http: int = 80
     https: int = 443
+    dhcp: int = 67
 
     @property
     def is_standard(self) -> bool:
@@ -108,7 +109,7 @@ class PortMap:
 
 
 STANDARD_PORTS: Final = PortMap()
-UNPRIVILEGED_PORTS: Final = PortMap(tftp=6969, sftp=2222, http=8080, https=4443)
+UNPRIVILEGED_PORTS: Final = PortMap(tftp=6969, sftp=2222, http=8080, https=4443, dhcp=6767)
 
 
 def detect_ports(address: str = "127.0.0.1") -> PortMap:
