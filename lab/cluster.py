@@ -1,158 +1,213 @@
-"""A cluster: its nodes, and what an administrator does to its stores, lists and parameters."""
+"""A cluster: its nodes, their replication, and what an administrator does to its stores, lists and parameters."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 from typing import Final
 
-from cucm.certificates import CertificateAuthority, Organisation, capf_certificate, node_certificate
 from cucm.database import Device, PutOutcome
-from cucm.events.administration import CertificateIgnored, CertificateStored, ParameterSet
-from cucm.identity import Identity, describe
-from cucm.roles import CertificateUnit, roles_of_units
+from cucm.errors import LabError, UsageError
+from cucm.events.administration import NodeCrashed, NodeStarted, ParameterSet
+from cucm.roles import CertificateUnit
 from cucm.versions import VersionProfile
-from lab.node import OWN_UNITS, Node, Surroundings
-from lab.topology import ClusterTable, NodeTable
+from lab.bulk_certificates import BulkCertificateManagement
+from lab.certificate_management import CertificateManagement, NodeCertificates
+from lab.cluster_state import ClusterState
+from lab.node import Node, Surroundings
+from lab.replication import Replication
+from lab.topology import DEFAULT_POOL, ClusterTable
+from lab.trust_list_commands import TrustListCommands
 from tftp_server.cluster_view import SECURITY_MODE_PARAMETER
-from tftp_server.node_files import write_ctl
-from tftp_server.trust_list_builder import KeyFolder, build_ctl, trust_list_signed
 from tvs_server.certificate_cache import FreshnessMode
 
-CALLMANAGER_GROUP: Final = "Default"
-_DAY_S: Final = 86_400.0
-INSTALLED_DAYS_AGO: Final = 30
-"""How old a lab cluster is when the lab starts: its certificates begin then."""
+CHANGE_NOTIFICATION_S: Final = 1800.0
+"""CN_SYNC_TIMER: how often certificate change notification looks for differences (facts 5.5)."""
 
 
 class Cluster:
-    """The publisher's database is the cluster's; `nodes` by name, the publisher first."""
+    """`nodes` by name, the publisher first: its database is the one that is written."""
 
     def __init__(
         self, name: str, table: ClusterTable, profile: VersionProfile, nodes: list[Node], surroundings: Surroundings
     ) -> None:
         self.name = name
+        self.table = table
         self.version = table.version
         self.profile = profile
         self.nodes = {node.name: node for node in nodes}
         self.publisher = nodes[0]
-        self._table = table
         self._around = surroundings
-        self._organisation = Organisation(**table.organization.model_dump())
-        self._generation: dict[CertificateUnit, int] = {}
+        self._state = ClusterState(self.directory / "cluster.json")
+        view = NodeCertificates(name, table, profile, self.nodes, self._state, surroundings)
+        self.certificates = CertificateManagement(view)
+        self.trust_lists = TrustListCommands(view)
+        emit = surroundings.events.emitter(f"cluster:{name}")
+        self.replication = Replication(
+            self.publisher.database,
+            {node.name: node.database for node in nodes[1:]},
+            surroundings.clock,
+            emit,
+        )
+        self.bulk = BulkCertificateManagement(
+            name,
+            self.publisher.name,
+            table.version,
+            _BulkSource(self),
+            state_file=self.directory / "bulk.json",
+            emit=emit,
+        )
+        self._synchronising: asyncio.Task[None] | None = None
+        for node in nodes:
+            node.on_registered = partial(self._registered, node)
+
+    def _registered(self, at: Node, device: str) -> None:
+        """A device that registers with one node leaves the others: registration is the cluster's."""
+        for node in self.nodes.values():
+            if node is not at and node.call_processing is not None:
+                node.call_processing.release(device)
+
+    @property
+    def directory(self) -> Path:
+        return self.publisher.directory.parent
 
     # --- installation
 
     def install(self) -> None:
-        """What the installer and the first administrator leave behind: nodes, groups, certificates, mixed mode."""
-        database = self.publisher.database
-        for node in self.nodes.values():
-            database.add_node(node.name, node.address, services=node.services)
-        database.put_callmanager_group(CALLMANAGER_GROUP, [node.name for node in self.nodes_running("CallManager")])
-        installed = self._around.clock.now() // _DAY_S * _DAY_S - INSTALLED_DAYS_AGO * _DAY_S
-        for node_table in self._table.nodes:
-            for unit in OWN_UNITS:
-                self._install_certificate(node_table, unit, installed)
-        self.set_parameter(SECURITY_MODE_PARAMETER, "1" if self._table.security_mode == "mixed" else "0")
-        if self._table.security_mode == "mixed":
-            self.update_ctl_file()
+        """What the installer and the first administrator leave behind: nodes, groups, certificates, mixed mode.
 
-    def _install_certificate(self, table: NodeTable, unit: CertificateUnit, not_before: float) -> None:
-        if unit is CertificateUnit.ITLRECOVERY and not self.profile.has_itlrecovery:
+        Nothing happens to a cluster that was installed before, except that what a kill interrupted is finished.
+        """
+        if self._state.is_installed:
+            self.certificates.finish_interrupted()
             return
-        identity = self._new_identity(table, unit, not_before)
-        self.nodes[table.name].install_identity(unit, identity)
-        self._tell_stored(identity.certificate_der, unit)
+        database = self.publisher.database
+        for node, table in zip(self.nodes.values(), self.table.nodes, strict=True):
+            database.add_node(node.name, node.address, services=self.table.services_of(table))
+        for group, members in self._callmanager_groups().items():
+            database.put_callmanager_group(group, members)
+        for pool, group in {DEFAULT_POOL: DEFAULT_POOL, **self.table.device_pools}.items():
+            database.put_device_pool(pool, group)
+        self.certificates.install()
+        self.set_parameter(SECURITY_MODE_PARAMETER, "0")
+        self._secure()
+        self._state.mark_installed()
 
-    def _new_identity(self, table: NodeTable, unit: CertificateUnit, not_before: float) -> Identity:
-        host = f"{table.name}.{table.domain}" if table.domain else table.name
-        generation = self._generation.get(unit, 0)
-        label = f"{unit} {table.name} {generation}"
-        keys, seed = self._around.keys, self._around.seed
-        if unit is CertificateUnit.CAPF:
-            return capf_certificate(
-                keys,
-                host,
-                seed=seed,
-                not_before=not_before,
-                organisation=self._organisation,
-                name=self._table.capf_name,
-                key_label=label,
-            )
-        # the name of an ITLRecovery certificate is ITLRECOVERY_<host> [recall]
-        common_name = f"ITLRECOVERY_{host}" if unit is CertificateUnit.ITLRECOVERY else host
-        signed = table.certificate.get("CallManager") if unit is CertificateUnit.CALLMANAGER else None
-        subject = signed.subject if signed else self._organisation.node_subject(common_name)
-        issuer = signed and CertificateAuthority.self_signed(keys, signed.issuer, seed=seed, not_before=not_before)
-        first = signed if generation == 0 else None  # a regenerated certificate cannot have the old one's serial
-        return node_certificate(
-            keys,
-            unit,
-            host,
-            seed=seed,
-            not_before=not_before,
-            subject=subject,
-            serial=bytes.fromhex(first.serial) if first and first.serial else None,
-            issuer=issuer.identity if issuer else None,
-            key_label=label,
-            der_length=first.der_length if first else None,
-        )
+    def _secure(self) -> None:
+        if self.table.security_mode == "mixed":
+            self.trust_lists.set_mixed_mode()
+        elif self.table.security_mode == "mixed-etoken":
+            self.trust_lists.run_ctl_client()
 
-    # --- OS Administration > Security > Certificate Management
+    def _callmanager_groups(self) -> dict[str, Sequence[str]]:
+        default = [node.name for node in self.nodes_running("CallManager")][:3]
+        return {**({DEFAULT_POOL: default} if default else {}), **self.table.callmanager_groups}
 
-    def upload_certificate(self, der: bytes, store: CertificateUnit) -> None:
-        """Upload to a trust store of the publisher. Raises CertificateRefused (facts 5.5)."""
-        known = describe(der)
-        outcome = self.publisher.database.put_certificate(
-            der, store, known.common_name or "unnamed", moment=self._around.clock.now()
-        )
-        if outcome is PutOutcome.IGNORED:
-            ignored = CertificateIgnored(self.name, store, known.subject, known.issuer, known.serial)
-            self._around.events.emit(f"cluster:{self.name}", ignored)
-        else:
-            self._tell_stored(der, store)
+    # --- life
 
-    def regenerate_certificate(self, unit: CertificateUnit) -> None:
-        """A new key and certificate on every node. What to restart afterwards is the administrator's business."""
-        self._generation[unit] = self._generation.get(unit, 0) + 1
-        for table in self._table.nodes:
-            self._install_certificate(table, unit, self._around.clock.now())
+    async def start(self) -> None:
+        """Start replication, wait until every subscriber that may has the publisher's data, then all services."""
+        await self.replication.start()
+        await self.replication.settle()
+        for node in self.nodes.values():
+            await node.start()
+        self._synchronising = asyncio.create_task(self._synchronise_again_and_again())
 
-    def _tell_stored(self, der: bytes, store: CertificateUnit) -> None:
-        summary = describe(der)
-        stored = self.publisher.database.certificates(store)
-        units = next((item.units for item in stored if item.der == der), (store,))
-        roles = tuple(int(role) for role in roles_of_units(units))
-        self._around.events.emit(
-            f"cluster:{self.name}",
-            CertificateStored(self.name, store, summary.subject, summary.issuer, summary.serial, roles),
-        )
+    async def close(self) -> None:
+        """Stop everything; also if one node cannot stop well."""
+        if self._synchronising is not None:
+            self._synchronising.cancel()
+            await asyncio.wait([self._synchronising])
+        errors: list[BaseException] = []
+        for node in reversed(self.nodes.values()):
+            try:
+                await node.stop()
+            except Exception as error:
+                errors.append(error)
+        await self.replication.stop()
+        for node in self.nodes.values():
+            node.database.close()
+        if errors:
+            raise errors[0]
+
+    async def crash_node(self, node: str) -> None:
+        """The machine dies: its services reset their connections, and nothing replicates from or to it."""
+        one = self.node(node)
+        await one.crash()
+        self._connect_those_up()
+        self._around.events.emit(f"cluster:{self.name}", NodeCrashed(node))
+
+    async def start_node(self, node: str) -> None:
+        """Start the machine again with all its services. Raises AddressBusy, EnvironmentProblem."""
+        one = self.node(node)
+        one.is_up = True
+        self._connect_those_up()
+        await one.start()
+        self._around.events.emit(f"cluster:{self.name}", NodeStarted(node))
+
+    def _connect_those_up(self) -> None:
+        for node in list(self.nodes.values())[1:]:
+            if node.is_up and self.publisher.is_up:
+                self.replication.connect(node.name)
+            else:
+                self.replication.disconnect(node.name)
+
+    async def _synchronise_again_and_again(self) -> None:
+        while True:
+            await asyncio.sleep(CHANGE_NOTIFICATION_S)
+            await self.synchronise_certificates()
+
+    async def synchronise_certificates(self) -> None:
+        """What certificate change notification does every half an hour."""
+        for node in self.certificates.synchronise():
+            await self.replication.repair(node)
 
     # --- the CLI and CM Administration
 
-    def update_ctl_file(self) -> None:
-        """`utils ctl update CTLFile`: build and sign the CTL anew and put it on every node."""
-        keys = KeyFolder(self.publisher.directory / "security")
-        data = build_ctl(self.publisher.database, keys, self.profile, self._around.clock.now())
-        for node in self.nodes.values():
-            write_ctl(node.directory, data)
-        self._around.events.emit(f"cluster:{self.name}", trust_list_signed(data))
-
     def set_parameter(self, name: str, value: str) -> None:
+        self._require_publisher()
         self.publisher.database.set_parameter(name, value)
         self._around.events.emit(f"cluster:{self.name}", ParameterSet(self.name, name, value))
 
     def add_device(self, device: Device) -> None:
+        self._require_publisher()
         self.publisher.database.put_device(device)
 
     def remove_device(self, name: str) -> None:
+        self._require_publisher()
         self.publisher.database.delete_device(name)
 
     async def set_tvs_cache(self, mode: FreshnessMode) -> None:
         """How fresh TVS's certificate cache is, from its next start on; TVS is restarted for it."""
         for node in self.nodes_running("TVS"):
             node.tvs_cache = mode
-            await node.restart_service("TVS")
+            if node.is_up:
+                await node.restart_service("TVS")
+
+    def callmanager_group_of_pool(self, pool: str) -> str:
+        """The CallManager group of a device pool. Raises UsageError if there is no such pool."""
+        pools = {DEFAULT_POOL: DEFAULT_POOL, **self.table.device_pools}
+        if pool not in pools:
+            raise UsageError(f"{self.name} has no device pool {pool!r}", mend=f"one of: {', '.join(pools)}")
+        return pools[pool]
+
+    def _require_publisher(self) -> None:
+        if not self.publisher.is_up:
+            raise LabError(
+                f"the publisher {self.publisher.name} is down and nobody else can write the database",
+                mend="start the publisher first",
+            )
 
     # --- views
+
+    def node(self, name: str) -> Node:
+        """Raises UsageError if the cluster has none of that name."""
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise UsageError(f"no node {name!r} in {self.name}", mend=f"one of: {', '.join(self.nodes)}") from None
 
     def nodes_running(self, service: str) -> list[Node]:
         """Nodes on which a service is activated, whether it is up or not."""
@@ -165,3 +220,20 @@ class Cluster:
     @property
     def registered_devices(self) -> frozenset[str]:
         return frozenset().union(*(node.registered_devices for node in self.nodes.values()))
+
+
+class _BulkSource:
+    """What bulk certificate management sees of its cluster."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    @property
+    def version(self) -> str:
+        return self._cluster.version
+
+    def own_certificates(self, unit: CertificateUnit) -> Sequence[tuple[str, bytes]]:
+        return self._cluster.certificates.own(unit)
+
+    def upload(self, der: bytes, store: CertificateUnit) -> PutOutcome:
+        return self._cluster.certificates.upload(der, store)

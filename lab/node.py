@@ -1,47 +1,77 @@
-"""One node of a cluster: its folder, its database, its certificates and keys, and the services that run on it."""
+"""One node of a cluster: its folder, its database, its certificates and keys, and the services that run on it.
+
+Everything a node is lies in its folder (`node.db`, `security/`, `tftp/`), so that a lab that was killed is opened again
+from there.
+"""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+
 from cucm.certificates import node_certificate
 from cucm.clock import Clock
-from cucm.database import NodeDatabase
-from cucm.errors import UsageError
+from cucm.database import DatabaseRole, NodeDatabase
+from cucm.errors import LabError, UsageError
 from cucm.events import EventLog
-from cucm.events.administration import ServiceStarted, ServiceStopped
+from cucm.events.administration import ReachabilityChanged, ServiceCrashed, ServiceStarted, ServiceStopped
 from cucm.identity import Identity
 from cucm.key_store import KeyStore
 from cucm.net.addresses import PortMap
+from cucm.net.reachability import Reachability
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.roles import CertificateUnit
 from cucm.versions import VersionProfile
+from cucm.whole_files import write_private, write_whole
 from lab.call_processing import CallProcessing
+from lab.capf import CertificateAuthorityProxyFunction
 from lab.served_files import ServedFiles
-from lab.topology import Service
+from lab.topology import FeatureService, Service
 from tftp_server.node_files import NodeFileStore
 from tftp_server.server import FileServer
 from tvs_server.certificate_cache import CertificateCache, FreshnessMode
 from tvs_server.server import TvsServer
 
-OWN_UNITS: Final = (
-    CertificateUnit.CALLMANAGER,
-    CertificateUnit.TVS,
+IMPOSTOR: Final = "impostor of TVS"
+CHANGE_NOTIFICATION: Final = "CertificateChangeNotification"
+"""The network service that copies trust certificates between nodes (facts 5.5)."""
+DATABASE_FILE: Final = "node.db"
+_CLIENT_CA_STORES: Final = (
     CertificateUnit.CAPF,
-    CertificateUnit.ITLRECOVERY,
-    CertificateUnit.TOMCAT,
+    CertificateUnit.CAPF_TRUST,
+    CertificateUnit.CALLMANAGER_TRUST,
 )
+"""Whose certificates CallManager and TVS take as issuers of phones' certificates: CAPF-trust (facts 9.3) and, where
+bulk import puts another cluster's CAPF, CallManager-trust (facts 9.1, 11 F7)."""
 
 
 class RunningService(Protocol):
     async def start(self) -> None: ...
 
-    async def stop(self) -> None: ...
+    async def stop(self) -> None:
+        """In order: connections are ended, then the port is closed."""
+
+    async def crash(self) -> None:
+        """The process dies: connections are reset, nothing is said or tidied up."""
+
+    def set_reachability(self, how: Reachability) -> None: ...
+
+
+def _nobody_cares(_device: str) -> None:
+    pass
+
+
+class ServiceState(StrEnum):
+    RUNNING = "running"
+    STOPPED = "stopped"
+    CRASHED = "crashed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +82,10 @@ class NodePlan:
     address: str
     directory: Path
     profile: VersionProfile
-    services: tuple[Service, ...]
+    services: tuple[FeatureService, ...]
     tls_profile: TlsProfile
     ports: PortMap
+    is_publisher: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,40 +101,56 @@ class Surroundings:
 
 
 class Node:
-    """A node with its services; each is started, stopped and restarted by its name in Serviceability."""
+    """A node with its services; each is started, stopped, restarted and crashed by its name in Serviceability."""
 
     def __init__(self, plan: NodePlan, surroundings: Surroundings, tvs_cache: FreshnessMode) -> None:
         self.name = plan.name
         self.address = plan.address
         self.directory = plan.directory
-        self.services = plan.services
+        self.services: tuple[Service, ...] = (*plan.services, CHANGE_NOTIFICATION)
         self.tvs_cache = tvs_cache
+        self.is_up = True
+        """Whether the machine runs; one that crashed is down until it is started, its database with it."""
+        self.on_registered: Callable[[str], object] = _nobody_cares
+        """Called with the device's name when one has registered with this node."""
         self._plan = plan
         self._around = surroundings
         self._running: dict[str, RunningService] = {}
-        self._identities: dict[CertificateUnit, Identity] = {}
-        (plan.directory / "security").mkdir(parents=True, mode=0o700)
-        (plan.directory / "tftp").mkdir()
-        self.database = NodeDatabase(plan.directory / "node.db").create()
+        self._crashed: set[str] = set()
+        self._reachability: dict[str, Reachability] = {}
+        (plan.directory / "security").mkdir(parents=True, mode=0o700, exist_ok=True)
+        (plan.directory / "tftp").mkdir(exist_ok=True)
+        role = DatabaseRole.PUBLISHER if plan.is_publisher else DatabaseRole.SUBSCRIBER
+        self.database = NodeDatabase(plan.directory / DATABASE_FILE).create(role=role)
+
+    @property
+    def is_publisher(self) -> bool:
+        return self._plan.is_publisher
 
     # --- certificates and files
 
-    def install_identity(self, unit: CertificateUnit, identity: Identity) -> None:
-        """Put an own certificate and its key in place, on disk and in the database."""
-        security = self.directory / "security"
-        (security / f"{unit}.pem").write_bytes(identity.certificate_pem)
-        _write_private(security / f"{unit}.key", identity.private_key_der)
-        self.database.put_certificate(
-            identity.certificate_der, unit, self.name, self.address, moment=self._around.clock.now()
-        )
-        self._identities[unit] = identity
+    @property
+    def security(self) -> Path:
+        """The folder of own certificates (`<unit>.pem`) and keys (`<unit>.key`, mode 0600)."""
+        return self.directory / "security"
+
+    def write_identity(self, unit: CertificateUnit, identity: Identity) -> None:
+        """Put an own certificate and its key on the node's disk; the database learns of it from the publisher."""
+        write_private(self.security / f"{unit}.key", identity.private_key_der)
+        write_whole(self.security / f"{unit}.pem", identity.certificate_pem)
 
     def identity(self, unit: CertificateUnit) -> Identity:
+        """Certificate and key as they lie on the node's disk. Raises UsageError if the node has none."""
         try:
-            return self._identities[unit]
-        except KeyError:
-            known = ", ".join(self._identities)
+            pem = (self.security / f"{unit}.pem").read_bytes()
+            key = (self.security / f"{unit}.key").read_bytes()
+        except OSError:
+            known = ", ".join(sorted(path.stem for path in self.security.glob("*.pem")))
             raise UsageError(f"{self.name} has no {unit} certificate", mend=f"one of: {known}") from None
+        return Identity.load(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER), key, ours=True)
+
+    def has_identity(self, unit: CertificateUnit) -> bool:
+        return (self.security / f"{unit}.pem").exists()
 
     def certificate(self, unit: CertificateUnit) -> bytes:
         """The DER that an administrator downloads as `<unit>.pem`. Raises UsageError if the node has none."""
@@ -112,6 +159,10 @@ class Node:
     @property
     def ctl_file(self) -> Path:
         return self.directory / "tftp" / "CTLFile.tlv"
+
+    @property
+    def itl_file(self) -> Path:
+        return self.directory / "tftp" / "ITLFile.tlv"
 
     def alter_ctl_file(self, from_end: int) -> None:
         """Change one byte of the file on disk, `from_end` bytes before its end, as an attacker or a bad disk would."""
@@ -126,8 +177,17 @@ class Node:
     def runs(self, service: str) -> bool:
         return service in self._running
 
+    def state_of(self, service: str) -> ServiceState:
+        if service in self._running:
+            return ServiceState.RUNNING
+        return ServiceState.CRASHED if service in self._crashed else ServiceState.STOPPED
+
+    def reachability_of(self, service: str) -> Reachability:
+        return self._reachability.get(service, Reachability.OPEN)
+
     async def start(self) -> None:
         """Start every service of the node; if one cannot, those started before it are stopped again."""
+        self.is_up = True
         try:
             for service in self.services:
                 await self.start_service(service)
@@ -141,15 +201,24 @@ class Node:
             for service in reversed(self._running):
                 services.push_async_callback(self.stop_service, service)
 
+    async def crash(self) -> None:
+        """The machine dies with all its services; what is on its disk stays."""
+        for service in tuple(self._running):
+            await self.crash_service(service)
+        self.is_up = False
+
     async def start_service(self, service: Service) -> None:
         """Start it; an impostor in its place ends first. Nothing happens when it runs already."""
+        self._require_service(service)
+        if not self.is_up:
+            raise LabError(f"{self.name} is down", where=service, mend="start the node first")
         await self._end_impostor(service)
-        if service in self._running:
-            return
-        await self._begin(service, self._new_service(service))
+        if service not in self._running:
+            await self._begin(service, self._new_service(service))
 
     async def stop_service(self, service: str) -> None:
         running = self._running.pop(service, None)
+        self._crashed.discard(service)
         if running is not None:
             await running.stop()
             self._tell(ServiceStopped(self.name, service))
@@ -157,6 +226,22 @@ class Node:
     async def restart_service(self, service: Service) -> None:
         await self.stop_service(service)
         await self.start_service(service)
+
+    async def crash_service(self, service: str) -> None:
+        """Its process is killed; nobody starts it again until an administrator does."""
+        running = self._running.pop(service, None)
+        if running is not None:
+            await running.crash()
+            self._crashed.add(service)
+            self._tell(ServiceCrashed(self.name, service))
+
+    def set_reachability(self, service: Service, how: Reachability) -> None:
+        """What becomes of packets to this service: also after it was restarted, until it is set to OPEN."""
+        self._require_service(service)
+        self._reachability[service] = how
+        if service in self._running:
+            self._running[service].set_reachability(how)
+        self._tell(ReachabilityChanged(self.name, service, how))
 
     async def replace_tvs_by_impostor(self) -> None:
         """End TVS and let a server with a key and certificate of its own answer on its port, under its name."""
@@ -172,6 +257,10 @@ class Node:
         )
         await self._begin(IMPOSTOR, self._tvs(false_identity), "TVS", impostor=True)
 
+    def _require_service(self, service: str) -> None:
+        if service not in self.services:
+            raise UsageError(f"{service} is not activated on {self.name}", mend=f"it runs: {', '.join(self.services)}")
+
     async def _end_impostor(self, service: str) -> None:
         if service == "TVS":
             await self.stop_service(IMPOSTOR)
@@ -181,9 +270,13 @@ class Node:
     ) -> None:
         await service.start()
         self._running[key] = service
+        self._crashed.discard(key)
+        how = self._reachability.get(key, Reachability.OPEN)
+        if how is not Reachability.OPEN:
+            service.set_reachability(how)
         self._tell(ServiceStarted(self.name, name or key, self.address, impostor))
 
-    def _tell(self, event: ServiceStarted | ServiceStopped) -> None:
+    def _tell(self, event: ServiceStarted | ServiceStopped | ServiceCrashed | ReachabilityChanged) -> None:
         self._around.events.emit(f"node:{self.name}", event)
 
     def _new_service(self, service: Service) -> RunningService:
@@ -191,14 +284,15 @@ class Node:
             "TVS": lambda: self._tvs(self.identity(CertificateUnit.TVS)),
             "TFTP": self._file_server,
             "CallManager": self._call_processing,
-            "CAPF": _CapfService,
+            "CAPF": self._capf,
+            CHANGE_NOTIFICATION: ChangeNotification,
         }
         return makers[service]()
 
     def _tvs(self, identity: Identity) -> TvsServer:
         emit = self._around.events.emitter(f"tvs:{self.name}")
         cache = CertificateCache(
-            self.directory / "node.db",
+            self.directory / DATABASE_FILE,
             ctl_file=self.ctl_file,
             mode=self.tvs_cache,
             emit=emit,
@@ -219,7 +313,7 @@ class Node:
         emit = self._around.events.emitter(f"tftp:{self.name}")
         store = NodeFileStore(self.directory, self.name, self._plan.profile, self._around.clock, emit)
         recorded = self._around.served.recording(self.name, store)
-        return _FileService(FileServer(self.address, recorded, tftp_port=self._plan.ports.tftp, emit=emit), store)
+        return FileService(FileServer(self.address, recorded, tftp_port=self._plan.ports.tftp, emit=emit), store)
 
     def _call_processing(self) -> CallProcessing:
         identity = self.identity(CertificateUnit.CALLMANAGER)
@@ -231,20 +325,48 @@ class Node:
             client_cas=self._client_cas,
             profile=self._plan.tls_profile,
             now=self._around.clock.now,
+            on_registered=lambda device: self.on_registered(device),
             emit=self._around.events.emitter(f"callmanager:{self.name}"),
         )
 
+    def _capf(self) -> CertificateAuthorityProxyFunction:
+        return CertificateAuthorityProxyFunction(
+            self.name,
+            self.identity(CertificateUnit.CAPF),
+            keys=self._around.keys,
+            clock=self._around.clock,
+            seed=self._around.seed,
+            emit=self._around.events.emitter(f"capf:{self.name}"),
+        )
+
     def _client_cas(self) -> tuple[bytes, ...]:
-        """Who may have issued a phone's certificate: own CAPF, CAPF-trust, and the manufacturing CA (MIC)."""
-        capf = (CertificateUnit.CAPF, CertificateUnit.CAPF_TRUST)
-        stored = (item.der for unit in capf for item in self.database.certificates(unit))
+        """Who may have issued a phone's certificate: see `_CLIENT_CA_STORES`, and the manufacturing CA (MIC)."""
+        stored = (item.der for unit in _CLIENT_CA_STORES for item in self.database.certificates(unit))
         return (*stored, self._around.manufacturing_ca)
+
+    @property
+    def call_processing(self) -> CallProcessing | None:
+        """The CallManager that runs now."""
+        running = self._running.get("CallManager")
+        return running if isinstance(running, CallProcessing) else None
+
+    @property
+    def capf(self) -> CertificateAuthorityProxyFunction | None:
+        """The CAPF that runs now."""
+        running = self._running.get("CAPF")
+        return running if isinstance(running, CertificateAuthorityProxyFunction) else None
+
+    @property
+    def file_store(self) -> NodeFileStore | None:
+        """What the TFTP service that runs now serves from."""
+        running = self._running.get("TFTP")
+        return running.store if isinstance(running, FileService) else None
 
     @property
     def registered_devices(self) -> frozenset[str]:
         """Names of the devices registered with this node's CallManager now: the cluster's view, not the phone's."""
-        running = self._running.get("CallManager")
-        return frozenset(running.registered) if isinstance(running, CallProcessing) else frozenset()
+        running = self.call_processing
+        return frozenset(running.registered) if running else frozenset()
 
     async def close(self) -> None:
         try:
@@ -253,11 +375,8 @@ class Node:
             self.database.close()
 
 
-IMPOSTOR: Final = "impostor of TVS"
-
-
 @dataclass(frozen=True, slots=True)
-class _FileService:
+class FileService:
     """The file server with the store it serves from, which ends with it."""
 
     server: FileServer
@@ -276,9 +395,20 @@ class _FileService:
         finally:
             self.store.close()
 
+    async def crash(self) -> None:
+        try:
+            await self.server.crash()
+        finally:
+            self.store.close()
 
-class _CapfService:
-    """CAPF as far as it is emulated: LSCs are issued inside the lab, its wire protocol (3804) is absent."""
+    def set_reachability(self, how: Reachability) -> None:
+        self.server.set_reachability(how)
+
+
+class ChangeNotification:
+    """Certificate change notification: it has no port in the lab and works inside the cluster, which looks at whether it
+    runs.
+    """
 
     async def start(self) -> None:
         pass
@@ -286,8 +416,8 @@ class _CapfService:
     async def stop(self) -> None:
         pass
 
+    async def crash(self) -> None:
+        pass
 
-def _write_private(path: Path, data: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
+    def set_reachability(self, how: Reachability) -> None:
+        pass

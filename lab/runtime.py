@@ -1,43 +1,69 @@
-"""A running lab: clusters, phones and DHCP of a topology, on real sockets inside one /24 of loopback."""
+"""A running lab: clusters, phones, DHCP and SFTP of a topology, on real sockets inside one /24 of loopback.
+
+Everything it knows lies in its folder; a lab on the folder of one that ended, or was killed, goes on from there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Final, TypeVar
+from random import Random
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from cucm.certificates import lsc, manufacturing_ca, mic
+from cucm.certificates import lsc, manufacturing_ca, mic, node_certificate
 from cucm.clock import Clock, SystemClock
 from cucm.database import Device
-from cucm.errors import UsageError
+from cucm.errors import LabError, UsageError
 from cucm.events import EventLog
-from cucm.events.administration import Option150Set
+from cucm.events.administration import OperationPerformed, OperationRefused
 from cucm.identity import Identity
 from cucm.key_store import KeyStore
 from cucm.net.addresses import detect_ports
+from cucm.net.tls import TlsProfile
 from cucm.roles import CertificateUnit
 from cucm.signalling import DeviceSecurityMode
 from cucm.versions import profile_of
-from lab.cluster import CALLMANAGER_GROUP, Cluster
+from cucm.whole_files import write_whole
+from lab.capf import CertificateAuthorityProxyFunction
+from lab.cluster import Cluster
+from lab.dhcp_pools import DhcpPool
+from lab.dhcp_server import DhcpServer
 from lab.node import Node, NodePlan, Surroundings
+from lab.plain_server import PlainServer
 from lab.served_files import ServedFiles
-from lab.topology import DEFAULT_NETWORK, ClusterTable, NodeTable, PhoneTable, Topology
+from lab.sftp_server import SftpServer
+from lab.topology import (
+    DEFAULT_NETWORK,
+    DEFAULT_POOL,
+    ClusterTable,
+    NodeTable,
+    PhoneTable,
+    Topology,
+)
 from phone_agent.boot import PhoneModel
+from phone_agent.dhcp_client import DhcpClient
 from phone_agent.driver import Phone, PhonePorts, PhoneSettings
 from phone_agent.flash import DeviceIdentity, Flash
+from tvs_server.certificate_cache import FreshnessMode
+
+if TYPE_CHECKING:
+    from lab.operations import Operation
 
 Part = TypeVar("Part")
 
 _DAY_S: Final = 86_400.0
 PHONE_CERTIFICATES_DAYS_AGO: Final = 20
+LAB_FILE: Final = "lab.json"
+"""In a lab's folder: what it was built from, so that it is not resumed with another topology, network or seed."""
 
 
 @dataclass(frozen=True, slots=True)
 class LabOptions:
-    """`directory` is empty and the lab's own; `network` a /24 of 127.0.0.0/8; `seed` makes serial numbers."""
+    """`directory` is new, or an earlier lab's; `network` a /24 of 127.0.0.0/8; `seed` makes serial numbers."""
 
     directory: Path
     network: IPv4Network = DEFAULT_NETWORK
@@ -58,8 +84,12 @@ class Lab:
         self.served = ServedFiles()
         self.clusters: dict[str, Cluster] = {}
         self.phones: dict[str, Phone] = {}
-        self._option_150: tuple[str, ...] = ()
-        self._ports = detect_ports(self._address(1))
+        self.plain_servers: dict[str, PlainServer] = {}
+        self.ports = detect_ports(self.address(1))
+        self._tables = {table.name: table for table in topology.phones}
+        self._maker: Identity | None = None
+        self._dhcp: DhcpServer | None = None
+        self._sftp: SftpServer | None = None
 
     async def __aenter__(self) -> Lab:
         await self.start()
@@ -69,20 +99,19 @@ class Lab:
         await self.stop()
 
     async def start(self) -> None:
-        """Install the clusters and start their services; phones stay off. Raises AddressBusy, EnvironmentProblem."""
-        maker = self._manufacturing_ca()
-        around = Surroundings(self.events, self.clock, self.keys, self.served, self.options.seed, maker.certificate_der)
+        """Install the clusters (or open them again) and start all servers; phones stay off.
+
+        Raises AddressBusy, EnvironmentProblem, and UsageError for a folder of another lab.
+        """
+        self._claim_directory()
         try:
-            for name, table in self.topology.clusters.items():
-                self.clusters[name] = self._build_cluster(name, table, around)
-                self.clusters[name].install()
-            for phone in self.topology.phones:
-                self._provision(phone)
-                self.phones[phone.name] = self._build_phone(phone, maker)
-            self.set_option_150(self.topology.option_150)
+            self._build()
+            await self.dhcp.start()
+            await self.sftp.start()
+            for server in self.plain_servers.values():
+                await server.start()
             for cluster in self.clusters.values():
-                for node in cluster.nodes.values():
-                    await node.start()
+                await cluster.start()
         except BaseException:
             await self.stop()
             raise
@@ -90,72 +119,257 @@ class Lab:
     async def stop(self) -> None:
         """End everything that was started, also after a failed start, and also if one part cannot end well."""
         async with AsyncExitStack() as parts:  # the last one in is the first to end
-            for cluster in reversed(self.clusters.values()):
-                for node in reversed(cluster.nodes.values()):
-                    parts.push_async_callback(node.close)
+            for server in (self._dhcp, self._sftp, *self.plain_servers.values()):
+                if server is not None:
+                    parts.push_async_callback(server.stop)
+            for cluster in self.clusters.values():
+                parts.push_async_callback(cluster.close)
             for phone in self.phones.values():
                 parts.push_async_callback(phone.power_off)
 
     # --- parts by name
 
+    @property
+    def dhcp(self) -> DhcpServer:
+        """Raises LabError before the lab is started."""
+        return _started(self._dhcp)
+
+    @property
+    def sftp(self) -> SftpServer:
+        return _started(self._sftp)
+
     def cluster(self, name: str) -> Cluster:
         """Raises UsageError if there is none of this name."""
         return _named(self.clusters, name, "cluster")
+
+    def node(self, name: str) -> Node:
+        """By its name, with or without `cluster/` before it. Raises UsageError if there is none."""
+        cluster, _, node = name.rpartition("/")
+        if cluster:
+            return self.cluster(cluster).node(node)
+        nodes = {known: one for each in self.clusters.values() for known, one in each.nodes.items()}
+        return _named(nodes, node, "node")
 
     def phone(self, name: str) -> Phone:
         """By device name (`SEP...`). Raises UsageError if there is none."""
         return _named(self.phones, name, "phone")
 
+    def phones_named(self, name: str) -> tuple[Phone, ...]:
+        """One phone, a group of phones, or `all`. Raises UsageError for a name that is none of these."""
+        return tuple(self.phones[table.name] for table in self.topology.phones_named(name))
+
     def cluster_of_node(self, node: str) -> str | None:
+        """The cluster's name, or that of a plain call server."""
+        if node in self.plain_servers:
+            return node
         return next((name for name, cluster in self.clusters.items() if node in cluster.nodes), None)
 
-    # --- operations that are no single cluster's
+    # --- operations
 
-    def set_option_150(self, cluster: str) -> None:
-        """From now on DHCP names this cluster's TFTP nodes; a phone learns it when it boots."""
-        self._option_150 = self.cluster(cluster).tftp_addresses
-        self.events.emit("dhcp:lab", Option150Set(self._option_150))
+    async def perform(self, operation: Operation) -> None:
+        """Tell of it, do it, and wait until replication that nobody disturbs has caught up.
 
-    async def tftp_servers(self) -> tuple[str, ...]:
-        """What DHCP answers a phone that asks for option 150."""
-        return self._option_150
+        One that should be refused (`operation.refused`) is told with the refusal. Raises LabError: refused, or not
+        refused as it should have been; UsageError when it names what the lab does not have.
+        """
+        text = operation.says(self)
+        self.events.emit("lab:story", OperationPerformed(operation.do, text, operation.note))
+        if not operation.refused:
+            await operation.perform(self)
+        else:
+            await self._perform_refused(operation)
+        await self.settle()
 
-    def provision(self, phone: str, cluster: str) -> None:
+    async def _perform_refused(self, operation: Operation) -> None:
+        try:
+            await operation.perform(self)
+        except LabError as refusal:
+            if operation.refused not in str(refusal):
+                raise
+            self.events.emit("lab:story", OperationRefused(operation.do, str(refusal), refusal.mend or ""))
+        else:
+            raise LabError(f"was done, but should have been refused with “{operation.refused}”")
+
+    async def settle(self) -> None:
+        """Wait until every undisturbed subscriber has the publisher's data. LabError if that takes too long."""
+        for cluster in self.clusters.values():
+            await cluster.replication.settle()
+
+    def set_option_150(self, addresses: tuple[str, ...], pool: str | None = None) -> None:
+        """From now on DHCP names these TFTP servers, in one pool or in all; a phone learns it when it boots."""
+        self.dhcp.set_option_150(addresses, pool)
+
+    def provision(self, phone: str, cluster: str, pool: str | None = None) -> None:
         """Add the device to the cluster's database."""
-        table = next((item for item in self.topology.phones if item.name == phone), None)
-        if table is None:
-            raise UsageError(f"no phone {phone!r} in this lab", mend=f"one of: {', '.join(self.phones)}")
-        self.cluster(cluster).add_device(_device(table))
+        table = _named(self._tables, phone, "phone")
+        self._add_device(table, self.cluster(cluster), pool or table.pool)
+
+    def capf(self, cluster: str) -> CertificateAuthorityProxyFunction:
+        """The CAPF of a cluster, the publisher's first. Raises LabError when none runs."""
+        for node in self.cluster(cluster).nodes.values():
+            if node.capf is not None:
+                return node.capf
+        raise LabError(f"no CAPF runs in {cluster}", mend="start the service on the publisher")
 
     # --- building
 
-    def _address(self, host: int) -> str:
+    def address(self, host: int) -> str:
+        """The address of a host number in the lab's network."""
         return str(self.options.network[host])
 
-    def _manufacturing_ca(self) -> Identity:
-        return manufacturing_ca(self.keys, seed=self.options.seed, not_before=self._days_ago(365))
+    def _claim_directory(self) -> None:
+        directory = self.options.directory
+        wanted = {
+            "network": str(self.options.network),
+            "seed": self.options.seed,
+            "topology": self.topology.model_dump(mode="json", by_alias=True),
+        }
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        marker = directory / LAB_FILE
+        try:
+            found = json.loads(marker.read_bytes())
+        except FileNotFoundError:
+            write_whole(marker, json.dumps(wanted).encode())
+            return
+        except (OSError, ValueError) as error:
+            raise UsageError("cannot be read", where=str(marker), mend="delete the lab's folder") from error
+        different = [key for key, value in wanted.items() if not isinstance(found, dict) or found.get(key) != value]
+        if different:
+            raise UsageError(
+                f"is the folder of a lab with another {' and '.join(different)}",
+                where=str(directory),
+                mend="resume it as it was, name another folder, or delete this one",
+            )
+
+    def _build(self) -> None:
+        maker = self._maker = manufacturing_ca(self.keys, seed=self.options.seed, not_before=self._years_ago(3))
+        around = Surroundings(self.events, self.clock, self.keys, self.served, self.options.seed, maker.certificate_der)
+        self._dhcp = self._build_dhcp()
+        self._sftp = self._build_sftp()
+        for name, table in self.topology.clusters.items():
+            self.clusters[name] = self._build_cluster(name, table, around)
+            self.clusters[name].install()
+        for phone in self.topology.phones:
+            for cluster in phone.provisioned_in:
+                self._provision_once(phone, self.clusters[cluster])
+            self.phones[phone.name] = self._build_phone(phone, maker)
+        for name, plain in self.topology.plain_servers.items():
+            self.plain_servers[name] = self._build_plain_server(name, self.address(plain.host))
+
+    def _provision_once(self, table: PhoneTable, cluster: Cluster) -> None:
+        """At installation only: a lab that is resumed keeps what its administrators have done since."""
+        marker = cluster.directory / "provisioned"
+        marker.mkdir(exist_ok=True)
+        done = marker / table.name
+        if not done.exists():
+            self._add_device(table, cluster, table.pool)
+            done.touch()
+
+    def _add_device(self, table: PhoneTable, cluster: Cluster, pool: str) -> None:
+        cluster.add_device(
+            Device(
+                name=table.name,
+                model=table.model,
+                description=f"{table.model} of the lab",
+                security_mode=DeviceSecurityMode[table.security_mode.upper().replace("-", "_")],
+                callmanager_group=cluster.callmanager_group_of_pool(pool),
+                device_pool=pool,
+                digest_user=table.digest_user,
+                digest_password=table.digest_password,
+            )
+        )
+
+    def _years_ago(self, years: int) -> float:
+        return self._days_ago(years * 365)
 
     def _days_ago(self, days: float) -> float:
         return self.clock.now() // _DAY_S * _DAY_S - days * _DAY_S
 
     def _build_cluster(self, name: str, table: ClusterTable, around: Surroundings) -> Cluster:
-        nodes = [Node(self._node_plan(name, table, node), around, table.tvs_cache) for node in table.nodes]
-        return Cluster(name, table, profile_of(table.version), nodes, around)
+        profile = profile_of(table.version)
+        cache = table.tvs_cache or FreshnessMode(profile.tvs_cache)
+        nodes = [Node(self._node_plan(name, table, node), around, cache) for node in table.nodes]
+        return Cluster(name, table, profile, nodes, around)
 
     def _node_plan(self, cluster: str, table: ClusterTable, node: NodeTable) -> NodePlan:
+        profile = profile_of(table.version)
         return NodePlan(
             name=node.name,
-            address=self._address(node.host),
+            address=self.address(node.host),
             directory=self.options.directory / "clusters" / cluster / node.name,
-            profile=profile_of(table.version),
-            services=node.services,
-            tls_profile=table.tls_profile,
-            ports=self._ports,
+            profile=profile,
+            services=table.services_of(node),
+            tls_profile=table.tls_profile or TlsProfile(profile.tls_profile),
+            ports=self.ports,
+            is_publisher=node is table.nodes[0],
         )
 
-    def _provision(self, phone: PhoneTable) -> None:
-        for cluster in phone.provisioned_in:
-            self.clusters[cluster].add_device(_device(phone))
+    def _build_dhcp(self) -> DhcpServer:
+        """One pool for all phones, and one for each group that is told something else."""
+        table = self.topology.dhcp
+        named = self.topology.clusters[self.topology.option_150]
+        default = tuple(self.address(node.host) for node in named.nodes if "TFTP" in named.services_of(node))
+        hosts = {node.name: node.host for each in self.topology.clusters.values() for node in each.nodes}
+        pools = {DEFAULT_POOL: default} | {
+            name: tuple(self.address(hosts[node]) for node in pool.option_150) for name, pool in table.pools.items()
+        }
+        return DhcpServer(
+            self.address(table.host),
+            port=self.ports.dhcp,
+            pools=[
+                DhcpPool(
+                    name=name,
+                    network=self.options.network,
+                    reservations=self._reservations(name, pools),
+                    option_150=servers,
+                    lease_s=table.lease_s,
+                )
+                for name, servers in pools.items()
+            ],
+            state_file=self.options.directory / "dhcp.json",
+            clock=self.clock,
+            emit=self.events.emitter("dhcp:lab"),
+        )
+
+    def _reservations(self, pool: str, pools: Mapping[str, object]) -> dict[str, str]:
+        return {
+            phone.mac: self.address(phone.host)
+            for phone in self.topology.phones
+            if pool == (phone.group if phone.group in pools else DEFAULT_POOL)
+        }
+
+    def _build_sftp(self) -> SftpServer:
+        table = self.topology.sftp
+        folder = self.options.directory / "sftp"
+        (folder / "files" / table.directory).mkdir(parents=True, exist_ok=True)
+        return SftpServer(
+            self.address(table.host),
+            port=self.ports.sftp,
+            directory=folder / "files",
+            user=table.user,
+            password=table.password,
+            host_key=folder / "host_key",
+            emit=self.events.emitter("sftp:lab"),
+        )
+
+    def _build_plain_server(self, name: str, address: str) -> PlainServer:
+        identity = node_certificate(
+            self.keys,
+            CertificateUnit.CALLMANAGER,
+            name,
+            seed=self.options.seed,
+            not_before=self._days_ago(1),
+        )
+        return PlainServer(
+            name,
+            address,
+            self._tables,
+            identity,
+            ports=self.ports,
+            served=self.served,
+            events=self.events,
+            now=self.clock.now,
+        )
 
     def _phone_certificate(
         self, kind: Callable[..., Identity], issuer: Identity, table: PhoneTable, issued: float
@@ -168,60 +382,62 @@ class Lab:
             serial_number=table.serial_number,
             seed=self.options.seed,
             not_before=issued,
+            key_label=_phone_key(kind, table),
         )
 
     def _build_phone(self, table: PhoneTable, maker: Identity) -> Phone:
-        flash = Flash(self.options.directory / "phones" / table.name)
-        capf = self.clusters[table.lsc_from].publisher.identity(CertificateUnit.CAPF)
-        issued = self._days_ago(PHONE_CERTIFICATES_DAYS_AGO)
-        flash.store(
-            lsc=_device_identity(self._phone_certificate(lsc, capf, table, issued)),
-            mic=_device_identity(self._phone_certificate(mic, maker, table, issued)),
+        directory = self.options.directory / "phones" / table.name
+        flash = Flash(directory)
+        if flash.contents.mic is None:
+            self._make_certificates(table, flash, maker)
+        emit = self.events.emitter(f"phone:{table.name}")
+        address = self.address(table.host)
+        dhcp = DhcpClient(
+            table.mac,
+            table.model,
+            server=(self.address(self.topology.dhcp.host), self.ports.dhcp),
+            local_address=address,
+            port=self.ports.dhcp,
+            clock=self.clock,
+            randomness=Random(f"dhcp {table.mac}"),  # noqa: S311 (transaction identifiers, not secrets)
+            emit=emit,
         )
         settings = PhoneSettings(
-            local_address=self._address(table.host),
-            ports=PhonePorts(tftp=self._ports.tftp),
-            tls_profile=table.tls_profile,
+            local_address=address, ports=PhonePorts(tftp=self.ports.tftp), tls_profile=table.tls_profile
         )
-        return Phone(
-            PhoneModel.of(table.mac, table.model),
-            flash,
-            _Option150(self),
-            settings=settings,
-            clock=self.clock,
-            emit=self.events.emitter(f"phone:{table.name}"),
-        )
+        model = PhoneModel.of(table.mac, table.model)
+        return Phone(model, flash, dhcp, settings=settings, clock=self.clock, emit=emit)
+
+    def _make_certificates(self, table: PhoneTable, flash: Flash, maker: Identity) -> None:
+        issued = self._days_ago(PHONE_CERTIFICATES_DAYS_AGO)
+        made = _device_identity(self._phone_certificate(mic, maker, table, issued))
+        if table.lsc_from is None:
+            flash.store(mic=made)
+            return
+        capf = self.clusters[table.lsc_from].publisher.identity(CertificateUnit.CAPF)
+        flash.store(mic=made, lsc=_device_identity(self._phone_certificate(lsc, capf, table, issued)))
 
 
-class _Option150:
-    """DHCP as far as this lab emulates it: a phone that asks is told the value of the moment."""
-
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
-
-    async def tftp_servers(self) -> tuple[str, ...]:
-        return await self._lab.tftp_servers()
-
-    async def close(self, *, release: bool) -> None:
-        pass
+PHONE_KEYS: Final = 8
+"""Phones of a fleet share so many keys: making one costs more than a whole migration, and they are toys."""
 
 
-def _named(parts: dict[str, Part], name: str, what: str) -> Part:
+def _phone_key(kind: Callable[..., Identity], table: PhoneTable) -> str | None:
+    """A key of its own for the seed's phone and its like; phones of a range draw from a few."""
+    return f"{kind.__name__} of a fleet {int(table.mac, 16) % PHONE_KEYS}" if table.is_of_fleet else None
+
+
+def _named(parts: Mapping[str, Part], name: str, what: str) -> Part:
     try:
         return parts[name]
     except KeyError:
         raise UsageError(f"no {what} {name!r} in this lab", mend=f"one of: {', '.join(parts)}") from None
 
 
-def _device(phone: PhoneTable) -> Device:
-    return Device(
-        name=phone.name,
-        model=phone.model,
-        description=f"{phone.model} of the lab",
-        security_mode=DeviceSecurityMode[phone.security_mode.upper().replace("-", "_")],
-        callmanager_group=CALLMANAGER_GROUP,
-        device_pool="Default",
-    )
+def _started(part: Part | None) -> Part:
+    if part is None:
+        raise LabError("the lab has not been started")
+    return part
 
 
 def _device_identity(identity: Identity) -> DeviceIdentity:

@@ -13,13 +13,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from cucm.clock import Clock
+from cucm.clock import Clock, MovableClock
 from cucm.errors import LabError, StoryError, TrustReason, UsageError
-from cucm.events.administration import ActStarted, OperationPerformed, StoryEnded
+from cucm.events.administration import ActStarted, StoryEnded
 from lab.log_book import LogBook
 from lab.operations import AnyOperation
 from lab.runtime import Lab, LabOptions
-from lab.topology import Name, Table, is_path, load_topology, packaged_file, read_toml
+from lab.toml_files import read_toml
+from lab.topology import PhonesName, Table, is_path, load_topology, packaged_file
 from lab.truth import PhoneTruth, truth_of
 
 
@@ -49,7 +50,8 @@ class ExpectedPhone(Table):
 class Act(Table):
     title: str
     steps: Annotated[tuple[AnyOperation, ...], Field(min_length=1)]
-    expect: dict[Name, ExpectedPhone] = Field(default_factory=dict)
+    expect: dict[PhonesName, ExpectedPhone] = Field(default_factory=dict)
+    """By phone, group of phones, or `all`."""
     repairs: bool = False
     """The act in which the documented repair is applied."""
 
@@ -169,7 +171,7 @@ async def play(
     the lab cannot start; what goes wrong later is in the result.
     """
     result = StoryResult(name, story)
-    lab = Lab(load_topology(story.topology), options, clock=clock)
+    lab = Lab(load_topology(story.topology), options, clock=clock or MovableClock())
     book = LogBook(lab.events)
     watch(lab)
     async with lab:
@@ -194,8 +196,8 @@ def _check_names(name: str, story: Story, lab: Lab) -> None:
         try:
             for step in act.steps:
                 step.says(lab)
-            for phone in act.expect:
-                lab.phone(phone)
+            for name in act.expect:
+                lab.topology.phones_named(name)
         except UsageError as error:
             raise StoryError(error.what, where=f"{name}, act {number} “{act.title}”", mend=error.mend) from error
 
@@ -203,15 +205,19 @@ def _check_names(name: str, story: Story, lab: Lab) -> None:
 async def _perform(lab: Lab, number: int, act: Act) -> ActResult:
     began = lab.events.emit("lab:story", ActStarted(number, act.title))
     for step in act.steps:
-        text = step.says(lab)
-        lab.events.emit("lab:story", OperationPerformed(step.do, text, step.note))
         try:
-            await step.perform(lab)
+            await lab.perform(step)
         except LabError as error:
-            raise StoryError(str(error), where=f"act {number}, “{text}”", mend=error.mend) from error
+            where = f"act {number}, “{step.says(lab)}”"
+            raise StoryError(str(error), where=where, mend=error.mend) from error
     since = lab.events.since(began.sequence)
     truths = {phone: truth_of(lab, phone, since) for phone in lab.phones}
-    wrong = [f"{phone}: {text}" for phone, end in act.expect.items() for text in end.differences(truths[phone])]
+    wrong = [
+        f"{table.name}: {text}"
+        for name, end in act.expect.items()
+        for table in lab.topology.phones_named(name)
+        for text in end.differences(truths[table.name])
+    ]
     return ActResult(act.title, act.repairs, truths, tuple(wrong))
 
 

@@ -33,6 +33,16 @@ class OperationPerformed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class OperationRefused(Event):
+    """The emulated system refused it, as it was expected to. `mend` is its advice."""
+
+    kind: ClassVar[str] = "operation.refused"
+    operation: str
+    text: str
+    mend: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class CertificateStored(Event):
     """A certificate was generated into or uploaded to a store. `roles` are what TVS will say of it from now on."""
 
@@ -43,6 +53,7 @@ class CertificateStored(Event):
     issuer: str
     serial: bytes
     roles: tuple[int, ...]
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +66,56 @@ class CertificateIgnored(Event):
     subject: str
     issuer: str
     serial: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateDeleted(Event):
+    """It was deleted on this node's page; where else it goes depends on the release (facts 5.5)."""
+
+    kind: ClassVar[str] = "certificate.deleted"
+    cluster: str
+    node: str
+    store: str
+    common_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateRestored(Event):
+    """Certificate change notification found it missing on this node and copied it back (facts 5.5)."""
+
+    kind: ClassVar[str] = "certificate.restored"
+    cluster: str
+    node: str
+    store: str
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class SigningRequestMade(Event):
+    kind: ClassVar[str] = "certificate.signing_request_made"
+    cluster: str
+    node: str
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class CtlFileDeleted(Event):
+    kind: ClassVar[str] = "ctl_file.deleted"
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ItlResetTransferred(Event):
+    """The reset ITL was put on a TFTP node (facts 4.3)."""
+
+    kind: ClassVar[str] = "itl_reset.transferred"
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecoveryPairExported(Event):
+    kind: ClassVar[str] = "recovery_pair.exported"
+    cluster: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +145,33 @@ class ServiceStopped(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class Option150Set(Event):
-    kind: ClassVar[str] = "dhcp.option_150_set"
-    servers: tuple[str, ...]
+class ServiceCrashed(Event):
+    """Its process died; connections were reset."""
+
+    kind: ClassVar[str] = "service.crashed"
+    node: str
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCrashed(Event):
+    """A machine of the cluster died with all its services."""
+
+    kind: ClassVar[str] = "node.crashed"
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted(Event):
+    kind: ClassVar[str] = "node.started"
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReachabilityChanged(Event):
+    """What becomes of packets to the service: `open`, `refuse`, `unreachable`."""
+
+    kind: ClassVar[str] = "service.reachability_changed"
+    node: str
+    service: str
+    reachability: str

@@ -1,0 +1,443 @@
+"""OS Administration > Security > Certificate Management of one cluster: list, download, generate, CSR, upload, delete.
+
+What an administrator does on a node's page changes that node's disk and the publisher's database, which replicates;
+CAPF-trust alone is each node's own (facts 5.5). What has to be restarted afterwards (facts 5.6) is left to the
+administrator, as it is on a real cluster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from cucm.certificates import CertificateAuthority, Organisation, capf_certificate, node_certificate
+from cucm.database import PutOutcome, StoredCertificate
+from cucm.errors import CertificateRefused, LabError, UsageError
+from cucm.events import Event
+from cucm.events.administration import (
+    CertificateDeleted,
+    CertificateIgnored,
+    CertificateRestored,
+    CertificateStored,
+    SigningRequestMade,
+)
+from cucm.identity import Identity, describe, load_certificate
+from cucm.issuing import CertificateRequest, Purpose, issue_for_key, serial_from_seed
+from cucm.key_store import private_key_der
+from cucm.names import cisco_name
+from cucm.roles import CertificateUnit, roles_of_units
+from cucm.versions import RecoveryScope, VersionProfile
+from cucm.whole_files import write_private, write_whole
+from lab.cluster_state import ClusterState
+from lab.node import CHANGE_NOTIFICATION, Node, Surroundings
+from lab.topology import ClusterTable, NodeTable
+
+OWN_UNITS: Final = (
+    CertificateUnit.CALLMANAGER,
+    CertificateUnit.TVS,
+    CertificateUnit.CAPF,
+    CertificateUnit.ITLRECOVERY,
+    CertificateUnit.TOMCAT,
+)
+UPLOADABLE: Final = (
+    CertificateUnit.CALLMANAGER_TRUST,
+    CertificateUnit.PHONE_SAST_TRUST,
+    CertificateUnit.CAPF_TRUST,
+    CertificateUnit.TVS_TRUST,
+    CertificateUnit.TOMCAT_TRUST,
+)
+"""Trust stores the lab takes uploads for."""
+COPIED_BY_CHANGE_NOTIFICATION: Final = (
+    CertificateUnit.TOMCAT_TRUST,
+    CertificateUnit.DIRECTORY_TRUST,
+    CertificateUnit.PHONE_SAST_TRUST,
+    CertificateUnit.CALLMANAGER_TRUST,
+)
+"""Trust stores of CHANGE_NOTIFICATION_UNIT (facts 5.5)."""
+_CHECKED_BY: Final = {
+    CertificateUnit.CALLMANAGER: CertificateUnit.CALLMANAGER_TRUST,
+    CertificateUnit.TVS: CertificateUnit.TVS_TRUST,
+    CertificateUnit.CAPF: CertificateUnit.CAPF_TRUST,
+    CertificateUnit.TOMCAT: CertificateUnit.TOMCAT_TRUST,
+}
+"""The trust store in which the CA of a signed certificate must lie before it can be imported [recall]."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCertificates:
+    """What one page needs to know of the cluster around it."""
+
+    cluster: str
+    table: ClusterTable
+    profile: VersionProfile
+    nodes: Mapping[str, Node]
+    state: ClusterState
+    around: Surroundings
+
+
+class CertificateManagement:
+    """One cluster's certificates. A node is named, or the publisher meant. UsageError for a name that is none."""
+
+    def __init__(self, cluster: NodeCertificates) -> None:
+        self._cluster = cluster
+        self._around = cluster.around
+        self._organisation = Organisation(**cluster.table.organization.model_dump())
+
+    # --- looking
+
+    def listed(self, node: str | None = None, unit: CertificateUnit | None = None) -> tuple[StoredCertificate, ...]:
+        """What the node's own database says, all of it or one store's."""
+        return self._node(node).database.certificates(unit)
+
+    def download(self, unit: CertificateUnit, node: str | None = None, common_name: str | None = None) -> bytes:
+        """DER of the node's own certificate, or of the one of that CN in a trust store. Raises UsageError."""
+        if not unit.is_trust_store:
+            return self._node(node).certificate(unit)
+        stored = [item.der for item in self.listed(node, unit)]
+        named = [der for der in stored if common_name in (None, describe(der).common_name, describe(der).subject)]
+        if len(named) != 1:
+            names = ", ".join(describe(der).common_name or describe(der).subject for der in stored) or "none"
+            raise UsageError(f"{len(named)} certificates of that name in {unit}", mend=f"there are: {names}")
+        return named[0]
+
+    def own(self, unit: CertificateUnit) -> tuple[tuple[str, bytes], ...]:
+        """(node, DER) of every node that has one on its disk; one entry where the cluster shares a pair."""
+        found = [(node.name, node.certificate(unit)) for node in self._owners(unit) if node.has_identity(unit)]
+        return tuple(found)
+
+    # --- generating
+
+    def install(self) -> None:
+        """The certificates a new cluster has: `installed_days_ago` old."""
+        moment = self._around.clock.now() // _DAY_S * _DAY_S - self._cluster.table.installed_days_ago * _DAY_S
+        for unit in OWN_UNITS:
+            for node in self._owners(unit):
+                self._generate(unit, node, moment)
+
+    def regenerate(self, unit: CertificateUnit, node: str | None = None, *, key_bits: int | None = None) -> None:
+        """A new key and certificate, on one node or on every one that has it. Raises LabError, UsageError."""
+        owners = self._owners(unit) if node is None else (self._owner(unit, node),)
+        if not owners:
+            raise UsageError(f"{self._cluster.cluster} has no {unit} certificate", mend=f"it is {self._version}")
+        for one in owners:
+            self._require_up(one)
+            self._cluster.state.begin_generation(unit, one.name)
+            self._generate(unit, one, self._around.clock.now(), key_bits)
+
+    def finish_interrupted(self) -> None:
+        """After a kill: what a node's disk holds goes into the database, a half-written pair is made anew."""
+        for unit in OWN_UNITS:
+            for node in self._owners(unit):
+                try:
+                    identity = node.identity(unit)
+                except LabError:
+                    self._cluster.state.begin_generation(unit, node.name)
+                    self._generate(unit, node, self._around.clock.now())
+                else:
+                    self._take(unit, node, identity)
+
+    def _generate(self, unit: CertificateUnit, node: Node, not_before: float, key_bits: int | None = None) -> None:
+        self._take(unit, node, self._new_identity(self._table(node), unit, not_before, key_bits))
+
+    def _take(self, unit: CertificateUnit, node: Node, identity: Identity) -> None:
+        """Put an own pair in place: disk first, then the publisher's database."""
+        holders = tuple(self._cluster.nodes.values()) if self._is_shared(unit) else (node,)
+        for holder in holders:
+            holder.write_identity(unit, identity)
+        outcome = self._publisher.database.put_certificate(
+            identity.certificate_der, unit, node.name, node.address, moment=self._around.clock.now()
+        )
+        if outcome is not PutOutcome.UNCHANGED:
+            self._tell_stored(identity.certificate_der, unit, node.name)
+
+    def _is_shared(self, unit: CertificateUnit) -> bool:
+        one_pair = self._cluster.profile.recovery_scope is RecoveryScope.CLUSTER
+        return unit is CertificateUnit.ITLRECOVERY and one_pair
+
+    def _owners(self, unit: CertificateUnit) -> tuple[Node, ...]:
+        """The nodes that have a certificate of their own of this unit."""
+        nodes = tuple(self._cluster.nodes.values())
+        if unit is CertificateUnit.ITLRECOVERY:
+            if not self._cluster.profile.has_itlrecovery:
+                return ()
+            return nodes[:1] if self._is_shared(unit) else nodes
+        if unit is CertificateUnit.CAPF:
+            return tuple(node for node in nodes if "CAPF" in node.services)
+        if unit is CertificateUnit.CALLMANAGER:
+            return tuple(node for node in nodes if {"CallManager", "TFTP"} & set(node.services))
+        if unit is CertificateUnit.TVS:
+            return tuple(node for node in nodes if "TVS" in node.services)
+        return nodes if unit is CertificateUnit.TOMCAT else ()
+
+    def _owner(self, unit: CertificateUnit, node: str) -> Node:
+        one = self._node(node)
+        if one not in self._owners(unit):
+            names = ", ".join(owner.name for owner in self._owners(unit)) or "no node"
+            raise UsageError(f"{one.name} has no {unit} certificate of its own", mend=f"{names} has")
+        return one
+
+    def _new_identity(
+        self, table: NodeTable, unit: CertificateUnit, not_before: float, key_bits: int | None
+    ) -> Identity:
+        host = f"{table.name}.{table.domain}" if table.domain else table.name
+        generation = self._cluster.state.generation(unit, table.name)
+        bits = key_bits or self._cluster.profile.rsa_bits
+        label = f"{unit} {table.name} {generation} {bits}"
+        keys, seed = self._around.keys, self._around.seed
+        days = self._cluster.table.certificate_days
+        if unit is CertificateUnit.CAPF:
+            # before CAPF had to be on the publisher alone, other nodes had one of another name
+            is_first = table is self._cluster.table.nodes[0]
+            return capf_certificate(
+                keys,
+                host,
+                seed=seed,
+                not_before=not_before,
+                organisation=self._organisation,
+                name=self._cluster.table.capf_name if is_first else None,
+                key_label=label,
+                kind=bits,
+                **({} if days is None else {"lifetime_days": days}),
+            )
+        # the name of an ITLRecovery certificate is ITLRECOVERY_<host> [recall]
+        common_name = f"ITLRECOVERY_{host}" if unit is CertificateUnit.ITLRECOVERY else host
+        signed = table.certificate.get("CallManager") if unit is CertificateUnit.CALLMANAGER else None
+        subject = signed.subject if signed else self._organisation.node_subject(common_name)
+        issuer = self._authority(signed.issuer, not_before) if signed and signed.issuer else None
+        first = signed if generation == 0 else None  # a regenerated certificate cannot have the old one's serial
+        return node_certificate(
+            keys,
+            unit,
+            host,
+            seed=seed,
+            not_before=not_before,
+            subject=subject,
+            serial=bytes.fromhex(first.serial) if first and first.serial else None,
+            issuer=issuer,
+            key_label=label,
+            kind=bits,
+            der_length=first.der_length if first else None,
+            lifetime_days=days if unit is not CertificateUnit.ITLRECOVERY else None,
+        )
+
+    # --- signed by a CA
+
+    def make_signing_request(self, unit: CertificateUnit, node: str | None = None) -> bytes:
+        """A CSR (PEM) with a new key, which waits on the node for the signed certificate. Raises UsageError."""
+        owner = self._owner(unit, self._node(node).name)
+        if unit not in _CHECKED_BY or unit is CertificateUnit.CAPF:
+            raise UsageError(f"the lab makes no CSR for {unit}", mend="CallManager, TVS and tomcat can be signed")
+        self._require_up(owner)
+        generation = self._cluster.state.begin_generation(unit, owner.name)
+        key = self._around.keys.key(f"{unit} {owner.name} CSR {generation}", self._cluster.profile.rsa_bits)
+        name = load_certificate(owner.certificate(unit)).subject
+        request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+        pem = request.public_bytes(Encoding.PEM)
+        write_private(owner.security / f"{unit}.csr.key", private_key_der(key))
+        write_whole(owner.security / f"{unit}.csr", pem)
+        self._emit(SigningRequestMade(self._cluster.cluster, owner.name, unit))
+        return pem
+
+    def sign_request(self, pem: bytes, authority: str) -> tuple[bytes, bytes]:
+        """What a company's CA does with a CSR: (certificate, CA certificate), both DER. Raises UsageError."""
+        try:
+            request = x509.load_pem_x509_csr(pem)
+        except ValueError as error:
+            raise UsageError("not a certificate signing request in PEM") from error
+        if not request.is_signature_valid:
+            raise UsageError("the request's own signature does not hold", mend="make the request again")
+        moment = self._around.clock.now()
+        issuer = self._authority(authority, moment)
+        subject = cisco_name(request.subject)
+        asked = CertificateRequest(
+            subject=subject,
+            serial=serial_from_seed(self._around.seed, f"signed {subject} {int(moment)}"),
+            not_before=moment,
+            purpose=Purpose.SERVICE,
+        )
+        key = request.public_key()
+        if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
+            raise UsageError("a key of this kind is of no use here", mend="use RSA or an elliptic curve")
+        return issue_for_key(asked, key, issuer).public_bytes(Encoding.DER), issuer.certificate_der
+
+    def import_signed(self, der: bytes, unit: CertificateUnit, node: str | None = None) -> None:
+        """Import the certificate for the node's pending CSR. CertificateRefused unless key and CA fit [recall]."""
+        owner = self._owner(unit, self._node(node).name)
+        self._require_up(owner)
+        try:
+            key = (owner.security / f"{unit}.csr.key").read_bytes()
+        except OSError as error:
+            raise CertificateRefused(
+                f"{owner.name} has no CSR for {unit}", mend="generate a CSR first, have that one signed"
+            ) from error
+        known = describe(der)
+        if not any(_issued(authority.der, der) for authority in self.listed(None, _CHECKED_BY[unit])):
+            raise CertificateRefused(
+                f"the CA certificate {known.issuer} is not in {_CHECKED_BY[unit]}",
+                where=owner.name,
+                mend=f"upload the CA's certificate as {_CHECKED_BY[unit]} first",
+            )
+        try:
+            identity = Identity.load(der, key, ours=True)
+        except UsageError as error:
+            raise CertificateRefused(
+                "the certificate is not for the key of the CSR", where=owner.name, mend="have the newest CSR signed"
+            ) from error
+        if known.not_after < self._around.clock.now():
+            raise CertificateRefused("the certificate has expired", where=known.subject, mend="have it signed anew")
+        self._take(unit, owner, identity)
+        for name in (f"{unit}.csr", f"{unit}.csr.key"):
+            (owner.security / name).unlink(missing_ok=True)
+
+    def authority_certificate(self, authority: str) -> bytes:
+        """DER of the company's CA of that name, for upload to a trust store."""
+        return self._authority(authority, self._around.clock.now()).certificate_der
+
+    def _authority(self, subject: str, moment: float) -> Identity:
+        """One CA of that name for the whole lab: its dates do not depend on who asks when."""
+        begins = moment // _YEAR_S * _YEAR_S - _YEAR_S
+        return CertificateAuthority.self_signed(
+            self._around.keys, subject, seed=self._around.seed, not_before=begins
+        ).identity
+
+    # --- trust stores
+
+    def upload(self, der: bytes, store: CertificateUnit, node: str | None = None) -> PutOutcome:
+        """Upload to a trust store. CertificateRefused (facts 5.5), UsageError for a store that takes no uploads."""
+        if store not in UPLOADABLE:
+            names = ", ".join(UPLOADABLE)
+            raise UsageError(f"nothing can be uploaded to {store}", mend=f"one of: {names}")
+        known = describe(der)
+        name = known.common_name or "unnamed"
+        owner = self._node(node)
+        database = owner.database if store is CertificateUnit.CAPF_TRUST else self._publisher.database
+        self._require_up(owner)
+        if database is self._publisher.database:
+            self._require_up(self._publisher)
+        outcome = database.put_certificate(der, store, name, moment=self._around.clock.now())
+        if outcome is PutOutcome.IGNORED:
+            self._emit(CertificateIgnored(self._cluster.cluster, store, known.subject, known.issuer, known.serial))
+        else:
+            self._tell_stored(der, store, owner.name)
+        return outcome
+
+    def delete(self, unit: CertificateUnit, common_name: str, node: str | None = None) -> None:
+        """Delete from a trust store: everywhere from 11.0 on, before that on this node alone (facts 5.5).
+
+        What was deleted on one node alone comes back with the next synchronisation while another node has it.
+        Raises CertificateRefused if it is not there.
+        """
+        if not unit.is_trust_store:
+            raise UsageError(f"{unit} is a node's own certificate", mend="regenerate it instead")
+        owner = self._node(node)
+        self._require_up(owner)
+        if not self._cluster.profile.deletes_cluster_wide:
+            owner.database.delete_certificate(unit, common_name, local=True)
+        elif unit is CertificateUnit.CAPF_TRUST:
+            self._delete_everywhere(unit, common_name)
+        else:
+            self._require_up(self._publisher)
+            self._publisher.database.delete_certificate(unit, common_name)
+        self._emit(CertificateDeleted(self._cluster.cluster, owner.name, unit, common_name))
+
+    def _delete_everywhere(self, unit: CertificateUnit, common_name: str) -> None:
+        refusals: list[CertificateRefused] = []
+        for node in self._cluster.nodes.values():
+            try:
+                node.database.delete_certificate(unit, common_name)
+            except CertificateRefused as refusal:
+                refusals.append(refusal)
+        if len(refusals) == len(self._cluster.nodes):
+            raise refusals[0]
+
+    def synchronise(self) -> tuple[str, ...]:
+        """What the Certificate Change Notification services do every 1800 s: a certificate that one node has and
+        another lacks is copied (facts 5.5). Returns the nodes that must be copied to by replication.
+        """
+        taking_part = [node for node in self._cluster.nodes.values() if node.runs(CHANGE_NOTIFICATION)]
+        behind: dict[str, None] = {}
+        for unit in COPIED_BY_CHANGE_NOTIFICATION:
+            held = {node.name: {item.der for item in node.database.certificates(unit)} for node in taking_part}
+            everything = set().union(*held.values())
+            for der in everything:
+                lacking = [name for name, ders in held.items() if der not in ders]
+                if lacking:
+                    self._restore(der, unit, lacking, behind)
+        return tuple(behind)
+
+    def _restore(self, der: bytes, unit: CertificateUnit, lacking: list[str], behind: dict[str, None]) -> None:
+        known = describe(der)
+        if self._publisher.name in lacking:
+            name = known.common_name or "unnamed"
+            self._publisher.database.put_certificate(der, unit, name, moment=self._around.clock.now())
+        for name in lacking:
+            if name != self._publisher.name:
+                behind[name] = None
+            self._emit(CertificateRestored(self._cluster.cluster, name, unit, known.subject))
+
+    # --- parts
+
+    @property
+    def _publisher(self) -> Node:
+        return next(iter(self._cluster.nodes.values()))
+
+    @property
+    def _version(self) -> str:
+        return self._cluster.table.version
+
+    def _node(self, name: str | None) -> Node:
+        if name is None:
+            return self._publisher
+        try:
+            return self._cluster.nodes[name]
+        except KeyError:
+            known = ", ".join(self._cluster.nodes)
+            raise UsageError(f"no node {name!r} in {self._cluster.cluster}", mend=f"one of: {known}") from None
+
+    def _table(self, node: Node) -> NodeTable:
+        return next(table for table in self._cluster.table.nodes if table.name == node.name)
+
+    def _require_up(self, node: Node) -> None:
+        if not node.is_up:
+            raise LabError(f"{node.name} is down", mend="start the node first")
+        if not self._publisher.is_up:
+            raise LabError(
+                f"the publisher {self._publisher.name} is down and nobody else can write the database",
+                mend="start the publisher first",
+            )
+
+    def _tell_stored(self, der: bytes, store: CertificateUnit, node: str) -> None:
+        summary = describe(der)
+        units = next((item.units for item in self._stored_on(node, store) if item.der == der), (store,))
+        roles = tuple(int(role) for role in roles_of_units(units))
+        self._emit(
+            CertificateStored(
+                self._cluster.cluster, store, summary.subject, summary.issuer, summary.serial, roles, node
+            )
+        )
+
+    def _stored_on(self, node: str, store: CertificateUnit) -> Iterator[StoredCertificate]:
+        local = store is CertificateUnit.CAPF_TRUST
+        database = self._cluster.nodes[node].database if local else self._publisher.database
+        yield from database.certificates(store)
+
+    def _emit(self, event: Event) -> None:
+        self._around.events.emit(f"cluster:{self._cluster.cluster}", event)
+
+
+_DAY_S: Final = 86_400.0
+_YEAR_S: Final = 365 * _DAY_S
+
+
+def _issued(authority_der: bytes, der: bytes) -> bool:
+    try:
+        load_certificate(der).verify_directly_issued_by(load_certificate(authority_der))
+    except Exception:  # cryptography raises ValueError, TypeError or InvalidSignature for "no"
+        return False
+    return True

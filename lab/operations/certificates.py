@@ -1,0 +1,182 @@
+"""OS Administration > Security > Certificate Management."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field
+
+from cucm.errors import UsageError
+from cucm.program import read_certificates
+from cucm.roles import CertificateUnit
+from lab.operations.base import ClusterOperation, NodeOperation, Operation
+from lab.topology import ClusterName, NodeName
+
+if TYPE_CHECKING:
+    from lab.runtime import Lab
+
+Stores = Annotated[tuple[CertificateUnit, ...], Field(min_length=1, max_length=8)]
+
+
+class UploadCertificate(Operation):
+    """Download nodes' own certificates in one cluster and upload them to trust stores of another.
+
+    Without `nodes`, of every node that has one; `on` is the node whose page is used, else the publisher.
+    """
+
+    do: Literal["upload-certificate"]
+    certificate: CertificateUnit
+    source: Annotated[ClusterName, Field(alias="from")]
+    nodes: tuple[NodeName, ...] = ()
+    to: ClusterName
+    stores: Stores
+    on: NodeName | None = None
+
+    def _wanted(self, lab: Lab) -> list[tuple[str, bytes]]:
+        cluster = lab.cluster(self.source)
+        for node in self.nodes:
+            cluster.node(node)
+        own = cluster.certificates.own(self.certificate)
+        wanted = [(node, der) for node, der in own if not self.nodes or node in self.nodes]
+        if not wanted:
+            raise UsageError(f"{cluster.name} has no {self.certificate} certificate of its own", where=self.do)
+        return wanted
+
+    def says(self, lab: Lab) -> str:
+        target = lab.cluster(self.to)
+        page = target.node(self.on).name if self.on else target.name
+        nodes = ", ".join(node for node, _ in self._wanted(lab))
+        return f"{page}: upload {self.certificate}.pem of {nodes} as {' and '.join(self.stores)}"
+
+    async def perform(self, lab: Lab) -> None:
+        for _, der in self._wanted(lab):
+            for store in self.stores:
+                lab.cluster(self.to).certificates.upload(der, store, self.on)
+
+
+class UploadCertificateFile(NodeOperation):
+    """Upload the certificate in a PEM or DER file to trust stores."""
+
+    do: Literal["upload-certificate-file"]
+    file: str
+    stores: Stores
+
+    def what(self) -> str:
+        return f"upload {Path(self.file).name} as {' and '.join(self.stores)}"
+
+    async def perform(self, lab: Lab) -> None:
+        certificates = read_certificates(Path(self.file))
+        if len(certificates) != 1:
+            raise UsageError(f"holds {len(certificates)} certificates", where=self.file, mend="name a file with one")
+        for store in self.stores:
+            lab.cluster(self.cluster).certificates.upload(certificates[0], store, self.node)
+
+
+class UploadTokenCertificate(ClusterOperation):
+    """Upload the certificate of a USB token, as the repair of F24 wants it."""
+
+    do: Literal["upload-token-certificate"]
+    token: Annotated[int, Field(ge=1, le=4)]
+    stores: Stores
+
+    def what(self) -> str:
+        return f"upload the certificate of token {self.token} as {' and '.join(self.stores)}"
+
+    async def perform(self, lab: Lab) -> None:
+        cluster = lab.cluster(self.cluster)
+        for store in self.stores:
+            cluster.certificates.upload(cluster.trust_lists.token_certificate(self.token), store)
+
+
+class RegenerateCertificate(ClusterOperation):
+    """A new key and certificate, on one node or on all that have one. What to restart afterwards: facts 5.6."""
+
+    do: Literal["regenerate-certificate"]
+    certificate: CertificateUnit
+    node: NodeName | None = None
+    key_bits: Literal[1024, 2048, 3072, 4096] | None = None
+
+    def what(self) -> str:
+        bits = f" with {self.key_bits} bits" if self.key_bits else ""
+        return f"regenerate {self.certificate}{bits}"
+
+    def says(self, lab: Lab) -> str:
+        cluster = lab.cluster(self.cluster)
+        return f"{cluster.node(self.node).name if self.node else cluster.name}: {self.what()}"
+
+    async def perform(self, lab: Lab) -> None:
+        lab.cluster(self.cluster).certificates.regenerate(self.certificate, self.node, key_bits=self.key_bits)
+
+
+class SignCertificate(NodeOperation):
+    """Generate a CSR, have the company's CA sign it, upload the CA's certificate as trust, import what was signed."""
+
+    do: Literal["sign-certificate"]
+    certificate: Literal[CertificateUnit.CALLMANAGER, CertificateUnit.TVS, CertificateUnit.TOMCAT]
+    authority: str
+    """Name of the CA, for instance `CN=stormin-WIN2012-CA`."""
+
+    def what(self) -> str:
+        return f"have {self.certificate} signed by {self.authority} (CSR, CA certificate as trust, import)"
+
+    async def perform(self, lab: Lab) -> None:
+        pages = lab.cluster(self.cluster).certificates
+        request = pages.make_signing_request(self.certificate, self.node)
+        signed, authority = pages.sign_request(request, self.authority)
+        pages.upload(authority, CertificateUnit(f"{self.certificate}-trust"))
+        pages.import_signed(signed, self.certificate, self.node)
+
+
+class GenerateSigningRequest(NodeOperation):
+    do: Literal["generate-signing-request"]
+    certificate: CertificateUnit
+
+    def what(self) -> str:
+        return f"generate a CSR for {self.certificate}"
+
+    async def perform(self, lab: Lab) -> None:
+        lab.cluster(self.cluster).certificates.make_signing_request(self.certificate, self.node)
+
+
+class ImportSignedCertificate(NodeOperation):
+    """Import the certificate that a CA made for the pending CSR, from a file."""
+
+    do: Literal["import-signed-certificate"]
+    certificate: CertificateUnit
+    file: str
+
+    def what(self) -> str:
+        return f"import {Path(self.file).name} as {self.certificate}"
+
+    async def perform(self, lab: Lab) -> None:
+        certificates = read_certificates(Path(self.file))
+        if not certificates:
+            raise UsageError("holds no certificate", where=self.file, mend="name a PEM or DER file")
+        lab.cluster(self.cluster).certificates.import_signed(certificates[0], self.certificate, self.node)
+
+
+class DeleteCertificate(NodeOperation):
+    """Delete from a trust store: everywhere from 11.0 on, before that on one node (facts 5.5)."""
+
+    do: Literal["delete-certificate"]
+    store: CertificateUnit
+    common_name: str
+
+    def what(self) -> str:
+        return f"delete {self.common_name} from {self.store}"
+
+    async def perform(self, lab: Lab) -> None:
+        lab.cluster(self.cluster).certificates.delete(self.store, self.common_name, self.node)
+
+
+class SynchroniseCertificates(ClusterOperation):
+    """What certificate change notification does every half an hour (facts 5.5)."""
+
+    do: Literal["synchronise-certificates"]
+
+    def what(self) -> str:
+        return "certificate change notification synchronises the nodes"
+
+    async def perform(self, lab: Lab) -> None:
+        await lab.cluster(self.cluster).synchronise_certificates()

@@ -1,0 +1,124 @@
+"""Serviceability, and what befalls machines and networks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from cucm.net.reachability import Reachability
+from lab.operations.base import ClusterOperation, NodeOperation, ServiceOperation, require_some
+from lab.topology import NodeName, Service
+
+if TYPE_CHECKING:
+    from lab.node import Node
+    from lab.runtime import Lab
+
+
+class StartService(ServiceOperation):
+    do: Literal["start-service"]
+
+    def what(self) -> str:
+        return f"start {self.service}"
+
+    async def perform(self, lab: Lab) -> None:
+        for node in require_some(self.targets(lab), self.service, lab.cluster(self.cluster)):
+            await node.start_service(self.service)
+
+
+class StopService(ServiceOperation):
+    """In order: connections are ended; afterwards the port is closed."""
+
+    do: Literal["stop-service"]
+
+    def what(self) -> str:
+        return f"stop {self.service}"
+
+    async def perform(self, lab: Lab) -> None:
+        for node in require_some(self.targets(lab), self.service, lab.cluster(self.cluster)):
+            await node.stop_service(self.service)
+
+
+class RestartService(ServiceOperation):
+    do: Literal["restart-service"]
+
+    def what(self) -> str:
+        return f"restart {self.service}"
+
+    async def perform(self, lab: Lab) -> None:
+        for node in require_some(self.targets(lab), self.service, lab.cluster(self.cluster)):
+            await node.restart_service(self.service)
+
+
+class CrashService(ServiceOperation):
+    """The process dies: connections are reset, nothing is said."""
+
+    do: Literal["crash-service"]
+
+    def what(self) -> str:
+        return f"{self.service} crashes"
+
+    async def perform(self, lab: Lab) -> None:
+        for node in require_some(self.targets(lab), self.service, lab.cluster(self.cluster)):
+            await node.crash_service(self.service)
+
+
+class SetReachability(ClusterOperation):
+    """What becomes of packets to a service: `open`, `refuse` (a firewall answers no) or `unreachable` (they vanish).
+
+    Without `service`, all services; without `node`, on all nodes.
+    """
+
+    do: Literal["set-reachability"]
+    reachability: Reachability
+    service: Service | None = None
+    node: NodeName | None = None
+
+    def targets(self, lab: Lab) -> list[tuple[Node, Service]]:
+        cluster = lab.cluster(self.cluster)
+        nodes = [cluster.node(self.node)] if self.node else list(cluster.nodes.values())
+        return [(node, service) for node in nodes for service in node.services if self.service in (None, service)]
+
+    def what(self) -> str:
+        return f"the network makes {self.service or 'everything'} {self.reachability}"
+
+    def says(self, lab: Lab) -> str:
+        cluster = lab.cluster(self.cluster)
+        where = cluster.node(self.node).name if self.node else f"all nodes of {cluster.name}"
+        return f"{where}: {self.what()}"
+
+    async def perform(self, lab: Lab) -> None:
+        for node, service in self.targets(lab):
+            node.set_reachability(service, self.reachability)
+
+
+class CrashNode(NodeOperation):
+    """The machine dies with all its services."""
+
+    do: Literal["crash-node"]
+
+    def what(self) -> str:
+        return "the machine crashes"
+
+    async def perform(self, lab: Lab) -> None:
+        await lab.cluster(self.cluster).crash_node(self.target(lab).name)
+
+
+class StartNode(NodeOperation):
+    do: Literal["start-node"]
+
+    def what(self) -> str:
+        return "start the machine"
+
+    async def perform(self, lab: Lab) -> None:
+        await lab.cluster(self.cluster).start_node(self.target(lab).name)
+
+
+class ReplaceTvsByImpostor(NodeOperation):
+    """A TVS with a key of its own, of the same name, takes the node's port 2445; starting the real TVS ends it."""
+
+    do: Literal["replace-tvs-by-impostor"]
+
+    def what(self) -> str:
+        return "an impostor with another certificate answers on TVS's port"
+
+    async def perform(self, lab: Lab) -> None:
+        await self.target(lab).replace_tvs_by_impostor()
