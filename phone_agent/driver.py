@@ -129,6 +129,11 @@ class Phone:
         return tuple(self._messages)
 
     @property
+    def registered_with(self) -> str | None:
+        """Name of the CallManager that has the phone, as its configuration calls it."""
+        return self._call_manager if self._state is PhoneState.REGISTERED else None
+
+    @property
     def last_outcome(self) -> BootOutcome | None:
         """What became of the last boot that came to its end; None before the first."""
         return self._outcome
@@ -189,11 +194,19 @@ class Phone:
         if registration is not None:
             await registration.close()
 
+    async def _unregister(self) -> None:
+        """Tell the CallManager that the phone goes (facts 7.7); without power there is nobody to tell it."""
+        registration, self._registration = self._registration, None
+        if registration is not None:
+            await registration.unregister()
+
     async def _end_lease(self, *, release: bool = False) -> None:
         await _attempt(self._dhcp.close(release=release), "DHCP", lambda _detail: None)
 
     async def reset(self) -> BootOutcome:
-        """Power off and boot again, as `Reset` in CUCM Administration does."""
+        """Unregister, power off and boot again, as `Reset` in CUCM Administration does."""
+        await self._failover.end()
+        await self._unregister()
         await self.power_off()
         return await self.boot()
 
@@ -322,6 +335,7 @@ class Phone:
             identity=self.flash.contents.active_identity,
             local_address=self._settings.local_address,
             profile=self._settings.tls_profile,
+            clock=self._clock,
         )
         registration = await client.register(command, self._registration_lost)
         if registration.result.status is RegistrationStatus.REGISTERED:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, Protocol, Unpack
+from typing import Final, Protocol, Unpack
 
 from cucm.errors import FlashError
 from phone_agent.flash_contents import (
@@ -28,6 +27,7 @@ from phone_agent.flash_contents import (
     objects_of,
     without_lists,
 )
+from phone_agent.flash_export import MAX_OBJECT, export_contents
 
 __all__ = [
     "DeviceIdentity",
@@ -41,8 +41,6 @@ __all__ = [
 ]
 
 MAX_MANIFEST: Final = 1024 * 1024
-MAX_OBJECT: Final = 4 * 1024 * 1024
-"""Bytes; twice what a phone downloads at most (facts 3.5)."""
 MEND: Final = "erase the phone's flash directory: the phone then starts without lists, like a new one"
 
 
@@ -180,62 +178,6 @@ class Flash:
 
     def _problem(self, what: str, mend: str = MEND) -> FlashError:
         return FlashError(what, where=str(self._directory), mend=mend)
-
-
-def export_contents(contents: FlashContents, directory: Path) -> None:
-    """Write `CTLFile.tlv`, `ITLFile.tlv`, the configuration under its own name, and `status.json`.
-
-    A list that the flash does not hold is removed from `directory` if an earlier export left it there.
-    Raises FlashError.
-    """
-    name = contents.configuration_name or "configuration"
-    if Path(name).name != name:
-        raise FlashError(f"{name!r} is no file name", where="configuration_name", mend=MEND)
-    files = {"CTLFile.tlv": contents.ctl, "ITLFile.tlv": contents.itl, name: contents.configuration}
-    status = json.dumps(_status(contents), indent=2).encode()
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for file_name, content in (files | {"status.json": status}).items():
-            if content is None:
-                (directory / file_name).unlink(missing_ok=True)
-            else:
-                (directory / file_name).write_bytes(content)
-    except OSError as error:
-        raise FlashError(
-            f"the flash cannot be exported: {error.strerror}", where=str(directory), mend="give a folder to write into"
-        ) from error
-
-
-def _status(contents: FlashContents) -> dict[str, Any]:
-    """What a person asks a phone: the lists' SHA-1 is its menu's `CTL Signature` (facts 7.5)."""
-    return {
-        "ctl": _list_status(contents.ctl, contents.ctl_source),
-        "itl": _list_status(contents.itl, contents.itl_source),
-        "configuration": contents.configuration_name,
-        "configuration_bytes": None if contents.configuration is None else len(contents.configuration),
-        "tftp_servers": list(contents.tftp_servers),
-        "lsc_sha1": _identity_hash(contents.lsc),
-        "mic_sha1": _identity_hash(contents.mic),
-        "tvs_cache": [
-            {
-                "issuer": entry.issuer,
-                "serial": entry.serial.hex(),
-                "roles": list(entry.roles),
-                "expires_at": entry.expires_at,
-            }
-            for entry in contents.tvs_cache
-        ],
-    }
-
-
-def _list_status(content: bytes | None, source: str | None) -> dict[str, Any] | None:
-    if content is None:
-        return None
-    return {"bytes": len(content), "sha1": hashlib.sha1(content).hexdigest(), "server": source}
-
-
-def _identity_hash(identity: DeviceIdentity | None) -> str | None:
-    return None if identity is None else hashlib.sha1(identity.certificate).hexdigest()
 
 
 # -- files that are whole or not there --------------------------------------------------------------------------------
