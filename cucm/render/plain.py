@@ -7,6 +7,8 @@ from typing import Final
 
 from cucm.events import Event, EventRecord, cluster, files, phone, trust_lists, tvs
 from cucm.events import administration as admin
+from cucm.render.plain_dhcp import dhcp_headline
+from cucm.render.plain_bulk import exchange_headline
 from cucm.render.text import printable
 from cucm.roles import TrustRole
 
@@ -32,7 +34,7 @@ class PlainLines:
 
 def headline(event: Event) -> str | None:
     """One line for the timeline; None for events that only a trace needs."""
-    text = _administration(event) or _phone(event) or _servers(event) or _call_processing(event)
+    text = _administration(event) or _phone(event) or _servers(event) or _call_processing(event) or exchange_headline(event) or dhcp_headline(event)
     return text and printable(text)  # names and details may come from the network
 
 
@@ -48,8 +50,6 @@ def _administration(event: Event) -> str | None:
             return f"{'impostor of ' if impostor else ''}{service} started on {address}"
         case admin.ServiceStopped(service=service):
             return f"{service} stopped"
-        case admin.Option150Set(servers=servers):
-            return f"option 150 is now {', '.join(servers)}"
         case _:
             return None
 
@@ -125,6 +125,14 @@ def _phone_connections(event: Event) -> str | None:
             return f"registration with {name} lost"
         case phone.PoweredOff():
             return "powered off"
+        case phone.PowerLost():
+            return "loses its power"
+        case phone.LscInstalled(subject=subject, issuer=issuer):
+            return f"LSC installed: {_common_name(subject)}, issued by {_common_name(issuer)}"
+        case phone.LscRefused(issuer=issuer, detail=detail):
+            return f"LSC of {_common_name(issuer)} NOT installed: {detail}"
+        case phone.LscDeleted(issuer=issuer):
+            return f"LSC deleted, issued by {_common_name(issuer)}" if issuer else "no LSC to delete"
         case _:
             return None
 

@@ -48,7 +48,20 @@ NAMES = ("CN=n1.example;OU=IST", "CN=ca", b"\x01")
             cluster.RegistrationEnded("tls", "127.0.0.9", 1, "SEPA", cluster.RegistrationEnd.SERVICE_STOPPED),
             "registration of SEPA ended (service-stopped)",
         ),
+        (
+            trust_lists.TrustListReset("ITLFile.tlv", NAMES[0], b"\2"),
+            "ITLFile.tlv replaced by a reset one, signed by n1.example",
+        ),
+        (
+            trust_lists.TrustListOutgrown("ITLFile.tlv", 70_000, 65_536),
+            "ITLFile.tlv has 70000 bytes: phones load no list above 65536",
+        ),
         (phone.PoweredOff(), "powered off"),
+        (phone.PowerLost(), "loses its power"),
+        (phone.LscInstalled("CN=CP-8861-SEPA;O=x", "CN=CAPF-1", b"1"), "LSC installed: CP-8861-SEPA, issued by CAPF-1"),
+        (phone.LscRefused("CN=CAPF-1", None, "no answer"), "LSC of CAPF-1 NOT installed: no answer"),
+        (phone.LscDeleted("CN=CAPF-1"), "LSC deleted, issued by CAPF-1"),
+        (phone.LscDeleted(None), "no LSC to delete"),
     ],
 )
 def test_headlines(event: Event, text: str | None) -> None:
