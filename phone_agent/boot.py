@@ -6,6 +6,7 @@ Whatever cannot be fetched or trusted leaves the old file in force, and the boot
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from typing import Final
 
@@ -18,6 +19,7 @@ from cucm.events.phone import (
     RegistrationNotPossible,
     RegistrationStarted,
 )
+from cucm.wire.alarm import DeviceTlInfo
 from phone_agent.commands import (
     Enter,
     FetchStatus,
@@ -71,6 +73,7 @@ class _Boot(Updates):
 
     def __init__(self, phone: PhoneModel, contents: FlashContents, clock: Clock) -> None:
         super().__init__(phone, contents, clock)
+        self._held_at_start = contents
         self._registrations: list[RegistrationResult] = []
         self._registered: RegistrationTarget | None = None
 
@@ -174,7 +177,14 @@ class _Boot(Updates):
         yield Note(RegistrationStarted(*where))
         trusted = self._lists.call_manager_certificates if target.transport == "tls" else ()
         result: RegistrationResult = yield Register(
-            target.address, target.port, target.transport, self._phone.name, trusted
+            target.address,
+            target.port,
+            target.transport,
+            self._phone.name,
+            trusted,
+            self._alarms(),
+            self._configuration.digest_user if self._configuration else "",
+            self._configuration.digest_password if self._configuration else "",
         )
         self._registrations.append(result)
         if result.status is RegistrationStatus.REGISTERED:
@@ -183,7 +193,28 @@ class _Boot(Updates):
         yield Note(RegistrationFailed(*where, result.status, result.sip_status, result.detail))
         return False
 
+    def _alarms(self) -> tuple[DeviceTlInfo, ...]:
+        """One alarm, or two when the lists have changed in this boot: the old ones, then the new (facts 7.6)."""
+        before, now = (_lists_of(self._phone, contents) for contents in (self._held_at_start, self._contents))
+        is_same = (before.ctl_signature, before.itl_signature) == (now.ctl_signature, now.itl_signature)
+        return (now,) if is_same else (before, now)
+
 
 def _target(call_manager: CallManager, transport: SignallingTransport) -> RegistrationTarget:
     port = call_manager.secured_sip_port if transport == "tls" else call_manager.sip_port
     return RegistrationTarget(call_manager.name, call_manager.address, port, transport)
+
+
+def _lists_of(phone: PhoneModel, contents: FlashContents) -> DeviceTlInfo:
+    """The server is the address the phone knows; a real one may tell a name [inferred of facts 7.6]."""
+    return DeviceTlInfo(
+        phone.name,
+        _sha1(contents.ctl),
+        contents.ctl_source if contents.ctl is not None else None,
+        _sha1(contents.itl),
+        contents.itl_source if contents.itl is not None else None,
+    )
+
+
+def _sha1(data: bytes | None) -> bytes | None:
+    return None if data is None else hashlib.sha1(data, usedforsecurity=False).digest()

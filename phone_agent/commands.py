@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from cucm.errors import TrustReason
 from cucm.events import Event
+from cucm.wire.alarm import DeviceTlInfo
 from phone_agent.state import PhoneState
 
 NOT_SECURE: Final = 0
@@ -128,6 +129,8 @@ class Register:
     """Open the signalling connection to one CallManager and register.
 
     `trusted_certificates`: DER certificates of the CCM records of the phone's CTL; over TLS the server's must be one.
+    `alarms` tell which lists the phone holds, in the order to be sent (facts 7.6). Without `digest_user` a challenge is
+    not answered.
     """
 
     address: str
@@ -135,6 +138,9 @@ class Register:
     transport: SignallingTransport
     device_name: str
     trusted_certificates: tuple[bytes, ...] = ()
+    alarms: tuple[DeviceTlInfo, ...] = ()
+    digest_user: str = ""
+    digest_password: str = field(default="", repr=False)
 
 
 class RegistrationStatus(StrEnum):

@@ -7,7 +7,7 @@ files carry hundreds. What is there but makes no sense is an error, and the phon
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NoReturn
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
@@ -30,6 +30,8 @@ MAX_ADDRESS_LENGTH: Final = 50
 """Characters (facts 2.9, for TVS; [inferred] for the others)."""
 MAX_CALL_MANAGERS: Final = 5
 """Ours; a CallManager group has at most three [recall]."""
+_FIRST_LINE: Final = "sipProfile/sipLines/line"
+"""Where the digest credentials are [recall]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class PhoneConfiguration:
     tvs_servers: tuple[TvsServer, ...]
     capf_servers: tuple[CapfServer, ...]
     version_stamp: str
+    digest_user: str = ""
+    digest_password: str = field(default="", repr=False)
 
     @property
     def wants_tls(self) -> bool:
@@ -87,6 +91,8 @@ def parse_configuration(data: bytes) -> PhoneConfiguration:
             for capf in root.findall("capfList/capf")
         ),
         version_stamp=_text(root, "versionStamp"),
+        digest_user=_text(root, f"{_FIRST_LINE}/authName"),
+        digest_password=_text(root, f"{_FIRST_LINE}/authPassword"),
     )
 
 

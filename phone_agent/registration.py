@@ -1,36 +1,45 @@
-"""A phone registers with one CallManager: TLS 5061 or TCP 5060, one SIP REGISTER, and the connection kept (facts 7.7).
+"""A phone registers with one CallManager over TLS 5061 or TCP 5060, and keeps the registration alive (facts 7.6, 7.7).
 
-The rest of the SIP dialogue (the alarm before REGISTER, refreshing, calls) is not emulated here.
+Alarm (REFER), then REGISTER, if need be again with digest credentials; refreshed before it expires, ended by an
+unregistration or by hanging up. Calls are not emulated.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Final
 
 from OpenSSL import SSL
-from sipmessage import URI, Address, CSeq, Parameters, Request, Response, Via
+from sipmessage import Response
 
+from cucm.clock import Clock, SystemClock
 from cucm.errors import LabError, TlsError, TrustError, TrustReason, WireError
 from cucm.net.tls import Stream, TlsProfile, client_context, open_stream
-from cucm.wire.sip import DEVICE_NAME_PARAMETER, SipReceiver
+from cucm.wire.sip import expiry_of
+from cucm.wire.sip_digest import Digest
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus
 from phone_agent.flash import DeviceIdentity
+from phone_agent.sip_connection import SipConnection
+from phone_agent.sip_requests import EXPIRES_S, SipRequests
 
 CONNECT_TIMEOUT_S: Final = 5.0
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 ANSWER_TIMEOUT_S: Final = 10.0
 """How long a phone waits for TCP, TLS and the answer is UNKNOWN: these three are ours."""
-FIRST_SEQUENCE: Final = 101
-"""CSeq of a phone's first request [recall]."""
-EXPIRES_S: Final = 3600
-"""What the phone asks for [recall]."""
+GOODBYE_TIMEOUT_S: Final = 2.0
+"""How long it waits for the answer to an unregistration; ours."""
+REFRESH_EARLY_S: Final = 5
+"""Seconds before its end a registration is refreshed (`timerRegisterDelta` of a configuration [recall]), but not before
+half of its time is over."""
+CLOCK_CHECK_S: Final = 0.5
+"""How often, in real seconds, the lab's clock is looked at: a story may move it; ours."""
 
 OnLost = Callable[[str], None]
-"""Called once, with the reason in words, when the CallManager ends a registration."""
+"""Called once, with the reason in words, when the CallManager ends a registration or does not refresh it."""
 
 
 def _nobody_cares(_why: str) -> None:
@@ -44,54 +53,158 @@ class RegistrationDeadlines:
     connect_s: float = CONNECT_TIMEOUT_S
     handshake_s: float = HANDSHAKE_TIMEOUT_S
     answer_s: float = ANSWER_TIMEOUT_S
+    goodbye_s: float = GOODBYE_TIMEOUT_S
 
 
 class Registration:
     """What came of an attempt; while it stands, its connection. `close` it in any case."""
 
     def __init__(
-        self, result: RegistrationResult, stream: Stream | None = None, on_lost: OnLost = _nobody_cares
+        self, result: RegistrationResult, dialogue: RegistrationDialogue | None = None, on_lost: OnLost = _nobody_cares
     ) -> None:
         self.result = result
-        self._stream = stream
+        self._dialogue = dialogue
         self._on_lost = on_lost
-        self._watch = asyncio.create_task(self._wait_for_end(stream)) if stream is not None else None
+        self._keeping = asyncio.create_task(self._keep(dialogue)) if dialogue is not None else None
 
     @property
     def is_open(self) -> bool:
         """Whether the CallManager still has the connection of this registered phone."""
-        return self._stream is not None
+        return self._dialogue is not None
+
+    async def unregister(self) -> bool:
+        """Tell the CallManager (REGISTER with Expires: 0), then hang up; whether it agreed. `on_lost` is not called."""
+        dialogue = await self._let_go()
+        if dialogue is None:
+            return False
+        try:
+            return await dialogue.say_goodbye()
+        finally:
+            await dialogue.connection.close()
 
     async def close(self) -> None:
         """Hang up: the CallManager sees the connection end and unregisters the phone. `on_lost` is not called."""
-        stream, self._stream = self._stream, None
+        dialogue = self._dialogue
         try:
-            if self._watch is not None:
-                self._watch.cancel()
-                await asyncio.wait([self._watch])
+            await self._let_go()
         finally:
-            if stream is not None:
-                await stream.close()
+            if dialogue is not None:
+                await dialogue.connection.close()
 
     async def abort(self) -> None:
-        """The phone has lost its power: the connection is reset, nothing is said. `on_lost` is not called."""
-        stream, self._stream = self._stream, None
-        if stream is not None:
-            stream.abort()
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.wait([self._watch])
+        """Cut the connection, as a power failure does. `on_lost` is not called."""
+        dialogue = await self._let_go()
+        if dialogue is not None:
+            await dialogue.connection.abort()
 
-    async def _wait_for_end(self, stream: Stream) -> None:
-        why = "the CallManager closed the connection"
-        try:
-            while await stream.read():
-                pass  # later requests of a CallManager (NOTIFY ...) are not emulated
-        except (OSError, LabError) as error:
-            why = str(error)
-        await stream.close()
-        self._stream = None
+    async def _let_go(self) -> RegistrationDialogue | None:
+        """The dialogue, which from now on is refreshed no more."""
+        dialogue, self._dialogue = self._dialogue, None
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.wait([self._keeping])
+        return dialogue
+
+    async def _keep(self, dialogue: RegistrationDialogue) -> None:
+        why = await dialogue.keep()
+        with contextlib.suppress(OSError, LabError):
+            await dialogue.connection.close()
+        self._dialogue = None
         self._on_lost(why)
+
+
+class RegistrationDialogue:
+    """The REGISTERs of one connection."""
+
+    def __init__(
+        self, command: Register, connection: SipConnection, requests: SipRequests, answer_s: float, clock: Clock
+    ) -> None:
+        self.connection = connection
+        self._command = command
+        self._requests = requests
+        self._answer_s = answer_s
+        self._clock = clock
+        self._challenge: Digest | None = None
+        self._refresh_at = 0.0
+        self._ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        connection.on_end = self._has_ended
+
+    async def begin(self) -> RegistrationResult:
+        """Alarms, then REGISTER, without waiting for the answers to the alarms (whether a phone waits is UNKNOWN)."""
+        try:
+            async with asyncio.timeout(self._answer_s):
+                for lists in self._command.alarms:
+                    await self.connection.tell(self._requests.alarm(lists))
+        except (OSError, LabError):
+            pass  # a connection that is broken already shows so again, with the reason
+        return await self.register()
+
+    async def register(self) -> RegistrationResult:
+        """One registration or refresh, whatever comes of it."""
+        try:
+            async with asyncio.timeout(self._answer_s):
+                response = await self._register_with_credentials(EXPIRES_S)
+        except TimeoutError:
+            return _unanswered(f"no SIP answer within {self._answer_s:g} s")
+        except WireError as error:
+            return _unanswered(f"no SIP answer: {error}")
+        except (TlsError, OSError) as error:
+            # under TLS 1.3 a client learns only now that its certificate was refused; the reset that follows
+            # the server's alert may overtake it
+            is_tls = self._command.transport == "tls"
+            status = RegistrationStatus.TLS_FAILED if is_tls else RegistrationStatus.UNREACHABLE
+            return RegistrationResult(status, detail=_words(error))
+        if response is None:
+            return _unanswered("the CallManager closed the connection without an answer")
+        if response.code == 200:
+            self._refresh_at = self._clock.now() + _refresh_after(response)
+        return _result(response)
+
+    async def keep(self) -> str:
+        """Refresh in time, by the lab's clock; returns why that came to an end."""
+        while True:
+            await self._until_refresh()
+            if self._ended.done():
+                return _end_in_words(self._ended.result())
+            result = await self.register()
+            if result.status is not RegistrationStatus.REGISTERED and not self._ended.done():
+                return f"the registration could not be refreshed: {result.detail}"
+
+    async def say_goodbye(self, timeout_s: float = GOODBYE_TIMEOUT_S) -> bool:
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._register_with_credentials(0)
+        except (OSError, LabError):  # TimeoutError is an OSError
+            return False
+        return response is not None and response.code == 200
+
+    async def _until_refresh(self) -> None:
+        while (remaining := self._refresh_at - self._clock.now()) > 0 and not self._ended.done():
+            await asyncio.wait([self._ended], timeout=min(remaining, CLOCK_CHECK_S))
+
+    async def _register_with_credentials(self, expires_s: int) -> Response | None:
+        """A challenge is answered once, and once more if only the nonce was too old."""
+        answers = 0
+        while True:
+            response = await self.connection.ask(self._requests.register(expires_s, self._challenge))
+            if response is None or response.code != 401 or answers == 2 or not self._can_answer(response, answers):
+                return response
+            answers += 1
+
+    def _can_answer(self, response: Response, answers: int) -> bool:
+        """Whether to try (again) with credentials."""
+        if not self._command.digest_user:
+            return False
+        try:
+            challenge = Digest.parse(response.headers.get("WWW-Authenticate") or "")
+        except WireError:
+            return False
+        self._challenge = challenge
+        return answers == 0 or challenge["stale"].lower() == "true"
+
+    def _has_ended(self, error: Exception | None) -> None:
+        if not self._ended.done():
+            self._ended.set_result(error)
 
 
 class RegistrationClient:
@@ -105,12 +218,14 @@ class RegistrationClient:
         local_address: str | None = None,
         profile: TlsProfile = TlsProfile.MODERN,
         deadlines: RegistrationDeadlines | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self._randomness = randomness
         self._identity = identity
         self._local_address = local_address
         self._profile = profile
         self._deadlines = deadlines or RegistrationDeadlines()
+        self._clock = clock or SystemClock()
 
     async def register(self, command: Register, on_lost: OnLost = _nobody_cares) -> Registration:
         """One attempt at one CallManager; whatever goes wrong is in the `result`."""
@@ -121,14 +236,17 @@ class RegistrationClient:
             is_tls_trouble = connected.is_set() or isinstance(error, LabError)
             status = RegistrationStatus.TLS_FAILED if is_tls_trouble else RegistrationStatus.UNREACHABLE
             return Registration(RegistrationResult(status, detail=_words(error)))
+        requests = SipRequests(command, stream.local_address, self._randomness)
+        connection = SipConnection(stream)
         try:
-            result = await self._ask(stream, command)
+            dialogue = RegistrationDialogue(command, connection, requests, self._deadlines.answer_s, self._clock)
+            result = await dialogue.begin()
         except BaseException:
-            stream.abort()
+            await connection.abort()
             raise
         if result.status is RegistrationStatus.REGISTERED:
-            return Registration(result, stream, on_lost)
-        await stream.close()
+            return Registration(result, dialogue, on_lost)
+        await connection.close()
         return Registration(result)
 
     async def _open(self, command: Register, connected: asyncio.Event) -> Stream:
@@ -152,85 +270,27 @@ class RegistrationClient:
             profile=self._profile, certificate_der=identity.certificate, private_key_der=identity.private_key
         )
 
-    async def _ask(self, stream: Stream, command: Register) -> RegistrationResult:
-        request = register_request(command, stream.local_address, self._randomness)
-        try:
-            async with asyncio.timeout(self._deadlines.answer_s):
-                stream.write(bytes(request))
-                await stream.drain()
-                response = await _final_response(stream, request)
-        except TimeoutError:
-            detail = f"no SIP answer within {self._deadlines.answer_s:g} s"
-            return RegistrationResult(RegistrationStatus.UNREACHABLE, detail=detail)
-        except WireError as error:
-            return RegistrationResult(RegistrationStatus.UNREACHABLE, detail=f"no SIP answer: {error}")
-        except (TlsError, ConnectionError) as error:
-            # under TLS 1.3 a client learns only now that its certificate was refused; the reset that follows
-            # the server's alert may overtake it
-            is_tls = command.transport == "tls"
-            status = RegistrationStatus.TLS_FAILED if is_tls else RegistrationStatus.UNREACHABLE
-            return RegistrationResult(status, detail=_words(error))
-        return _result(response)
 
-
-def register_request(command: Register, local: tuple[str, int], randomness: Random) -> Request:
-    """The REGISTER for this device from this local address and port.
-
-    The user part of a phone's address is UNKNOWN where the facts stop; here it is the MAC address in lower case.
-    `+sip.instance` and the device name in Contact are [recall].
+def _refresh_after(response: Response) -> float:
+    """Seconds until the refresh; what cannot be read, or 0 from a CallManager that has just registered us, is what
+    was asked for.
     """
-    user = command.device_name.removeprefix("SEP").lower()
-    mine = URI("sip", command.address, user=user)
-    request = Request("REGISTER", URI("sip", command.address))
-    branch = Parameters(branch=f"z9hG4bK{randomness.getrandbits(64):016x}")
-    request.via = [Via(command.transport.upper(), _host(local[0]), local[1], branch)]
-    request.from_address = Address(mine, parameters=Parameters(tag=f"{randomness.getrandbits(64):016x}"))
-    request.to_address = Address(mine)
-    request.call_id = f"{randomness.getrandbits(64):016x}@{_host(local[0])}"
-    request.cseq = CSeq(FIRST_SEQUENCE, "REGISTER")
-    request.max_forwards = 70
-    request.headers.set("Contact", _contact(command, user, local))
-    request.expires = EXPIRES_S
-    request.content_length = 0
-    return request
+    try:
+        granted_s = expiry_of(response, EXPIRES_S) or EXPIRES_S
+    except WireError:
+        granted_s = EXPIRES_S
+    return max(granted_s - REFRESH_EARLY_S, granted_s / 2)
 
 
-def _contact(command: Register, user: str, local: tuple[str, int]) -> str:
-    """Written by hand: `sipmessage` would percent-encode the quotes and the `+` of these parameters."""
-    instance = f"<urn:uuid:00000000-0000-0000-0000-{user}>"
-    return (
-        f"<sip:{user}@{_host(local[0])}:{local[1]};transport={command.transport}>"
-        f';+sip.instance="{instance}";{DEVICE_NAME_PARAMETER}="{command.device_name}"'
-    )
+def _end_in_words(error: Exception | None) -> str:
+    return "the CallManager closed the connection" if error is None else _words(error)
 
 
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address
+def _unanswered(detail: str) -> RegistrationResult:
+    return RegistrationResult(RegistrationStatus.UNREACHABLE, detail=detail)
 
 
-async def _final_response(stream: Stream, request: Request) -> Response | None:
-    """The answer to `request`, None when there came none; what is provisional or no answer to us is passed over."""
-    receiver = SipReceiver()
-    while True:
-        while (message := receiver.next_message()) is not None:
-            if isinstance(message, Response) and message.code >= 200 and _answers(message, request):
-                return message
-        data = await stream.read()
-        if not data:
-            return None
-        receiver.receive_data(data)
-
-
-def _answers(response: Response, request: Request) -> bool:
-    """Whether it is ours; a 400 to what could not be read repeats nothing of it."""
-    wanted = (request.headers.get("Call-ID"), request.headers.get("CSeq"))
-    return (response.headers.get("Call-ID"), response.headers.get("CSeq")) == wanted or response.code == 400
-
-
-def _result(response: Response | None) -> RegistrationResult:
-    if response is None:
-        detail = "the CallManager closed the connection without an answer"
-        return RegistrationResult(RegistrationStatus.UNREACHABLE, detail=detail)
+def _result(response: Response) -> RegistrationResult:
     is_good = response.code == 200
     status = RegistrationStatus.REGISTERED if is_good else RegistrationStatus.REFUSED
     return RegistrationResult(status, response.code, f"{response.code} {response.phrase}"[:128])

@@ -7,14 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from phone_script import NOW, Cluster
-from sipmessage import Response
 
 from cucm.certificates import Identity
 from cucm.net.listener import Listener
 from cucm.net.stream import Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, server_context
 from cucm.signalling import SECURE_SIP_PORT, SIP_PORT
-from cucm.wire.sip import SipReceiver
+from cucm.wire.sip import SipReceiver, response_to
 from tftp_server.file_store import MappingStore
 from tftp_server.server import FileServer
 from tvs_server.certificate_cache import CertificateCache, entry_of
@@ -47,20 +46,14 @@ class Servers:
     phones: list[Stream] = field(default_factory=list)
 
     async def take_phone(self, stream: Stream) -> None:
+        """Answers every request with 200; `phones` are those that have sent a REGISTER."""
         receiver = SipReceiver()
-        while (request := receiver.next_message()) is None:
-            data = await stream.read()
-            if not data:
-                return
+        while data := await stream.read():
             receiver.receive_data(data)
-        response = Response(200, "OK")
-        for name in ("Via", "From", "To", "Call-ID", "CSeq"):
-            response.headers.set(name, request.headers.get(name))
-        response.content_length = 0
-        stream.write(bytes(response))
-        self.phones.append(stream)
-        while await stream.read():
-            pass
+            while (request := receiver.next_message()) is not None:
+                stream.write(bytes(response_to(request, 200, "OK")))
+                if request.method == "REGISTER" and stream not in self.phones:
+                    self.phones.append(stream)
 
 
 @asynccontextmanager

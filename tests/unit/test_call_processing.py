@@ -32,7 +32,8 @@ from cucm.wire.sip import SipReceiver
 from lab.call_processing import EXPIRES_S, CallProcessing
 from phone_agent.commands import Register, RegistrationStatus
 from phone_agent.flash import DeviceIdentity
-from phone_agent.registration import Registration, RegistrationClient, register_request
+from phone_agent.registration import Registration, RegistrationClient
+from phone_agent.sip_requests import SipRequests
 
 NOW = 1_480_401_239.0
 """Nov 29 2016, the seed's: certificates are dated by the lab's clock, not by the machine's."""
@@ -350,7 +351,7 @@ async def by_hand(bench: Bench) -> AsyncIterator[tuple[Stream, SipReceiver]]:
 
 
 def register(bench: Bench, **headers: str) -> bytes:
-    request = register_request(bench.command(OPEN, "tcp"), ("127.0.0.1", 5060), Random(7))
+    request = SipRequests(bench.command(OPEN, "tcp"), ("127.0.0.1", 5060), Random(7)).register()
     for name, value in headers.items():
         request.headers.set(name.replace("_", "-"), value)
     return bytes(request)

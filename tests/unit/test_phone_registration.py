@@ -17,12 +17,8 @@ from cucm.net.tls import ClientCertificatePolicy, Stream, TlsProfile, server_con
 from cucm.roles import CertificateUnit
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus
 from phone_agent.flash import DeviceIdentity
-from phone_agent.registration import (
-    Registration,
-    RegistrationClient,
-    RegistrationDeadlines,
-    register_request,
-)
+from phone_agent.registration import Registration, RegistrationClient, RegistrationDeadlines
+from phone_agent.sip_requests import SipRequests
 
 NOW = 1_480_401_239.0
 KEYS = KeyStore()
@@ -106,7 +102,7 @@ async def result_of(*arguments: object, **keywords: object) -> RegistrationResul
 
 def request_of(seed: int = 1) -> Request:
     command = Register("127.0.11.34", 5061, "tls", DEVICE)
-    return register_request(command, ("127.0.11.100", 50_000), Random(seed))
+    return SipRequests(command, ("127.0.11.100", 50_000), Random(seed)).register()
 
 
 def test_the_request_names_phone_and_call_manager() -> None:
