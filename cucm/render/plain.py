@@ -9,6 +9,7 @@ from cucm.events import Event, EventRecord, cluster, files, phone, trust_lists, 
 from cucm.events import administration as admin
 from cucm.render.plain_dhcp import dhcp_headline
 from cucm.render.plain_bulk import exchange_headline
+from cucm.render.plain_replication import replication_headline
 from cucm.render.text import printable
 from cucm.roles import TrustRole
 
@@ -34,7 +35,7 @@ class PlainLines:
 
 def headline(event: Event) -> str | None:
     """One line for the timeline; None for events that only a trace needs."""
-    text = _administration(event) or _phone(event) or _servers(event) or _call_processing(event) or exchange_headline(event) or dhcp_headline(event)
+    text = _administration(event) or _phone(event) or _servers(event) or _call_processing(event) or exchange_headline(event) or dhcp_headline(event) or replication_headline(event)
     return text and printable(text)  # names and details may come from the network
 
 
