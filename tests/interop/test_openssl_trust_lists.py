@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cluster_on_disk import NOW, PHONE, PUBLISHER, ClusterOnDisk
+from cluster_on_disk import NOW, PHONE, PUBLISHER, SUBSCRIBER, ClusterOnDisk
+from served_cluster import LAYOUTS, Mode, ServedCluster, serving
 
 from cucm.clock import MovableClock
 from tftp_server.node_files import NodeFileStore, write_ctl
 from tftp_server.server import FileServer
-from tftp_server.trust_list_builder import KeyFolder, build_ctl
+from tftp_server.trust_list_builder import KeyFolder, build_ctl, build_itl
 
 pytestmark = pytest.mark.needs("openssl", "curl")
 
@@ -100,13 +101,17 @@ class Served:
     url: str
 
     async def get(self, name: str) -> bytes:
-        curl = await asyncio.create_subprocess_exec(
-            *("curl", "--silent", "--fail", "--max-time", "20", f"{self.url}/{name}"),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        data, _ = await curl.communicate()
-        assert curl.returncode == 0, f"curl ended with {curl.returncode} for {name}"
-        return data
+        return await fetched(f"{self.url}/{name}")
+
+
+async def fetched(url: str) -> bytes:
+    curl = await asyncio.create_subprocess_exec(
+        *("curl", "--silent", "--fail", "--max-time", "20", url),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    data, _ = await curl.communicate()
+    assert curl.returncode == 0, f"curl ended with {curl.returncode} for {url}"
+    return data
 
 
 @pytest.fixture(params=[("10.5.2", "SHA-1"), ("11.0.1", "SHA-512"), ("12.0.1", "SHA-1")], ids=lambda p: "-".join(p))
@@ -155,3 +160,40 @@ async def test_openssl_reads_in_each_certificate_what_its_record_says(served: Se
         assert pem == public_key_of(record[9])
         text = openssl("x509", "-inform", "DER", "-noout", "-issuer", "-nameopt", "sep_comma_plus", stdin=record[9])
         assert text.strip().removeprefix("issuer=").split(",") == record[5].rstrip(b"\0").decode().split(";")
+
+
+def openssl_verifies(data: bytes, folder: Path) -> dict[int, bytes]:
+    """The SAST record of the list's own signer, after openssl has checked the signature with its certificate."""
+    signed = Signed.of(data)
+    sast = [record for record in records(signed.body) if record[4] == b"\0\0"]
+    signer = next(record for record in sast if record[6] == signed.signer_serial)
+    assert openssl_accepts(signed, public_key_of(signer[9]), folder)
+    return signer
+
+
+@pytest.mark.parametrize(("version", "mode"), LAYOUTS, ids=[f"{version} {mode.value}" for version, mode in LAYOUTS])
+async def test_openssl_verifies_the_lists_of_every_release_and_mode(
+    tmp_path: Path, loopback: Callable[[], str], version: str, mode: Mode
+) -> None:
+    async with serving(tmp_path / "cluster", loopback, version, mode) as served:
+        for node in (PUBLISHER, SUBSCRIBER):
+            openssl_verifies(await fetched(f"{served.url(node)}/ITL{PHONE}.tlv"), tmp_path)
+        if mode is not Mode.NON_SECURE:
+            signer = openssl_verifies(await fetched(f"{served.url(SUBSCRIBER)}/CTL{PHONE}.tlv"), tmp_path)
+            assert (signer[2] == b"\0") == mode.has_tokens
+
+
+def reset_itl(served: ServedCluster, node: str) -> bytes:
+    cluster = served.cluster
+    unit = cluster.profile.itl_reset_signer
+    return build_itl(cluster.database, served.keys_of(node), cluster.profile, node, NOW, signer_unit=unit)
+
+
+@pytest.mark.parametrize(("version", "name"), [("11.5", "ITLRECOVERY_ucm105sub"), ("12.5", "ucm105sub")])
+async def test_openssl_verifies_a_reset_itl_with_the_other_certificate(
+    tmp_path: Path, loopback: Callable[[], str], version: str, name: str
+) -> None:
+    async with serving(tmp_path / "cluster", loopback, version, Mode.TOKENLESS) as served:
+        served.stores[SUBSCRIBER].serve_reset_itl(reset_itl(served, SUBSCRIBER))
+        signer = openssl_verifies(await fetched(f"{served.url(SUBSCRIBER)}/ITLFile.tlv"), tmp_path)
+        assert openssl("x509", "-inform", "DER", "-noout", "-subject", stdin=signer[9]).count(f"CN = {name},") == 1

@@ -118,3 +118,9 @@ def test_the_default_configuration_names_callmanagers_and_tvs_but_no_security() 
     assert texts(root, "TVS/members/member/address") == ["192.168.11.33", "192.168.11.32"]
     assert root.find("deviceSecurityMode") is None
     assert default_configuration(GROUP) == default_configuration(GROUP)
+
+
+def test_a_release_with_the_defect_leaves_the_tvs_list_out_of_the_default_configuration() -> None:
+    root = parsed(default_configuration(GROUP, lists_tvs=False))
+    assert root.find("TVS") is None
+    assert texts(root, "callManagerGroup/members/member/callManager/processNodeName")

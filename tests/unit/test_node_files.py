@@ -4,21 +4,30 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster_on_disk import ADDRESSES, MAC, NOW, PHONE, PUBLISHER, SUBSCRIBER, ClusterOnDisk
+from cluster_on_disk import ADDRESSES, INSTALLED, MAC, MORE, NOW, PHONE, PUBLISHER, SUBSCRIBER, ClusterOnDisk
 from defusedxml.ElementTree import fromstring
 
+from cucm.certificates import node_certificate
 from cucm.clock import MovableClock
 from cucm.database import Device
-from cucm.errors import DatabaseError, EnvironmentProblem, UsageError
+from cucm.errors import DatabaseError, DecodeError, EnvironmentProblem, UsageError
 from cucm.events import Event
-from cucm.events.trust_lists import FileNotSigned, FileSigned, TrustListKept, TrustListRefused, TrustListSigned
+from cucm.events.trust_lists import (
+    FileNotSigned,
+    FileSigned,
+    TrustListKept,
+    TrustListOutgrown,
+    TrustListRefused,
+    TrustListReset,
+    TrustListSigned,
+)
 from cucm.roles import CertificateUnit
 from cucm.trust import anchors_of, verify_signed_file, verify_trust_list
 from cucm.versions import profile_of
-from cucm.wire.trust_list import DigestAlgorithm, decode_trust_list
+from cucm.wire.trust_list import MAX_TRUST_LIST, DigestAlgorithm, decode_trust_list
 from tftp_server.file_store import NotServed, NotServedReason
-from tftp_server.node_files import NodeFileStore, write_ctl
-from tftp_server.trust_list_builder import KeyFolder, build_ctl
+from tftp_server.node_files import NodeFileStore, write_ctl, write_itl
+from tftp_server.trust_list_builder import KeyFolder, build_ctl, build_itl
 
 VIRTUAL_DEVICE_NAMES = ("CTL{}.tlv", "ITL{}.tlv", "{}.cnf.xml", "{}.cnf.xml.sgn")
 
@@ -41,6 +50,12 @@ class Scene:
         data = build_ctl(self.cluster.database, keys, self.cluster.profile, self.clock.now())
         write_ctl(self.cluster.directory, data)
         return data
+
+    def reset_itl(self) -> bytes:
+        """What `utils itl reset localkey` makes."""
+        keys, profile = KeyFolder(self.cluster.directory / "security"), self.cluster.profile
+        moment, unit = self.clock.now(), profile.itl_reset_signer
+        return build_itl(self.cluster.database, keys, profile, PUBLISHER, moment, signer_unit=unit)
 
     def told(self, kind: type[Event]) -> list[Event]:
         found = [event for event in self.events if isinstance(event, kind)]
@@ -355,3 +370,86 @@ def test_a_folder_that_is_no_node_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tftp").mkdir()
     with pytest.raises(DatabaseError):
         NodeFileStore(tmp_path, PUBLISHER, profile_of("10.5.2"), MovableClock(NOW))
+
+
+def test_a_reset_itl_is_served_and_on_disk_until_the_itl_has_something_new_to_say(scene: Scene) -> None:
+    scene.store.read("ITLFile.tlv")
+    data = scene.reset_itl()
+    scene.store.serve_reset_itl(data)
+    path = scene.cluster.directory / "tftp" / "ITLFile.tlv"
+    assert scene.store.read(f"ITL{PHONE}.tlv") == path.read_bytes() == data
+    assert len(scene.told(TrustListReset)) == 1
+    scene.cluster.database.put_device(Device("SEP001122334455", "CP-8861", "Another", 1, "Default"))
+    assert scene.store.read("ITLFile.tlv") == data, "a change that is none of the ITL's"
+    scene.cluster.install(CertificateUnit.TVS, SUBSCRIBER, label="new", not_before=NOW)
+    after = scene.store.read("ITLFile.tlv")
+    assert after == path.read_bytes()
+    assert decode_trust_list(after).signer.serial == own_serial(scene, CertificateUnit.CALLMANAGER)
+
+
+def own_serial(scene: Scene, unit: CertificateUnit) -> bytes:
+    return scene.cluster.identities[unit, PUBLISHER].serial
+
+
+@pytest.mark.parametrize("transfer", ["to the service", "to the disk"])
+def test_a_start_of_the_service_puts_its_own_itl_in_the_place_of_a_reset_one(scene: Scene, transfer: str) -> None:
+    first, data = scene.store.read("ITLFile.tlv"), scene.reset_itl()
+    if transfer == "to the disk":
+        write_itl(scene.cluster.directory, data)
+        assert scene.store.read("ITLFile.tlv") == first, "a running service does not look at its disk"
+    else:
+        scene.store.serve_reset_itl(data)
+    assert scene.start().read("ITLFile.tlv") == first
+    assert (scene.cluster.directory / "tftp" / "ITLFile.tlv").read_bytes() == first
+
+
+def test_a_reset_itl_is_served_where_the_key_of_the_normal_one_is_lost(scene: Scene) -> None:
+    data = scene.reset_itl()
+    (scene.cluster.directory / "security" / "CallManager.key").unlink()
+    (scene.cluster.directory / "tftp" / "ITLFile.tlv").unlink()
+    store = scene.start()
+    assert refusal(store, "ITLFile.tlv") is NotServedReason.BUSY
+    store.serve_reset_itl(data)
+    assert store.read("ITLFile.tlv") == data
+
+
+def test_what_is_no_itl_does_not_become_the_reset_one(scene: Scene) -> None:
+    first = scene.store.read("ITLFile.tlv")
+    for data, error in ((scene.update_ctl(), UsageError), (b"", DecodeError), (b"\x01\x00\x02\x01\x02", DecodeError)):
+        with pytest.raises(error):
+            scene.store.serve_reset_itl(data)
+    header_alone = first[: decode_trust_list(first).header_length]
+    with pytest.raises(UsageError, match="no ITL"):
+        scene.store.serve_reset_itl(header_alone)
+    assert scene.store.read("ITLFile.tlv") == first
+    assert scene.told(TrustListReset) == []
+
+
+@pytest.mark.parametrize(("version", "lists_tvs"), [("8.6.2", False), ("9.1.2", True), ("12.5.1", True)])
+def test_the_default_configuration_of_8_6_lists_no_tvs(
+    make: Callable[..., Scene], version: str, lists_tvs: bool
+) -> None:
+    scene = make(version=version)
+    default = fromstring(scene.store.read("XMLDefault.cnf.xml").decode())
+    assert (default.find("TVS") is not None) == lists_tvs
+    assert fromstring(scene.store.read(f"{PHONE}.cnf.xml").decode()).find("TVS") is not None
+
+
+def test_an_itl_that_phones_will_not_load_is_served_all_the_same_and_told(scene: Scene) -> None:
+    """Facts 3.5: about 39 certificates. One key for all: what counts is their number."""
+    for node in MORE[:40]:
+        scene.cluster.database.add_node(node, ADDRESSES[node], services=["TVS"])
+        tvs = node_certificate(
+            scene.cluster.keys, CertificateUnit.TVS, node, seed=1, not_before=INSTALLED, key_label="TVS of many"
+        )
+        scene.cluster.database.put_certificate(
+            tvs.certificate_der, CertificateUnit.TVS, node, ADDRESSES[node], moment=NOW
+        )
+    assert scene.told(TrustListOutgrown) == []
+    data = scene.store.read("ITLFile.tlv")
+    assert len(data) > MAX_TRUST_LIST
+    assert len(decode_trust_list(data).records) == 46
+    assert scene.events[-1] == TrustListOutgrown("ITLFile.tlv", len(data), MAX_TRUST_LIST)
+    scene.events.clear()
+    assert scene.start().read("ITLFile.tlv") == data
+    assert len(scene.told(TrustListOutgrown)) == 1

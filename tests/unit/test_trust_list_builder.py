@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from cluster_on_disk import ADDRESSES, NOW, PUBLISHER, SUBSCRIBER, ClusterOnDisk
 
-from cucm.certificates import node_certificate
+from cucm.certificates import node_certificate, security_token
 from cucm.errors import EnvironmentProblem, LabError, TrustError, TrustReason, UsageError
 from cucm.events import EventLog
 from cucm.identity import Identity
@@ -21,10 +21,12 @@ from tftp_server.trust_list_builder import (
     KeyFolder,
     build_ctl,
     build_itl,
+    build_token_ctl,
     ctl_contents,
     file_signed,
     file_signer,
     itl_contents,
+    require_recovery_key,
     sign_file,
     sign_trust_list,
     trust_list_signed,
@@ -183,7 +185,6 @@ def test_from_12_0_on_itlrecovery_signs_the_itl(make: Make) -> None:
 def test_from_12_5_on_all_nodes_carry_the_publishers_itlrecovery_and_tag_28(make: Make) -> None:
     cluster = make("12.5.1", nodes=BOTH)
     recovery = cluster.identities[U.ITLRECOVERY, PUBLISHER]
-    (cluster.keys_of[SUBSCRIBER] / "ITLRecovery.key").write_bytes(recovery.private_key_der)
     trust_list = decode_trust_list(itl_of(cluster, SUBSCRIBER))
     assert signer_of(trust_list) == names_of(recovery)
     assert rows(cluster, trust_list)[0] == (PUBLISHER, SAST, "ITLRecovery")
@@ -355,3 +356,132 @@ def test_events_tell_who_signed_what(make: Make) -> None:
     signer = file_signer(cluster.database, PUBLISHER, cluster.profile)
     signed = sign_file(b"x", "ringlist.xml.sgn", signer, keys_of(cluster), NOW)
     assert file_signed(signed).file_name == decode_signed_file(signed).file_name == "ringlist.xml.sgn"
+
+
+# facts 4.3: the CallManager's signature where ITLRecovery's is the normal one, and the other way round before
+@pytest.mark.parametrize(
+    ("version", "unit"),
+    [
+        ("10.0.1", U.ITLRECOVERY),
+        ("10.5.1", U.ITLRECOVERY),
+        ("10.5.2", U.ITLRECOVERY),
+        ("11.5.1", U.ITLRECOVERY),
+        ("12.0.1", U.CALLMANAGER),
+        ("14.0.1", U.CALLMANAGER),
+    ],
+)
+def test_a_reset_ctl_is_signed_by_the_other_key_which_it_lists(make: Make, version: str, unit: CertificateUnit) -> None:
+    cluster = make(version, nodes=BOTH)
+    assert cluster.profile.ctl_reset_signer is unit
+    data = build_ctl(cluster.database, keys_of(cluster), cluster.profile, NOW, signer_unit=unit)
+    trust_list, _ = verify_trust_list(data, anchors_of(decode_trust_list(data), "CTL"))
+    assert signer_of(trust_list) == names_of(cluster.identities[unit, PUBLISHER])
+    normal = rows(cluster, decode_trust_list(ctl_of(cluster)))
+    assert [row for row in rows(cluster, trust_list) if row in normal] == normal
+    verify_trust_list(data, anchors_of(decode_trust_list(itl_of(cluster)), "ITL"))
+
+
+@pytest.mark.parametrize("node", BOTH)
+@pytest.mark.parametrize("version", ["10.5.2", "12.0.1", "12.5.1"])
+def test_a_reset_itl_says_the_same_and_phones_of_the_node_believe_it(make: Make, version: str, node: str) -> None:
+    cluster = make(version, nodes=BOTH)
+    unit = cluster.profile.itl_reset_signer
+    assert unit is not None
+    before = decode_trust_list(itl_of(cluster, node))
+    keys = keys_of(cluster, node)
+    data = build_itl(cluster.database, keys, cluster.profile, node, NOW, signer_unit=unit)
+    trust_list, _ = verify_trust_list(data, anchors_of(before, "ITL"))
+    assert trust_list.records == before.records
+    assert signer_of(trust_list) == names_of(
+        cluster.identities[unit, node if (unit, node) in cluster.identities else PUBLISHER]
+    )
+    assert trust_list.signer != before.signer
+
+
+def test_a_recovery_pair_kept_elsewhere_signs_and_is_believed_by_phones_that_knew_it(make: Make) -> None:
+    cluster = make()
+    installed = anchors_of(decode_trust_list(itl_of(cluster)), "ITL")
+    kept = cluster.identities[U.ITLRECOVERY, PUBLISHER]
+    for unit in (U.ITLRECOVERY, U.CALLMANAGER):
+        cluster.install(unit, PUBLISHER, label="again", not_before=NOW - 60)
+    with pytest.raises(TrustError):
+        verify_trust_list(itl_of(cluster), installed)
+    data = build_itl(cluster.database, keys_of(cluster), cluster.profile, PUBLISHER, NOW, remote_key=kept)
+    trust_list, anchor = verify_trust_list(data, installed)
+    assert anchor.serial == kept.serial
+    assert kept.certificate_der not in [record.certificate for record in trust_list.records]
+
+
+@pytest.mark.parametrize(
+    ("version", "unit"), [("9.1.2", U.ITLRECOVERY), ("10.5.2", U.TVS), ("12.5.1", U.PHONE_SAST_TRUST)]
+)
+def test_no_other_unit_signs_lists(make: Make, version: str, unit: CertificateUnit) -> None:
+    cluster = make(version)
+    with pytest.raises(UsageError, match="signs no list") as caught:
+        build_itl(cluster.database, keys_of(cluster), cluster.profile, PUBLISHER, NOW, signer_unit=unit)
+    assert caught.value.mend is not None
+    assert "CallManager" in caught.value.mend
+    assert ("ITLRecovery" in caught.value.mend) == (version != "9.1.2")
+
+
+# F20
+@pytest.mark.parametrize("version", ["10.5.2", "12.5.1"])
+def test_an_itlrecovery_key_smaller_than_the_callmanagers_recovers_nothing(make: Make, version: str) -> None:
+    cluster = make(version, nodes=BOTH)
+    require_recovery_key(cluster.database, cluster.profile, SUBSCRIBER)
+    holder = PUBLISHER if version == "12.5.1" else SUBSCRIBER
+    cluster.install(U.ITLRECOVERY, holder, label="small", not_before=NOW - 60, bits=1024)
+    with pytest.raises(LabError, match="1024 bits, the CallManager's 2048") as caught:
+        require_recovery_key(cluster.database, cluster.profile, SUBSCRIBER)
+    assert caught.value.mend is not None
+    assert "ITLRecovery" in caught.value.mend
+    cluster.install(U.ITLRECOVERY, holder, label="mended", not_before=NOW - 30)
+    require_recovery_key(cluster.database, cluster.profile, SUBSCRIBER)
+
+
+def test_before_10_0_there_is_no_recovery_and_a_lost_certificate_is_told(make: Make) -> None:
+    old = make("9.1.2")
+    with pytest.raises(UsageError, match="no utils itl reset"):
+        require_recovery_key(old.database, old.profile, PUBLISHER)
+    cluster = make("11.5.1")
+    cluster.database.delete_certificate(U.ITLRECOVERY, f"ITLRECOVERY_{PUBLISHER}")
+    with pytest.raises(LabError, match="no ITLRecovery certificate"):
+        require_recovery_key(cluster.database, cluster.profile, PUBLISHER)
+
+
+def tokens_of(cluster: ClusterOnDisk, *numbers: int) -> list[Identity]:
+    return [security_token(cluster.keys, number, seed=1, not_before=NOW - 9) for number in numbers]
+
+
+def test_phones_believe_the_next_ctl_whichever_listed_token_signs_it(make: Make) -> None:
+    cluster = make("9.1.2", nodes=BOTH)
+    tokens = tokens_of(cluster, 1, 2)
+    first, second = (build_token_ctl(cluster.database, cluster.profile, tokens, signing, NOW) for signing in tokens)
+    verify_trust_list(second, anchors_of(decode_trust_list(first), "CTL"))
+    strangers = tokens_of(cluster, 3, 4)
+    foreign = build_token_ctl(cluster.database, cluster.profile, strangers, strangers[0], NOW)
+    with pytest.raises(TrustError) as caught:
+        verify_trust_list(foreign, anchors_of(decode_trust_list(first), "CTL"))
+    assert caught.value.reason is TrustReason.SIGNER_UNKNOWN
+
+
+def test_a_token_ctl_needs_two_tokens_the_signing_one_among_them_and_a_release_that_takes_them(make: Make) -> None:
+    cluster = make("11.5.1")
+    one, two, three = tokens_of(cluster, 1, 2, 3)
+    for tokens, signing in (([one], one), ([one, one], one), ([one, two], three), ([], one)):
+        with pytest.raises(UsageError, match="security tokens"):
+            build_token_ctl(cluster.database, cluster.profile, tokens, signing, NOW)
+    with pytest.raises(UsageError, match="takes no security tokens"):
+        build_token_ctl(cluster.database, profile_of("15.0.1"), [one, two], one, NOW)
+
+
+def test_the_digest_parameter_governs_token_ctls_too_and_foreign_sast_stays_out(make: Make) -> None:
+    cluster = make("12.0.1")
+    tokens = tokens_of(cluster, 1, 2)
+    foreign = node_certificate(KeyStore(), U.CALLMANAGER, "ucm11pub", seed="foreign", not_before=NOW - 9)
+    cluster.database.put_certificate(foreign.certificate_der, U.PHONE_SAST_TRUST, "ucm11pub", None, moment=NOW)
+    cluster.database.set_parameter("TFTP File Signature Algorithm", "SHA-512")
+    data = build_token_ctl(cluster.database, cluster.profile, tokens, tokens[0], NOW)
+    trust_list, _ = verify_trust_list(data, anchors_of(decode_trust_list(data), "CTL"))
+    assert trust_list.digest is DigestAlgorithm.SHA512
+    assert foreign.certificate_der not in [record.certificate for record in trust_list.records]
