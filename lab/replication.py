@@ -141,15 +141,13 @@ class Replication:
         reason = why or "broken"
         self._change(link, replace(link.setting, broken=reason), ReplicationBroken(node, reason))
 
-    def disconnect(self, node: str) -> None:
-        """The node is down: changes wait for `connect`. Not remembered in its file."""
-        self._link(node).is_connected = False
-        self._moved()
-
-    def connect(self, node: str) -> None:
+    def set_connected(self, node: str, is_connected: bool) -> None:
+        """While the node is down, changes wait. Not remembered in its file."""
         link = self._link(node)
-        link.is_connected = True
+        link.was_held = link.was_held or not link.is_connected
+        link.is_connected = is_connected
         link.wake.set()
+        self._moved()
 
     async def repair(self, node: str) -> None:
         """`utils dbreplication reset`: the node is copied anew, its link is whole and not paused; the delay stays.
@@ -255,15 +253,24 @@ class Replication:
         try:
             event = await asyncio.to_thread(link.advance)
         except FullCopyNeeded as trouble:
-            self.break_link(link.name, str(trouble))
+            self._break(link, str(trouble))
         except DatabaseError as trouble:
-            if link.problem != str(trouble):
-                link.problem = str(trouble)
-                self._emit(ReplicationDelayed(link.name, link.problem))
+            self._delay(link, str(trouble))
         else:
             link.problem = None
             if event is not None:
                 self._emit(event)
+
+    def _break(self, link: _Link, reason: str) -> None:
+        try:
+            self.break_link(link.name, reason)
+        except DatabaseError as trouble:  # it is found out again the next time
+            self._delay(link, str(trouble))
+
+    def _delay(self, link: _Link, reason: str) -> None:
+        if link.problem != reason:
+            link.problem = reason
+            self._emit(ReplicationDelayed(link.name, reason))
 
     async def _forget(self) -> None:
         """Keep the publisher's file small: nobody needs the changes that all have."""

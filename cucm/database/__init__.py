@@ -17,6 +17,7 @@ from cucm.database import capture as _capture
 from cucm.database import certificates as _certificates
 from cucm.database import changes as _changes
 from cucm.database import devices as _devices
+from cucm.database import local_deletions as _local
 from cucm.database.capture import PER_NODE_UNITS, DatabaseRole
 from cucm.database.certificates import PutOutcome, StoredCertificate
 from cucm.database.changes import (
@@ -148,7 +149,10 @@ class NodeDatabase:
         `server_name` and `ip`: the node it belongs to, for an own unit; where it came from, for a trust store.
         """
         with self._writing(per_node=unit in PER_NODE_UNITS) as connection:
-            return _certificates.put(connection, der, unit, server_name, ip, moment=moment, ttl_s=ttl_s)
+            outcome = _certificates.put(connection, der, unit, server_name, ip, moment=moment, ttl_s=ttl_s)
+            if outcome in (PutOutcome.ADDED, PutOutcome.REPLACED):
+                _local.supersede(connection, der, unit)
+            return outcome
 
     def delete_certificate(self, unit: CertificateUnit, common_name: str, *, local: bool = False) -> None:
         """Take it out of one store; roles are recomputed from the others. CertificateRefused if it is not there.
@@ -157,18 +161,18 @@ class NodeDatabase:
         store again, `restore_local_deletions` or a full copy.
         """
         with self._writing(per_node=local or unit in PER_NODE_UNITS) as connection:
-            delete = _certificates.delete_here if local else _certificates.delete_from_store
+            delete = _local.delete_here if local else _certificates.delete_from_store
             delete(connection, unit, common_name)
 
     def local_deletions(self) -> tuple[tuple[CertificateUnit, str], ...]:
         """(store, CN) of what was deleted on this node only, and is still away."""
         with self._file.transaction() as connection:
-            return _certificates.deleted_here(connection)
+            return _local.deleted_here(connection)
 
     def restore_local_deletions(self, moment: float) -> tuple[tuple[CertificateUnit, str], ...]:
         """What was deleted on this node only comes back from the others (before 11.0, facts 5.5); what came back."""
         with self._writing(per_node=True) as connection:
-            return _certificates.restore(connection, moment)
+            return _local.restore(connection, moment)
 
     def certificates(self, unit: CertificateUnit | None = None) -> tuple[StoredCertificate, ...]:
         """All certificates in the order they came, once each; or those of one store.

@@ -100,6 +100,20 @@ def unguarded(connection: Connection) -> Iterator[None]:
     connection.exec_driver_sql("UPDATE replicationstate SET guarded = 1")
 
 
+def capture_deletion(connection: Connection, table: str, key: str) -> None:
+    """Let the subscribers delete a row that the publisher has no longer. Nothing happens on a subscriber."""
+    connection.exec_driver_sql(
+        f"{_LOG} SELECT number, ?, ?, 'D', NULL FROM replicationstate WHERE guarded = 1 AND role = ?",
+        (table, key, DatabaseRole.PUBLISHER.value),
+    )
+
+
+def forget_local_deletion(connection: Connection, key: str, number: int) -> None:
+    connection.exec_driver_sql(
+        "DELETE FROM localdeletion WHERE fkcertificate = ? AND tkcertificateservice = ?", (key, number)
+    )
+
+
 SEAL: Final = (
     "UPDATE replicationstate SET number = number + 1 WHERE number <="
     " (SELECT transactionnumber FROM replicationchange ORDER BY sequence DESC LIMIT 1)"

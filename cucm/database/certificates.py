@@ -10,7 +10,6 @@ import base64
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +20,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from sqlalchemy import ColumnClause, Connection, Row, delete, literal_column, select
 
+from cucm.database.capture import forget_local_deletion
 from cucm.database.schema import (
     certificate,
     certificatehashmap,
@@ -37,7 +37,7 @@ from cucm.roles import SERVICE_NUMBERS, CertificateUnit, TrustRole, roles_of_uni
 
 _MAX_TTL_S: Final = 0xFFFF_FFFF
 """What the TTL of a TVS answer can hold (facts 2.3)."""
-_UNITS: Final = {number: unit for unit, number in SERVICE_NUMBERS.items()}
+UNITS: Final = {number: unit for unit, number in SERVICE_NUMBERS.items()}
 _ROW_ID: Final[ColumnClause[Any]] = literal_column("certificate.rowid")
 """Order of upload."""
 
@@ -99,51 +99,11 @@ def put(
 
 def delete_from_store(connection: Connection, unit: CertificateUnit, name: str) -> None:
     """Take the certificate of that CN out of the store. CertificateRefused if there is none."""
-    keys = [key for key, known in _in_store(connection, unit) if name_in_store(known) == name]
+    keys = [key for key, known in in_store(connection, unit) if name_in_store(known) == name]
     if not keys:
         raise CertificateRefused(f"there is no certificate of {name!r}", where=str(unit))
     for key in keys:
         _remove_from_unit(connection, key, unit)
-
-
-def delete_here(connection: Connection, unit: CertificateUnit, name: str) -> None:
-    """`delete_from_store`, remembered as this node's own doing: `restore` can bring it back."""
-    columns = (
-        certificate.c.certificate,
-        certificate.c.servername,
-        certificate.c.ipv4address,
-        certificate.c.ipv6address,
-    )
-    for key in [key for key, known in _in_store(connection, unit) if name_in_store(known) == name]:
-        pem, server, ipv4, ipv6 = connection.execute(select(*columns).where(certificate.c.pkid == key)).one()
-        connection.exec_driver_sql(
-            "INSERT OR REPLACE INTO localdeletion VALUES (?, ?, ?, ?, ?)",
-            (key, SERVICE_NUMBERS[unit], pem, server, ipv4 or ipv6),
-        )
-    delete_from_store(connection, unit, name)
-
-
-def deleted_here(connection: Connection) -> tuple[tuple[CertificateUnit, str], ...]:
-    """(store, name) of what `delete_here` took away and nobody has put back since."""
-    rows = connection.exec_driver_sql(
-        "SELECT tkcertificateservice, certificate FROM localdeletion ORDER BY rowid"
-    ).all()
-    return tuple((_UNITS[number], name_in_store(describe(_der(pem)))) for number, pem in rows)
-
-
-def restore(connection: Connection, moment: float) -> tuple[tuple[CertificateUnit, str], ...]:
-    """Put back what `delete_here` took away; (store, name) of what came back. What expired meanwhile stays away."""
-    rows = connection.exec_driver_sql(
-        "SELECT tkcertificateservice, certificate, servername, ipaddress FROM localdeletion ORDER BY rowid"
-    ).all()
-    connection.exec_driver_sql("DELETE FROM localdeletion")
-    back = []
-    for number, pem, server, ip in rows:
-        unit, der = _UNITS[number], _der(pem)
-        with suppress(CertificateRefused):
-            if put(connection, der, unit, server, ip, moment=moment, ttl_s=None) is not PutOutcome.IGNORED:
-                back.append((unit, name_in_store(describe(der))))
-    return tuple(back)
 
 
 def stored(connection: Connection, unit: CertificateUnit | None) -> tuple[StoredCertificate, ...]:
@@ -154,8 +114,8 @@ def stored(connection: Connection, unit: CertificateUnit | None) -> tuple[Stored
     try:
         return tuple(
             StoredCertificate(
-                der=_der(row.certificate),
-                units=tuple(_UNITS[number] for number in units[row.pkid]),
+                der=der_of(row.certificate),
+                units=tuple(UNITS[number] for number in units[row.pkid]),
                 roles=tuple(TrustRole(number) for number in roles[row.pkid]),
                 server_name=row.servername,
                 ip_address=row.ipv4address or row.ipv6address,
@@ -193,7 +153,7 @@ def _grouped(connection: Connection, column: Any) -> dict[str, list[int]]:
     return found
 
 
-def _der(pem: str) -> bytes:
+def der_of(pem: str) -> bytes:
     return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
 
 
@@ -209,7 +169,7 @@ def _admit_trusted(
             where=str(unit),
             mend="regenerate it where it comes from and upload the new one (facts 11: F12)",
         )
-    others = [(key, old) for key, old in _in_store(connection, unit) if name_in_store(old) == name]
+    others = [(key, old) for key, old in in_store(connection, unit) if name_in_store(old) == name]
     if any(old.der == known.der for _, old in others):
         return PutOutcome.UNCHANGED
     if any(old.not_before >= known.not_before for _, old in others):
@@ -230,7 +190,7 @@ def _release_own(
         return PutOutcome.ADDED
     new_key = _key(known)
     present = _row(connection, new_key)
-    is_same = new_key in keys and present is not None and _der(present.certificate) == known.der
+    is_same = new_key in keys and present is not None and der_of(present.certificate) == known.der
     for key in keys:
         if key != new_key:
             connection.execute(delete(nodes).where(mine & (nodes.c.fkcertificate == key)))
@@ -261,7 +221,7 @@ def _store_row(
     is_own = not unit.is_trust_store
     key = _key(known)
     present = _row(connection, key)
-    is_same = present is not None and _der(present.certificate) == known.der
+    is_same = present is not None and der_of(present.certificate) == known.der
     if is_same and (not is_own or _is_of_other_nodes(connection, key, server_name)):
         return key
     if present is not None and not (is_own and _is_only_own(connection, key, unit, server_name)):
@@ -297,9 +257,7 @@ def _put_into_unit(connection: Connection, key: str, unit: CertificateUnit) -> N
     number = SERVICE_NUMBERS[unit]
     row = pkid("certificateservicecertificatemap", key, number)
     upsert(connection, certificateservicecertificatemap, pkid=row, fkcertificate=key, tkcertificateservice=number)
-    connection.exec_driver_sql(
-        "DELETE FROM localdeletion WHERE fkcertificate = ? AND tkcertificateservice = ?", (key, number)
-    )
+    forget_local_deletion(connection, key, number)
 
 
 def _give_to_node(connection: Connection, key: str, unit: CertificateUnit, server_name: str, ip: str | None) -> None:
@@ -339,7 +297,7 @@ def _row(connection: Connection, key: str) -> Row[Any] | None:
     return connection.execute(select(certificate).where(certificate.c.pkid == key)).one_or_none()
 
 
-def _in_store(connection: Connection, unit: CertificateUnit) -> Iterable[tuple[str, CertificateSummary]]:
+def in_store(connection: Connection, unit: CertificateUnit) -> Iterable[tuple[str, CertificateSummary]]:
     """(pkid, what it is) of every certificate in the store, once each."""
     services = certificateservicecertificatemap
     statement = (
@@ -347,7 +305,7 @@ def _in_store(connection: Connection, unit: CertificateUnit) -> Iterable[tuple[s
         .select_from(certificate.join(services))
         .where(services.c.tkcertificateservice == SERVICE_NUMBERS[unit])
     )
-    return [(key, describe(_der(pem))) for key, pem in connection.execute(statement)]
+    return [(key, describe(der_of(pem))) for key, pem in connection.execute(statement)]
 
 
 def _remove_from_unit(connection: Connection, key: str, unit: CertificateUnit) -> None:
@@ -364,7 +322,7 @@ def _recompute_roles(connection: Connection, key: str) -> None:
     connection.execute(delete(roles).where(roles.c.fkcertificate == key))
     if not numbers:
         connection.execute(delete(certificate).where(certificate.c.pkid == key))
-    for role in roles_of_units(_UNITS[number] for number in numbers):
+    for role in roles_of_units(UNITS[number] for number in numbers):
         upsert(
             connection,
             roles,

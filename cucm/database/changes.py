@@ -192,7 +192,11 @@ def _replicated_only(table: Table) -> str:
 
 
 def _change(sequence: int, table: str, key: str, row: str | None) -> Change:
-    return Change(sequence, table, key, None if row is None else json.loads(row))
+    try:
+        values = None if row is None else json.loads(row)
+    except ValueError as error:
+        raise _needs_full_copy(f"the row of change {sequence} is damaged", f"{table} {key}") from error
+    return Change(sequence, table, key, values)
 
 
 def _needs_full_copy(what: str, where: str) -> FullCopyNeeded:
@@ -246,11 +250,13 @@ def _write(connection: sqlite3.Connection, changes: Iterable[Change], where: str
         table = REPLICATED.get(change.table)
         if table is None:
             raise _needs_full_copy(f"a change of {change.table!r}, which is no replicated table", where)
+        if change.row is not None and set(change.row) != {column.name for column in table.columns}:
+            raise _needs_full_copy(f"a row of {table.name} with other columns: {', '.join(change.row)}", where)
         touched.update(dict.fromkeys(_certificates_touched(connection, table, change)))
         if change.row is None:
             _delete_row(connection, table, change.key)
         else:
-            _put_row(connection, table, change.row, where)
+            _put_row(connection, table, change.row)
     for key in touched:
         _settle_certificate(connection, key)
     connection.execute("UPDATE replicationstate SET guarded = 1")
@@ -268,10 +274,8 @@ def _certificates_touched(connection: sqlite3.Connection, table: Table, change: 
         )
 
 
-def _put_row(connection: sqlite3.Connection, table: Table, row: Mapping[str, Any], where: str) -> None:
+def _put_row(connection: sqlite3.Connection, table: Table, row: Mapping[str, Any]) -> None:
     key = key_column(table)
-    if set(row) != {column.name for column in table.columns}:
-        raise _needs_full_copy(f"a row of {table.name} with other columns: {', '.join(row)}", where)
     names = ", ".join(row)
     places = ", ".join(f":{name}" for name in row)
     values = ", ".join(f"{name} = excluded.{name}" for name in row)
@@ -293,11 +297,21 @@ def _delete_row(connection: sqlite3.Connection, table: Table, key: str) -> None:
     if table is not certificate:
         kept = f" AND fkcertificate NOT IN {_KEPT}" if table is certificatehashmap else ""
         connection.execute(f"DELETE FROM {table.name} WHERE {key_column(table)} = ?{kept}", (key,))
+        if table.name == _STORES:
+            _forget_local_deletion(connection, key)
         return
     connection.execute(
         f"DELETE FROM {_STORES} WHERE fkcertificate = ? AND tkcertificateservice NOT IN ({PER_NODE_NUMBERS})", (key,)
     )
     connection.execute("DELETE FROM localdeletion WHERE fkcertificate = ?", (key,))
+
+
+def _forget_local_deletion(connection: sqlite3.Connection, store_key: str) -> None:
+    """The publisher took it out of that store, too."""
+    for key, number in connection.execute("SELECT fkcertificate, tkcertificateservice FROM localdeletion").fetchall():
+        if pkid(_STORES, key, number) == store_key:
+            gone = "DELETE FROM localdeletion WHERE fkcertificate = ? AND tkcertificateservice = ?"
+            connection.execute(gone, (key, number))
 
 
 def _settle_certificate(connection: sqlite3.Connection, key: str) -> None:

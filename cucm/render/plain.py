@@ -35,7 +35,15 @@ class PlainLines:
 
 def headline(event: Event) -> str | None:
     """One line for the timeline; None for events that only a trace needs."""
-    text = _administration(event) or _phone(event) or _servers(event) or _call_processing(event) or exchange_headline(event) or dhcp_headline(event) or replication_headline(event)
+    text = (
+        _administration(event)
+        or _phone(event)
+        or _servers(event)
+        or _call_processing(event)
+        or exchange_headline(event)
+        or dhcp_headline(event)
+        or replication_headline(event)
+    )
     return text and printable(text)  # names and details may come from the network
 
 
