@@ -7,17 +7,22 @@ import argparse
 from cucm.errors import EXIT_OK
 
 
-def add_arguments(_parser: argparse.ArgumentParser) -> None:
-    """None beyond what every command has."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--markdown", action="store_true", help="print docs/scenarios.md: every story with its acts")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print name, catalogue row and title of every packaged story."""
+    """Print name, catalogue row and title of every packaged story, or all of them as a page."""
     from lab.cli.frame import print_json
     from lab.scenario import load_story
     from lab.topology import packaged
 
     stories = {name: load_story(name)[1] for name in packaged("scenarios")}
+    if arguments.markdown:
+        from lab.story_page import scenarios_page
+
+        print(scenarios_page(stories), end="")
+        return EXIT_OK
     if arguments.json:
         print_json(
             {
