@@ -14,13 +14,11 @@ from random import Random
 from typing import Any, Final, TypeVar
 
 from cucm.clock import Clock, SystemClock
-from cucm.errors import DecodeError, FlashError, LabError, TrustError, TrustReason
+from cucm.errors import FlashError, LabError, TrustReason
 from cucm.events import Emit, Event, ignore
 from cucm.events.phone import (
     BootAborted,
-    LscDeleted,
     LscInstalled,
-    LscRefused,
     PoweredOff,
     PowerLost,
     Registered,
@@ -29,7 +27,6 @@ from cucm.events.phone import (
     StateChanged,
     StatusMessageShown,
 )
-from cucm.identity import describe
 from phone_agent.address import AddressClient
 from phone_agent.boot import BootOutcome, PhoneModel, boot, register_again
 from phone_agent.commands import (
@@ -54,7 +51,7 @@ from phone_agent.commands import (
 from phone_agent.failover import Failover
 from phone_agent.file_client import FileClient
 from phone_agent.flash import FlashContents, PhoneFlash
-from phone_agent.lsc import LscIssuer, require_listed_capf, serial_number_of
+from phone_agent.lsc import LscIssuer, drop_lsc, obtain_lsc
 from phone_agent.registration import Registration, RegistrationClient
 from phone_agent.settings import BOOT_DEADLINE_S, PhonePorts, PhoneSettings
 from phone_agent.state import PhoneState, require_transition
@@ -223,26 +220,15 @@ class Phone:
 
         The phone takes one only from a CAPF that its lists name (facts 11, F21).
         """
-        contents = self.flash.contents
-        try:
-            require_listed_capf(capf.certificate, contents, has_itl=self.model.capabilities.security_by_default)
-            identity = await capf.issue(self.model, serial_number_of(self.model, contents))
-            known = describe(identity.certificate)
-            self.flash.store(lsc=identity)
-        except LabError as error:
-            reason = error.reason if isinstance(error, TrustError) else None
-            self._emit(LscRefused(_subject(capf.certificate), reason, str(error)))
-            self._emit(StatusMessageShown(LSC_FAILED))
-            return False
-        self._emit(LscInstalled(known.subject, known.issuer, known.serial))
-        self._emit(StatusMessageShown(LSC_INSTALLED))
-        return True
+        event = await obtain_lsc(capf, self.model, self.flash)
+        is_good = isinstance(event, LscInstalled)
+        self._emit(event)
+        self._emit(StatusMessageShown(LSC_INSTALLED if is_good else LSC_FAILED))
+        return is_good
 
     def delete_lsc(self) -> None:
         """The MIC is used again, where there is one. Raises FlashError."""
-        held = self.flash.contents.lsc
-        self.flash.store(lsc=None)
-        self._emit(LscDeleted(None if held is None else _issuer(held.certificate)))
+        self._emit(drop_lsc(self.flash))
         self._emit(StatusMessageShown(LSC_DELETED))
 
     # -- performing commands -----------------------------------------------------------------------------------
@@ -380,20 +366,6 @@ async def _attempt(step: Awaitable[Result], what: str, failed: Callable[[str], R
     except Exception as error:
         _log.exception("%s: an I/O step of the phone broke", what)
         return failed(f"{type(error).__name__}: {error}")
-
-
-def _subject(certificate: bytes) -> str:
-    try:
-        return describe(certificate).subject
-    except DecodeError:
-        return "(unreadable)"
-
-
-def _issuer(certificate: bytes) -> str:
-    try:
-        return describe(certificate).issuer
-    except DecodeError:
-        return "(unreadable)"
 
 
 def _failed_fetch(command: Fetch, detail: str) -> FetchResult:

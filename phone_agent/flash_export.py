@@ -30,11 +30,13 @@ class CertificateView:
 
     @classmethod
     def of(cls, identity: DeviceIdentity | None) -> Self | None:
-        if identity is None:
-            return None
-        sha1 = hashlib.sha1(identity.certificate).hexdigest()
+        return None if identity is None else cls.from_der(identity.certificate)
+
+    @classmethod
+    def from_der(cls, certificate: bytes) -> Self:
+        sha1 = hashlib.sha1(certificate).hexdigest()
         try:
-            known = describe(identity.certificate)
+            known = describe(certificate)
         except WireError:
             return cls("", "", sha1)
         return cls(known.subject, known.issuer, sha1)

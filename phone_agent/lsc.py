@@ -7,10 +7,12 @@ from typing import Final, Protocol
 
 from cryptography.x509.oid import NameOID
 
-from cucm.errors import TrustError, TrustReason, WireError
-from cucm.identity import load_certificate
+from cucm.errors import LabError, TrustError, TrustReason, WireError
+from cucm.events.phone import LscDeleted, LscInstalled, LscRefused
+from cucm.identity import describe, load_certificate
 from cucm.roles import TrustRole
-from phone_agent.flash import DeviceIdentity, FlashContents
+from phone_agent.flash import DeviceIdentity, FlashContents, PhoneFlash
+from phone_agent.flash_export import CertificateView
 from phone_agent.models import PhoneModel
 from phone_agent.verification import InstalledList
 
@@ -26,6 +28,27 @@ class LscIssuer(Protocol):
 
     async def issue(self, model: PhoneModel, serial_number: str) -> DeviceIdentity:
         """A new certificate with its key for this phone. Raises LabError when it cannot be had."""
+
+
+async def obtain_lsc(capf: LscIssuer, model: PhoneModel, flash: PhoneFlash) -> LscInstalled | LscRefused:
+    """Ask for a certificate and keep it. Never raises a LabError: a refusal is an event."""
+    contents = flash.contents
+    try:
+        require_listed_capf(capf.certificate, contents, has_itl=model.capabilities.security_by_default)
+        identity = await capf.issue(model, serial_number_of(model, contents))
+        known = describe(identity.certificate)
+        flash.store(lsc=identity)
+    except LabError as error:
+        reason = error.reason if isinstance(error, TrustError) else None
+        return LscRefused(CertificateView.from_der(capf.certificate).subject, reason, str(error))
+    return LscInstalled(known.subject, known.issuer, known.serial)
+
+
+def drop_lsc(flash: PhoneFlash) -> LscDeleted:
+    """Raises FlashError."""
+    held = CertificateView.of(flash.contents.lsc)
+    flash.store(lsc=None)
+    return LscDeleted(None if held is None else held.issuer)
 
 
 def require_listed_capf(certificate: bytes, contents: FlashContents, *, has_itl: bool) -> None:

@@ -75,7 +75,7 @@ class SipConnection:
 
     async def abort(self) -> None:
         """Cut the connection: the other side meets a reset."""
-        self._stream.abort()
+        self._stream.reset()
         self._reading.cancel()
         await asyncio.wait([self._reading])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -44,9 +45,22 @@ class Servers:
     files: dict[str, bytes]
     vouched: Vouched
     phones: list[Stream] = field(default_factory=list)
+    endings: list[str] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def take_phone(self, stream: Stream) -> None:
-        """Answers every request with 200; `phones` are those that have sent a REGISTER."""
+        """Answers every request with 200; `phones` are those that have sent a REGISTER, `endings` how they went."""
+        try:
+            await self._talk(stream)
+        except Exception as error:
+            self.endings.append(type(error).__name__)
+            raise
+        else:
+            self.endings.append("closed")
+        finally:
+            self.ended.set()
+
+    async def _talk(self, stream: Stream) -> None:
         receiver = SipReceiver()
         while data := await stream.read():
             receiver.receive_data(data)
