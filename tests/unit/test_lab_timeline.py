@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from cucm.errors import TrustReason
 from cucm.events import Event, EventLog, phone
-from cucm.events.administration import ActStarted, OperationPerformed, Option150Set, ServiceStarted, StoryEnded
+from cucm.events.administration import ActStarted, OperationPerformed, ServiceStarted, StoryEnded
+from cucm.events.dhcp import Option150Set
 from lab.log_book import LogBook
 from lab.scenario import ActResult, StoryResult, load_story
 from lab.timeline import Timeline, log_section, verdict
