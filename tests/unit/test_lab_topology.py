@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from cucm.errors import UsageError
-from lab.topology import Topology, load_topology, packaged, packaged_file, read_toml
+from lab.toml_files import read_toml
+from lab.topology import Topology, load_topology, packaged, packaged_file
 
 SEED = packaged("topologies")["two-clusters"].read_text(encoding="utf-8")
 
@@ -43,17 +44,17 @@ def test_a_topology_by_path(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "place"),
     [
-        ("host = 100", "host = 255", "phones[1].host: "),
-        ("host = 100", "hots = 100", "phones[1].hots: Extra inputs are not permitted"),
-        ('"B000B4BA0AEE"', '"b000b4ba0aee"', "phones[1].mac: "),
-        ("schema = 1", "schema = 2", "schema: "),
-        ('country = "AU"', 'country = "au"', "clusters.source.organization.country: "),
+        ("host = 100", "host = 255", "phones[1].host (line "),
+        ("host = 100", "hots = 100", "Extra inputs are not permitted; did you mean host?"),
+        ('"B000B4BA0AEE"', '"b000b4ba0aee"', "phones[1].mac (line "),
+        ("schema = 1", "schema = 2", "schema (line 3): "),
+        ('country = "AU"', 'country = "au"', "clusters.source.organization.country (line 9): "),
         ("host = 51", "host = 32", "host number used twice: 32"),
         ("host = 51", "host = 100", "host number used twice: 100"),
         ('"ucm11pub"', '"ucm105pub"', "node name used twice: ucm105pub"),
         ('lsc_from = "source"', 'lsc_from = "sauce"', "phone SEPB000B4BA0AEE names the cluster 'sauce'"),
         ('option_150 = "source"', 'option_150 = "sauce"', "option_150 names the cluster 'sauce'"),
-        ("24000000179479", "2400000017947", "clusters.destination.nodes[1].certificate.CallManager.serial: "),
+        ("24000000179479", "2400000017947", "clusters.destination.nodes[1].certificate.CallManager.serial (line "),
     ],
 )
 def test_what_is_wrong_is_told_with_its_place(tmp_path, old, new, place):
@@ -67,7 +68,7 @@ def test_an_unknown_word_is_told_before_what_is_missing(tmp_path):
 
 def test_a_list_of_wrong_items_is_not_also_too_short(tmp_path):
     what = refusal(changed(tmp_path, ("host = 32", "host = 0"))).what
-    assert what == "clusters.source.nodes[1].host: Input should be greater than or equal to 1"
+    assert what == "clusters.source.nodes[1].host (line 12): Input should be greater than or equal to 1"
 
 
 def test_of_many_problems_the_first_are_told(tmp_path):
