@@ -83,14 +83,13 @@ class Admission:
 
     def challenge(self, device: Device, request: Request) -> Challenge | None:
         """What a device with digest credentials has to answer first, None once it has. Raises WireError."""
-        user, password = _digest_credentials(device)
-        if not user:
+        if not device.digest_user:
             return None
         text = request.headers.get("Authorization")
         if text is None:
             return self._challenge()
         given = Digest.parse(text)
-        if given["realm"] != REALM or not is_right(given, request.method, user, password):
+        if given["realm"] != REALM or not is_right(given, request.method, device.digest_user, device.digest_password):
             return self._challenge(refusal=_wrong(given))
         return None if self._is_fresh(given["nonce"]) else self._challenge(stale=True)
 
@@ -109,10 +108,6 @@ class Admission:
             return False
         own = hmac.compare_digest(nonce.encode(), self._nonce(moment).encode())
         return own and 0 <= int(self._now()) - moment <= NONCE_VALIDITY_S
-
-
-def _digest_credentials(device: Device) -> tuple[str, str]:
-    return getattr(device, "digest_user", ""), getattr(device, "digest_password", "")
 
 
 def _wrong(given: Digest) -> Refusal:
