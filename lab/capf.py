@@ -5,6 +5,8 @@ A phone reaches it by a call inside the lab, and only while the service runs and
 
 from __future__ import annotations
 
+from typing import Final
+
 from cucm.certificates import lsc
 from cucm.clock import Clock
 from cucm.errors import LabError
@@ -17,12 +19,15 @@ from cucm.signalling import CAPF_PORT
 from phone_agent.flash import DeviceIdentity
 from phone_agent.models import PhoneModel
 
+LSC_KEYS: Final = 8
+"""Ours: as many as `lab.runtime` gives a fleet."""
+
 
 class CertificateAuthorityProxyFunction:
     """A `lab.node.RunningService`, and the `phone_agent.lsc.LscIssuer` of the phones.
 
-    `identity` is the CAPF's own certificate and key as they are when the service starts. The phones' keys come from
-    `keys`: a phone that gets a second LSC keeps its key pair, where a real one makes a new one.
+    `identity` is the CAPF's own certificate and key as they are when the service starts. A real phone makes a key pair
+    of its own for each LSC; here phones share `LSC_KEYS` of `keys`, for making one costs more than a whole migration.
     """
 
     def __init__(
@@ -64,6 +69,7 @@ class CertificateAuthorityProxyFunction:
             serial_number=serial_number,
             seed=self._seed,
             not_before=self._clock.now(),
+            key_label=f"lsc of a fleet {int(model.mac, 16) % LSC_KEYS}",
         )
         self._emit(LscIssued(model.name, issued.subject, issued.issuer, issued.serial))
         return DeviceIdentity(issued.certificate_der, issued.private_key_der)

@@ -10,6 +10,7 @@ from cucm.errors import DecodeError, EncodeError, LimitExceeded, WireError
 from cucm.net.stream import Stream
 from cucm.net.tls import open_stream
 from phone_agent.commands import FetchAttempt, FetchStatus
+from phone_agent.network_trouble import words_of
 
 HTTP_PORT: Final = 6970
 MAX_FILE_SIZE: Final = 2048 * 1024
@@ -147,7 +148,7 @@ async def fetch_http(
     except TimeoutError as error:
         status, detail, content = FetchStatus.TIMEOUT, str(error) or f"not complete within {deadline_s:g} s", None
     except (OSError, WireError) as error:
-        status, detail, content = FetchStatus.ERROR, str(error), None
+        status, detail, content = FetchStatus.ERROR, words_of(error), None
     return FetchAttempt(server, "http", status, detail), content
 
 

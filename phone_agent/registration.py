@@ -23,6 +23,7 @@ from cucm.wire.sip import expiry_of
 from cucm.wire.sip_digest import Digest
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus
 from phone_agent.flash import DeviceIdentity
+from phone_agent.network_trouble import words_of
 from phone_agent.sip_connection import SipConnection
 from phone_agent.sip_requests import EXPIRES_S, SipRequests
 
@@ -311,4 +312,4 @@ def _must_be_one_of(trusted: tuple[bytes, ...]) -> Callable[[bytes], None]:
 def _words(error: Exception) -> str:
     if isinstance(error, TlsError) and error.alert:
         return f"TLS alert: {error.alert}"
-    return str(error) or type(error).__name__
+    return words_of(error)

@@ -34,6 +34,7 @@ from cucm.roles import TrustRole
 from cucm.wire.tvs import ConnectionClosed, NeedData, QueryCertificateRequest, QueryCertificateResponse, TvsConnection
 from phone_agent.commands import QueryTvs, TvsAnswer, TvsFailure
 from phone_agent.flash import DeviceIdentity
+from phone_agent.network_trouble import words_of
 
 TYPE_OF_SERVICE: Final = 96
 """`TOS set to [96] on sock` (seed, facts 2.9)."""
@@ -228,7 +229,7 @@ class _Session:
 
     def unreachable(self, error: Exception) -> TvsFailure:
         """The connection did not come about, or broke: at which point says how to name it."""
-        text = str(error) or type(error).__name__
+        text = words_of(error)
         if self._is_connected and not self._is_established:
             return TvsFailure(TrustReason.TVS_HANDSHAKE_FAILED, f"TLS with TVS {self.where}: {text}")
         if self._is_established and isinstance(error, TimeoutError):
