@@ -26,6 +26,7 @@ from phone_agent.address import FixedTftpServers
 from phone_agent.commands import RegistrationResult, RegistrationStatus
 from phone_agent.driver import BootTimedOut, Phone, PhoneSettings
 from phone_agent.flash import Flash, FlashContents, MemoryFlash, PhoneFlash
+from phone_agent.models import PhoneModel
 from phone_agent.outcome import BootOutcome, RegistrationTarget
 from phone_agent.state import IllegalTransition, PhoneState
 
@@ -93,6 +94,21 @@ async def test_a_phone_earns_its_state_and_migrates(loopback: Draw) -> None:
     assert bench.phone.status_messages[-2:] == ("Trust List Updated", f"SEP{MAC}.cnf.xml")
     assert bench.phone.state is PhoneState.OFF
     assert bench.states().count("registered") == 2
+
+
+async def test_a_7960_boots_over_tftp_without_an_itl(loopback: Draw) -> None:
+    old = at(OLD, loopback)
+    flash = MemoryFlash(FlashContents(lsc=phone_identity(old)))
+    told: list[Event] = []
+    settings = PhoneSettings(local_address=loopback())
+    phone = Phone(PhoneModel(MAC, "7960"), flash, FixedTftpServers((old.address,)), settings=settings, emit=told.append)
+    async with running(old):
+        outcome = await phone.boot()
+        await phone.power_off()
+    assert outcome.registered is not None
+    assert (flash.contents.ctl, flash.contents.itl) == (old.ctl(), None)
+    received = [(event.file_name, event.transport) for event in told if isinstance(event, events.FileReceived)]
+    assert received == [(f"CTLSEP{MAC}.tlv", "tftp"), (f"SEP{MAC}.cnf.xml.sgn", "tftp")]
 
 
 async def test_a_phone_that_cannot_migrate_goes_back_to_its_old_call_manager(loopback: Draw) -> None:

@@ -170,3 +170,12 @@ async def test_our_own_file_server_over_both_transports(loopback: Callable[[], s
     assert (over_http.transport, over_http.data) == ("http", content)
     assert (over_tftp.transport, over_tftp.data) == ("tftp", content)
     assert [attempt.status for attempt in missing.attempts] == [FetchStatus.NOT_FOUND] * 2
+
+
+async def test_an_older_model_knows_tftp_only(loopback: Callable[[], str]) -> None:
+    address = loopback()
+    answers = Answers(http=http_ok(b"by HTTP"), tftp=tftp_ok(b"by TFTP"))
+    async with serving(address, answers):
+        result = await FileClient(http=False).fetch("CTLFile.tlv", [address])
+    assert (result.data, result.transport) == (b"by TFTP", "tftp")
+    assert answers.asked == ["tftp"]

@@ -16,6 +16,7 @@ from cucm.errors import TrustReason
 from cucm.events import Event
 from cucm.events import phone as events
 from cucm.net.listener import Listener
+from cucm.net.reachability import Reachability
 from cucm.net.stream import Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, server_context
 from cucm.wire.tvs import (
@@ -205,6 +206,39 @@ async def test_nobody_listens(loopback: Draw) -> None:
     assert isinstance(result, TvsFailure)
     assert result.reason is TrustReason.TVS_UNREACHABLE
     assert told.kinds == [events.TvsConnecting]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [(Reachability.REFUSE, "connection refused"), (Reachability.UNREACHABLE, "does not answer within 0.1 s")],
+)
+async def test_a_firewall_and_a_network_that_is_gone_look_different(
+    loopback: Draw, how: Reachability, words: str
+) -> None:
+    told = Told(deadlines=TvsDeadlines(connect_s=0.1))
+    async with tvs(loopback, replying(answer())) as server:
+        server.set_reachability(how)
+        result = await told.ask(query(server.address, server.port))
+    assert isinstance(result, TvsFailure)
+    assert (result.reason, words in result.detail) == (TrustReason.TVS_UNREACHABLE, True)
+
+
+async def test_a_server_that_dies_in_the_middle(loopback: Draw) -> None:
+    asked = asyncio.Event()
+
+    async def never_answer(stream: Stream) -> None:
+        await stream.read()
+        asked.set()
+        await stream.read()
+
+    told = Told()
+    async with tvs(loopback, never_answer) as server:
+        asking = asyncio.create_task(told.ask(query(server.address, server.port)))
+        await asked.wait()
+        await server.crash()
+        result = await asking
+    assert isinstance(result, TvsFailure)
+    assert (result.reason, "the connection was reset" in result.detail) == (TrustReason.TVS_UNREACHABLE, True)
 
 
 @pytest.mark.parametrize("address", ["no..such", "x" * 50, "ä" * 40])
