@@ -5,7 +5,8 @@ For a trust list, in this order:
 1. longer than 64 KiB, no list, or without records     refused
 2. the phone holds no list at all                      accepted: leap of faith
 3. an ITL, the installed ITL is blank, and no CTL      accepted unseen (rollback parameter, facts 7.3)
-4. signer is SAST in the installed CTL, else the ITL   signature checked with that record's key
+4. signer is SAST in the installed CTL, else the ITL   signature checked with that record's key (an ITL's signer may
+                                                       be CCM+TFTP there, see `SIGNS_ITLS`)
 5. no TVS record in the ITL                            refused: `Not using TVS - TVS not in Trust list`
 6. stored configuration names no TVS                   refused
 7. signer in the TVS cache, still valid                signature checked with that certificate
@@ -39,7 +40,7 @@ from cucm.events.phone import (
     TvsVouched,
 )
 from cucm.names import same_name, same_serial
-from cucm.roles import CALL_PROCESSING, SIGNS_FILES, SIGNS_TRUST_LISTS, TrustRole
+from cucm.roles import CALL_PROCESSING, SIGNS_FILES, SIGNS_ITLS, SIGNS_TRUST_LISTS, TrustRole
 from cucm.trust import Anchor, anchors_of, anchors_of_certificate, find_signer, read_trust_list, verify_document
 from cucm.wire.signed_file import SignedFile, decode_signed_file, is_signed_file
 from cucm.wire.trust_list import MAX_TRUST_LIST, SignerId, TrustList, decode_trust_list
@@ -140,7 +141,8 @@ def verify_trust_list(
     # the technote's Caution rules out [inferred]
     if name == "ITL" and installed.itl_is_blank and installed.ctl is None:
         return VerifiedList(trust_list, TrustBasis.BLANK_ITL)
-    basis = yield from _verify(data, trust_list, SIGNS_TRUST_LISTS, installed, tvs, capabilities)
+    roles = SIGNS_ITLS if name == "ITL" else SIGNS_TRUST_LISTS
+    basis = yield from _verify(data, trust_list, roles, installed, tvs, capabilities)
     return VerifiedList(trust_list, basis)
 
 

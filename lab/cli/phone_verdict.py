@@ -15,7 +15,7 @@ from cucm.errors import TrustError, TrustReason, UsageError, WireError
 from cucm.events.phone import TrustBasis
 from cucm.names import serial_hex
 from cucm.render.text import printable
-from cucm.roles import SIGNS_FILES, SIGNS_TRUST_LISTS
+from cucm.roles import SIGNS_FILES, SIGNS_ITLS, SIGNS_TRUST_LISTS
 from cucm.trust import find_signer
 from cucm.wire.signature_header import SignedDocument, has_signature_header
 from cucm.wire.signed_file import decode_signed_file, is_signed_file
@@ -162,7 +162,9 @@ def _anchors(phone: Phone) -> tuple[Any, ...]:
 
 
 def _roles(verdict: PhoneVerdict) -> Any:
-    return SIGNS_TRUST_LISTS if verdict.kind in ("CTL", "ITL") else SIGNS_FILES
+    if verdict.kind == "ITL":
+        return SIGNS_ITLS
+    return SIGNS_TRUST_LISTS if verdict.kind == "CTL" else SIGNS_FILES
 
 
 def _basis_text(basis: TrustBasis, verdict: PhoneVerdict, phone: Phone) -> str:

@@ -127,13 +127,22 @@ def test_a_tampered_list_of_a_known_signer_is_refused_without_asking_tvs() -> No
     assert FAILED in outcome.status_messages
 
 
-def test_a_signer_in_the_ctl_without_sast_goes_to_tvs() -> None:
-    itl = OLD.itl(signer=OLD.subscriber)
+def test_the_signer_of_a_ctl_listed_without_sast_goes_to_tvs() -> None:
+    ctl = OLD.ctl(signer=OLD.subscriber)
     world = World(
-        files=OLD.files(itl=itl), contents=OLD.holding(), dhcp=(OLD.address,), tvs=[vouch(OLD.subscriber, (0, 2))]
+        files=OLD.files(ctl=ctl), contents=OLD.holding(), dhcp=(OLD.address,), tvs=[vouch(OLD.subscriber, (0, 2))]
     )
     world.boot()
-    assert bases(world) == {"ITL": TrustBasis.TVS}
+    assert bases(world) == {"CTL": TrustBasis.TVS}
+
+
+def test_the_ccm_tftp_record_of_the_ctl_is_enough_for_an_itl() -> None:
+    # what a phone without ITL, and so without TVS, needs of a CTL that lists tokens as SAST (facts 7.2)
+    itl = OLD.itl(signer=OLD.subscriber)
+    world = World(files=OLD.files(itl=itl), contents=OLD.holding(itl=None), dhcp=(OLD.address,))
+    world.boot()
+    assert bases(world) == {"ITL": TrustBasis.CTL}
+    assert world.queries == []
 
 
 def test_names_may_be_written_with_other_separators() -> None:
