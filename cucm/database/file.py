@@ -142,13 +142,14 @@ class DatabaseFile:
                     )
             except (sqlite3.Error, sqlite3.Warning, ValueError, UnicodeError) as error:
                 raise UsageError(f"the statement cannot be run: {error}", where=sql[:200]) from error
-            if cursor.rowcount > MAX_QUERY_ROWS:
-                raise UsageError(f"changes {cursor.rowcount} rows, {MAX_QUERY_ROWS} are allowed", where=sql[:200])
             connection.set_authorizer(None)
             connection.set_progress_handler(None, 0)
+            (changed,) = connection.execute("SELECT changes()").fetchone()  # without what triggers changed
+            if changed > MAX_QUERY_ROWS:
+                raise UsageError(f"changes {changed} rows, {MAX_QUERY_ROWS} are allowed", where=sql[:200])
             connection.execute(before)
             connection.execute("COMMIT")
-        return int(cursor.rowcount)
+        return int(changed)
 
     def _opened(self) -> Engine:
         if self._engine is None:

@@ -1,4 +1,4 @@
-"""Certificates deleted on one node only, as every deletion was before 11.0 (facts 5.5): remembered, for they come back."""
+"""Certificates deleted on one node only, as always before 11.0 (facts 5.5): remembered, for they come back."""
 
 from __future__ import annotations
 

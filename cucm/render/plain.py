@@ -7,8 +7,8 @@ from typing import Final
 
 from cucm.events import Event, EventRecord, cluster, files, phone, trust_lists, tvs
 from cucm.events import administration as admin
-from cucm.render.plain_dhcp import dhcp_headline
 from cucm.render.plain_bulk import exchange_headline
+from cucm.render.plain_dhcp import dhcp_headline
 from cucm.render.plain_replication import replication_headline
 from cucm.render.text import printable
 from cucm.roles import TrustRole
@@ -174,5 +174,17 @@ def _call_processing(event: Event) -> str | None:
             return f"{name or peer} REFUSED ({reason}): {detail}"
         case cluster.RegistrationEnded(device_name=name, reason=reason):
             return f"registration of {name} ended ({reason})"
+        case cluster.RegistrationChallenged(device_name=name):
+            return f"{name} is asked for its digest credentials"
+        case cluster.AlarmReceived(device_name=name, alarm="DeviceTLInfo", ctl_signature=ctl, itl_signature=itl):
+            return f"{name} reports its lists: {_reported('CTL', ctl)}, {_reported('ITL', itl)}"
+        case cluster.AlarmReceived(device_name=name, alarm=alarm):
+            return f"{name} reports {alarm}"
+        case cluster.AlarmRefused(device_name=name, peer=peer, sip_status=status, detail=detail):
+            return f"alarm of {name or peer} REFUSED ({status}): {detail}"
         case _:
             return None
+
+
+def _reported(name: str, signature: bytes | None) -> str:
+    return f"no {name}" if signature is None else f"{name} {signature.hex()[:12]}"
