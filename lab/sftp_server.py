@@ -25,7 +25,7 @@ from cucm.events.sftp import (
     SftpServerStarted,
     SftpServerStopped,
 )
-from cucm.net.listener import Limits, Listener
+from cucm.net.listener import STOP_TIMEOUT_S, Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import READ_SIZE, Stream
 from cucm.whole_files import write_private
@@ -77,6 +77,7 @@ class SftpServer:
         )
         self._key: asyncssh.SSHKey | None = None
         self._sessions: set[asyncssh.SSHServerConnection] = set()
+        self._serving: set[asyncio.Task[None]] = set()
 
     @property
     def port(self) -> int:
@@ -109,7 +110,9 @@ class SftpServer:
         if not self.is_running:
             return
         for session in tuple(self._sessions):
-            session.disconnect(asyncssh.DISC_BY_APPLICATION, "the server is stopping")
+            session.disconnect(asyncssh.DISC_SERVICE_NOT_AVAILABLE, "the server is stopping")
+        if self._serving:
+            await asyncio.wait(self._serving, timeout=STOP_TIMEOUT_S)
         await self._listener.stop()
         self._emit(SftpServerStopped())
 
@@ -129,6 +132,12 @@ class SftpServer:
         return self._key
 
     async def _serve(self, stream: Stream) -> None:
+        task = asyncio.ensure_future(self._carry(stream))
+        self._serving.add(task)
+        task.add_done_callback(self._serving.discard)
+        await task
+
+    async def _carry(self, stream: Stream) -> None:
         """Carry bytes between the client and its SSH session until one of them ends."""
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
