@@ -118,12 +118,18 @@ class RegistrationDialogue:
     """The REGISTERs of one connection."""
 
     def __init__(
-        self, command: Register, connection: SipConnection, requests: SipRequests, answer_s: float, clock: Clock
+        self,
+        command: Register,
+        connection: SipConnection,
+        requests: SipRequests,
+        deadlines: RegistrationDeadlines,
+        clock: Clock,
     ) -> None:
         self.connection = connection
         self._command = command
         self._requests = requests
-        self._answer_s = answer_s
+        self._answer_s = deadlines.answer_s
+        self._goodbye_s = deadlines.goodbye_s
         self._clock = clock
         self._challenge: Digest | None = None
         self._refresh_at = 0.0
@@ -171,9 +177,10 @@ class RegistrationDialogue:
             if result.status is not RegistrationStatus.REGISTERED and not self._ended.done():
                 return f"the registration could not be refreshed: {result.detail}"
 
-    async def say_goodbye(self, timeout_s: float = GOODBYE_TIMEOUT_S) -> bool:
+    async def say_goodbye(self) -> bool:
+        """End the registration; whether the CallManager agreed."""
         try:
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(self._goodbye_s):
                 response = await self._register_with_credentials(0)
         except (OSError, LabError):  # TimeoutError is an OSError
             return False
@@ -240,7 +247,7 @@ class RegistrationClient:
         requests = SipRequests(command, stream.local_address, self._randomness)
         connection = SipConnection(stream)
         try:
-            dialogue = RegistrationDialogue(command, connection, requests, self._deadlines.answer_s, self._clock)
+            dialogue = RegistrationDialogue(command, connection, requests, self._deadlines, self._clock)
             result = await dialogue.begin()
         except BaseException:
             await connection.abort()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from sipmessage import Response
@@ -18,7 +20,10 @@ from cucm.database import Device, NodeDatabase
 from cucm.errors import AddressBusy
 from cucm.events import Event
 from cucm.events.cluster import (
+    AlarmReceived,
+    AlarmRefused,
     RegistrationAccepted,
+    RegistrationChallenged,
     RegistrationEnd,
     RegistrationEnded,
     RegistrationRefusal,
@@ -26,10 +31,15 @@ from cucm.events.cluster import (
 )
 from cucm.key_store import KeyStore
 from cucm.net.listener import Limits
+from cucm.net.reachability import Reachability
 from cucm.net.tls import Stream, TlsProfile, client_context, open_stream
 from cucm.roles import CertificateUnit
+from cucm.wire.alarm import DeviceTlInfo
 from cucm.wire.sip import SipReceiver
+from cucm.wire.sip_digest import response_of
+from lab.admission import NONCE_VALIDITY_S
 from lab.call_processing import EXPIRES_S, CallProcessing
+from lab.station_connection import MAX_WRONG_CREDENTIALS
 from phone_agent.commands import Register, RegistrationStatus
 from phone_agent.flash import DeviceIdentity
 from phone_agent.registration import Registration, RegistrationClient
@@ -71,6 +81,7 @@ class Bench:
     events: list[Event] = field(default_factory=list)
     told: asyncio.Event = field(default_factory=asyncio.Event)
     clock: MovableClock = field(default_factory=lambda: MovableClock(NOW, frozen=True))
+    news: list[str] = field(default_factory=list)
     phones: AsyncExitStack = field(default_factory=AsyncExitStack)
 
     def emit(self, event: Event) -> None:
@@ -91,9 +102,10 @@ class Bench:
         identity: DeviceIdentity | None,
         transport: str = "tls",
         profile: TlsProfile = TlsProfile.MODERN,
+        **command: Any,
     ) -> Registration:
-        client = RegistrationClient(randomness=Random(7), identity=identity, profile=profile)
-        registration = await client.register(self.command(device, transport))
+        client = RegistrationClient(randomness=Random(7), identity=identity, profile=profile, clock=self.clock)
+        registration = await client.register(replace(self.command(device, transport), **command))
         self.phones.push_async_callback(registration.close)
         return registration
 
@@ -127,6 +139,7 @@ async def new_bench(
     cas: Callable[[], list[bytes]] = lambda: [CAPF.certificate_der, MAKER.certificate_der],
     profile: TlsProfile = TlsProfile.MODERN,
     limits: Limits | None = None,
+    expiry_grace_s: float = 0.01,
 ) -> AsyncIterator[Bench]:
     clock = MovableClock(NOW, frozen=True)
     node = CallProcessing(
@@ -140,6 +153,8 @@ async def new_bench(
         secure_sip_port=0,
         limits=limits,
         now=clock.now,
+        on_registered=lambda device: bench.news.append(device),
+        expiry_grace_s=expiry_grace_s,
         emit=lambda event: bench.emit(event),
     )
     bench = Bench(address, node, clock=clock)
@@ -327,6 +342,207 @@ async def test_the_newer_connection_of_a_device_counts(bench: Bench) -> None:
     assert third.is_open
 
 
+async def ended(bench: Bench, device: str = OPEN) -> RegistrationEnd:
+    event = await bench.until(RegistrationEnded)
+    assert isinstance(event, RegistrationEnded)
+    assert event.device_name == device
+    assert bench.node.registered == {}
+    return event.reason
+
+
+async def test_a_phone_that_unregisters(bench: Bench) -> None:
+    registration = await bench.register(OPEN, None, "tcp")
+    assert await registration.unregister()
+    assert not registration.is_open
+    assert await ended(bench) is RegistrationEnd.DEREGISTERED
+    assert not await registration.unregister()
+
+
+async def test_a_crash_is_noticed_by_the_phone_and_the_service_starts_again(bench: Bench) -> None:
+    lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    client = RegistrationClient(randomness=Random(7), identity=phone_certificate())
+    registration = await client.register(bench.command(SECURE), lost.set_result)
+    await bench.node.crash()
+    async with asyncio.timeout(5):
+        assert await lost
+    assert await ended(bench, SECURE) is RegistrationEnd.SERVICE_CRASHED
+    assert bench.node.devices[SECURE].reason == "service-crashed"
+    await registration.close()
+    await bench.node.start()
+    assert (await bench.register(SECURE, phone_certificate())).is_open
+
+
+async def test_a_device_that_is_released_is_registered_no_more_and_its_connection_ends(bench: Bench) -> None:
+    lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    registration = await RegistrationClient(randomness=Random(7)).register(bench.command(OPEN, "tcp"), lost.set_result)
+    assert bench.news == [OPEN]
+    assert bench.node.release(OPEN)
+    assert not bench.node.release(OPEN)
+    assert await ended(bench) is RegistrationEnd.REGISTERED_ELSEWHERE
+    async with asyncio.timeout(5):
+        assert await lost
+    await registration.close()
+
+
+async def test_a_registration_that_is_not_refreshed_expires_by_the_labs_clock(bench: Bench) -> None:
+    async with by_hand(bench) as (stream, receiver):
+        await ask(stream, receiver, register(bench))
+        bench.clock.move(EXPIRES_S)
+        assert await ended(bench) is RegistrationEnd.EXPIRED
+        async with asyncio.timeout(5):
+            assert await stream.read() == b""
+    assert (bench.node.devices[OPEN].status, bench.node.devices[OPEN].reason) == ("unregistered", "expired")
+
+
+async def test_a_phone_refreshes_also_when_the_clock_jumps(database: NodeDatabase, loopback: Callable[[], str]) -> None:
+    refreshed = asyncio.Event()
+    async with new_bench(database, loopback(), expiry_grace_s=30) as bench:
+        registration = await bench.register(OPEN, None, "tcp")
+        bench.clock.move(EXPIRES_S * 100)
+        async with asyncio.timeout(10):
+            while bench.node.registered[OPEN].expires_at < bench.clock.now():
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(refreshed.wait(), 0.05)
+        assert registration.is_open
+        assert bench.node.registered[OPEN].since == NOW
+        assert len(bench.events) == 1
+
+
+async def test_a_node_out_of_reach_loses_its_phones_when_their_time_is_over(bench: Bench) -> None:
+    registration = await bench.register(OPEN, None, "tcp")
+    bench.node.set_reachability(Reachability.UNREACHABLE)
+    bench.clock.move(EXPIRES_S)
+    assert await ended(bench) is RegistrationEnd.EXPIRED
+    await registration.abort()
+
+
+# -- alarms ---------------------------------------------------------------------------------------------------------
+
+OLD_LISTS = DeviceTlInfo(SECURE, None, None, b"\x01" * 20, "127.0.11.32")
+NEW_LISTS = DeviceTlInfo(SECURE, b"\x02" * 20, "127.0.11.34", b"\x03" * 20, "127.0.11.34")
+
+
+async def test_the_alarms_come_before_the_registration_and_are_kept(bench: Bench) -> None:
+    await bench.register(SECURE, phone_certificate(), alarms=(OLD_LISTS, NEW_LISTS))
+    assert [type(event) for event in bench.events] == [AlarmReceived, AlarmReceived, RegistrationAccepted]
+    first, second, _ = bench.events
+    assert isinstance(first, AlarmReceived)
+    assert isinstance(second, AlarmReceived)
+    assert (first.alarm, first.ctl_signature, first.itl_signature) == ("DeviceTLInfo", None, b"\x01" * 20)
+    assert (second.ctl_signature, second.itl_tftp_server) == (b"\x02" * 20, "127.0.11.34")
+    status = bench.node.devices[SECURE]
+    assert (status.status, status.ctl_signature, status.itl_signature) == ("registered", "02" * 20, "03" * 20)
+    assert (status.ctl_tftp_server, status.itl_tftp_server) == ("127.0.11.34", "127.0.11.34")
+
+
+def refer(bench: Bench, lists: DeviceTlInfo) -> bytes:
+    return bytes(SipRequests(bench.command(OPEN, "tcp"), ("127.0.0.1", 5060), Random(7)).alarm(lists))
+
+
+async def refused_alarm(bench: Bench, data: bytes) -> Response:
+    async with by_hand(bench) as (stream, receiver):
+        answer = await ask(stream, receiver, data)
+        assert (await ask(stream, receiver, register(bench))).code == 200
+    told = [event.sip_status for event in bench.events if isinstance(event, AlarmRefused)]
+    assert told[-1] == answer.code
+    return answer
+
+
+async def test_an_alarm_by_hand_is_accepted(bench: Bench) -> None:
+    async with by_hand(bench) as (stream, receiver):
+        answer = await ask(stream, receiver, refer(bench, replace(OLD_LISTS, device_name=OPEN)))
+    assert (answer.code, answer.cseq.sequence, answer.cseq.method) == (202, 1000, "REFER")
+    assert bench.node.devices[OPEN].status == "unknown"
+
+
+async def test_alarms_that_are_refused(bench: Bench) -> None:
+    unknown = refer(bench, replace(OLD_LISTS, device_name="SEP000000000001"))
+    assert (await refused_alarm(bench, unknown)).code == 404
+    other = refer(bench, OLD_LISTS).replace(b"x-cisco-alarm+xml", b"x-cisco-other+xml")
+    assert (await refused_alarm(bench, other)).headers["Accept"] == "application/x-cisco-alarm+xml"
+    broken = refer(bench, OLD_LISTS).replace(b"<Alarm ", b"<Blarm ")
+    assert (await refused_alarm(bench, broken)).code == 400
+    nameless = refer(bench, OLD_LISTS).replace(b"DeviceName", b"DeviceNone")
+    assert (await refused_alarm(bench, nameless)).code == 400
+
+
+async def test_an_alarm_in_anothers_name_is_forbidden(bench: Bench) -> None:
+    lists = replace(OLD_LISTS, device_name=OPEN)
+    await bench.register(SECURE, phone_certificate(), alarms=(lists,))
+    event = await bench.until(AlarmRefused)
+    assert isinstance(event, AlarmRefused)
+    assert (event.device_name, event.sip_status) == (OPEN, 403)
+    assert OPEN not in bench.node.devices
+
+
+# -- digest ---------------------------------------------------------------------------------------------------------
+
+CREDENTIALS = {"digest_user": "phone", "digest_password": "secret, \\ or so"}
+
+
+@pytest.fixture
+def with_digest(database: NodeDatabase) -> None:
+    database.put_device(Device(OPEN, "8861", "", 1, "Default", **CREDENTIALS))
+
+
+@pytest.mark.usefixtures("with_digest")
+async def test_the_right_credentials_register_refresh_and_unregister(bench: Bench) -> None:
+    registration = await bench.register(OPEN, None, "tcp", **CREDENTIALS)
+    assert registration.result.status is RegistrationStatus.REGISTERED
+    assert [type(event) for event in bench.events] == [RegistrationChallenged, RegistrationAccepted]
+    assert await registration.unregister()
+    assert len([event for event in bench.events if isinstance(event, RegistrationChallenged)]) == 1
+
+
+@pytest.mark.usefixtures("with_digest")
+async def test_credentials_for_an_old_nonce_are_asked_for_again(bench: Bench) -> None:
+    registration = await bench.register(OPEN, None, "tcp", **CREDENTIALS)
+    bench.clock.move(NONCE_VALIDITY_S + 1)
+    assert await registration.unregister()
+    assert await bench.until(RegistrationChallenged, 2) == RegistrationChallenged(
+        "tcp", *bench.node.devices[OPEN].peer, OPEN, stale=True
+    )
+
+
+@pytest.mark.usefixtures("with_digest")
+@pytest.mark.parametrize("given", [{}, {"digest_user": "phone", "digest_password": "guess"}])
+async def test_no_or_wrong_credentials_are_refused(bench: Bench, given: dict[str, str]) -> None:
+    registration = await bench.register(OPEN, None, "tcp", **given)
+    assert (registration.result.status, registration.result.sip_status) == (RegistrationStatus.REFUSED, 401)
+    assert bench.node.registered == {}
+    refusals = [event.reason for event in bench.events if isinstance(event, RegistrationRefused)]
+    assert refusals == ([RegistrationRefusal.DIGEST] if given else [])
+
+
+@pytest.mark.usefixtures("with_digest")
+async def test_who_keeps_guessing_is_cut(bench: Bench) -> None:
+    guess = 'Digest username="phone", realm="ccmsipline", nonce="1-2", uri="sip:a", response="0"'
+    async with by_hand(bench) as (stream, receiver):
+        for _ in range(MAX_WRONG_CREDENTIALS):
+            assert (await ask(stream, receiver, register(bench, Authorization=guess))).code == 401
+        async with asyncio.timeout(5):
+            assert await stream.read() == b""
+
+
+@pytest.mark.usefixtures("with_digest")
+@pytest.mark.parametrize("nonce", ["", "nonsense", "\u00b2-1", "582d8b97-00", "-"])
+async def test_a_nonce_that_is_not_ours_is_stale(bench: Bench, nonce: str) -> None:
+    given = {"username": "phone", "realm": "ccmsipline", "nonce": nonce, "uri": "sip:a"}
+    given["response"] = response_of(given, "REGISTER", CREDENTIALS["digest_password"])
+    text = "Digest " + ", ".join(f'{name}="{value}"' for name, value in given.items())
+    async with by_hand(bench) as (stream, receiver):
+        answer = await ask(stream, receiver, register(bench, Authorization=text))
+    assert answer.code == 401
+    assert answer.www_authenticate is not None
+    assert answer.www_authenticate.parameters["stale"] == "true"
+
+
+@pytest.mark.usefixtures("with_digest")
+async def test_an_unreadable_authorization_is_malformed(bench: Bench) -> None:
+    async with by_hand(bench) as (stream, receiver):
+        assert (await ask(stream, receiver, register(bench, Authorization="Digest !"))).code == 400
+
+
 # -- SIP, by hand ---------------------------------------------------------------------------------------------------
 
 
@@ -402,6 +618,22 @@ async def test_other_methods_are_not_allowed_and_the_connection_stays(bench: Ben
         stream.write(register(bench).replace(b"REGISTER", b"ACK"))
         assert (await ask(stream, receiver, register(bench))).code == 200
     assert (await bench.until(RegistrationRefused)).reason is RegistrationRefusal.METHOD  # type: ignore[attr-defined]
+
+
+async def test_options_are_told(bench: Bench) -> None:
+    async with by_hand(bench) as (stream, receiver):
+        answer = await ask(stream, receiver, register(bench).replace(b"REGISTER", b"OPTIONS"))
+    assert (answer.code, answer.headers["Allow"]) == (200, "REGISTER, REFER, OPTIONS")
+
+
+async def test_what_is_required_and_not_known_is_a_bad_extension(bench: Bench) -> None:
+    async with by_hand(bench) as (stream, receiver):
+        answer = await ask(stream, receiver, register(bench, Require="norefersub, 100rel"))
+        assert (answer.code, answer.unsupported) == (420, ["100rel"])
+        assert (await ask(stream, receiver, register(bench, Require="norefersub"))).code == 200
+    event = await bench.until(RegistrationRefused)
+    assert isinstance(event, RegistrationRefused)
+    assert event.reason is RegistrationRefusal.EXTENSION
 
 
 GARBAGE = {

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 import pytest
-from sipmessage import Message, Request
+from sipmessage import Message, Request, Response
 
 from cucm.certificates import Identity, capf_certificate, lsc, node_certificate
+from cucm.clock import MovableClock
 from cucm.key_store import KeyStore
 from cucm.net.listener import Limits, Listener
 from cucm.net.tls import ClientCertificatePolicy, Stream, TlsProfile, server_context
 from cucm.roles import CertificateUnit
+from cucm.wire.alarm import Alarm, DeviceTlInfo
+from cucm.wire.sip import SipReceiver, response_to
+from cucm.wire.sip_digest import Digest, is_right
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus
 from phone_agent.flash import DeviceIdentity
 from phone_agent.registration import Registration, RegistrationClient, RegistrationDeadlines
@@ -244,6 +251,208 @@ async def test_a_broken_connection_is_told(loopback: Callable[[], str]) -> None:
         async with asyncio.timeout(5):
             assert await lost
         await registration.close()
+
+
+# -- the dialogue ---------------------------------------------------------------------------------------------------
+
+LISTS = DeviceTlInfo(DEVICE, None, None, b"\xa3" * 20, "127.0.11.32")
+
+
+@dataclass
+class Registrar:
+    """Answers each request with the next of `answers`, then 200; `requests` are those that came."""
+
+    answers: list[str] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def serve(self, stream: Stream) -> None:
+        receiver = SipReceiver()
+        while data := await stream.read():
+            receiver.receive_data(data)
+            while (message := receiver.next_message()) is not None:
+                if isinstance(message, Request):
+                    self.answer(stream, message)
+
+    def answer(self, stream: Stream, request: Request) -> None:
+        self.requests.append(request)
+        self.came.set()
+        head, _, more = (self.answers.pop(0) if self.answers else "200 OK").partition("\n")
+        response = response_to(request, int(head[:3]), head[4:])
+        for line in more.splitlines():
+            name, _, value = line.partition(": ")
+            response.headers.set(name, value)
+        stream.write(bytes(response))
+
+    async def until(self, number: int) -> Request:
+        async with asyncio.timeout(5):
+            while len(self.requests) < number:
+                self.came.clear()
+                await self.came.wait()
+        return self.requests[number - 1]
+
+
+@asynccontextmanager
+async def registered(
+    address: str, registrar: Registrar, clock: MovableClock | None = None, **command: Any
+) -> AsyncIterator[Registration]:
+    async with listening(address, registrar.serve) as port:
+        client = RegistrationClient(randomness=Random(1), deadlines=RegistrationDeadlines(answer_s=2), clock=clock)
+        registration = await client.register(
+            Register(address, port, "tcp", DEVICE, **{"alarms": (LISTS,)} | command),
+        )
+        yield registration
+        await registration.close()
+
+
+async def test_the_alarm_says_what_the_facts_say(loopback: Callable[[], str]) -> None:
+    registrar = Registrar()
+    async with registered(loopback(), registrar):
+        refer, register = registrar.requests
+    assert (refer.method, refer.cseq.sequence, refer.expires, refer.require) == ("REFER", 1000, 10, ["norefersub"])
+    assert refer.headers["Content-Type"] == "application/x-cisco-alarm+xml"
+    assert DeviceTlInfo.of(Alarm.decode(refer.body)) == replace(LISTS, ipv4_address="127.0.0.1")
+    assert register.method == "REGISTER"
+    assert refer.call_id != register.call_id
+
+
+@pytest.mark.parametrize("answer", ["403 Forbidden", "100 Trying"])
+async def test_an_alarm_nobody_wants_does_not_keep_the_phone(loopback: Callable[[], str], answer: str) -> None:
+    async with registered(loopback(), Registrar([answer])) as registration:
+        assert registration.result.status is RegistrationStatus.REGISTERED
+
+
+def test_an_ipv6_phone_says_so() -> None:
+    command = Register("::1", 5060, "tcp", DEVICE)
+    refer = SipRequests(command, ("::2", 50_000), Random(1)).alarm(LISTS)
+    assert DeviceTlInfo.of(Alarm.decode(refer.body)) == replace(LISTS, ipv6_address="::2")
+    assert str(Message.parse(bytes(refer)).via[0].host) == "[::2]"
+
+
+CHALLENGE = '401 Unauthorized\nWWW-Authenticate: Digest realm="ccmsipline", nonce="{nonce}"{more}'
+CREDENTIALS = {"digest_user": "phone", "digest_password": "secret", "alarms": ()}
+
+
+async def test_a_challenge_is_answered_and_the_refresh_knows_it_already(loopback: Callable[[], str]) -> None:
+    clock = MovableClock(NOW, frozen=True)
+    registrar = Registrar([CHALLENGE.format(nonce="n", more=""), "200 OK\nExpires: 120"])
+    async with registered(loopback(), registrar, clock, **CREDENTIALS) as registration:
+        assert registration.result.status is RegistrationStatus.REGISTERED
+        clock.move(115)
+        refresh = await registrar.until(3)
+    first, second, _ = registrar.requests
+    assert "Authorization" not in first.headers.keys()  # noqa: SIM118
+    for request in (second, refresh):
+        assert is_right(Digest.parse(request.headers["Authorization"]), "REGISTER", "phone", "secret")
+    assert [request.cseq.sequence for request in registrar.requests] == [101, 102, 103]
+    assert len({request.call_id for request in registrar.requests}) == 1
+    assert refresh.expires == 3600
+
+
+@pytest.mark.parametrize(
+    ("answers", "asked", "status"),
+    [
+        ([CHALLENGE.format(nonce=1, more=""), CHALLENGE.format(nonce=2, more="")], 2, 401),
+        ([CHALLENGE.format(nonce=1, more=""), CHALLENGE.format(nonce=2, more=", stale=true")], 3, 200),
+        ([CHALLENGE.format(nonce=1, more=", stale=true")] * 9, 3, 401),
+        (["401 Unauthorized\nWWW-Authenticate: Basic x"], 1, 401),
+        (["401 Unauthorized"], 1, 401),
+    ],
+)
+async def test_how_often_a_phone_tries(
+    loopback: Callable[[], str], answers: list[str], asked: int, status: int
+) -> None:
+    registrar = Registrar(list(answers))
+    async with registered(loopback(), registrar, **CREDENTIALS) as registration:
+        assert registration.result.sip_status == status
+    assert len(registrar.requests) == asked
+
+
+@pytest.mark.parametrize("granted", ["", "\nExpires: 0", "\nExpires: soon"])
+async def test_what_is_not_granted_in_words_is_what_was_asked_for(loopback: Callable[[], str], granted: str) -> None:
+    clock = MovableClock(NOW, frozen=True)
+    registrar = Registrar([f"200 OK{granted}"])
+    async with registered(loopback(), registrar, clock, alarms=()) as registration:
+        clock.move(3595)
+        await registrar.until(2)
+        assert registration.is_open
+
+
+async def test_a_refresh_that_is_refused_loses_the_registration(loopback: Callable[[], str]) -> None:
+    clock, lost = MovableClock(NOW, frozen=True), asyncio.get_running_loop().create_future()
+    registrar = Registrar(["200 OK\nExpires: 6", "404 Not Found"])
+    address = loopback()
+    async with listening(address, registrar.serve) as port:
+        client = RegistrationClient(randomness=Random(1), clock=clock)
+        registration = await client.register(Register(address, port, "tcp", DEVICE), lost.set_result)
+        clock.move(3)
+        async with asyncio.timeout(5):
+            assert await lost == "the registration could not be refreshed: 404 Not Found"
+        assert not registration.is_open
+        assert not await registration.unregister()
+        await registration.close()
+
+
+async def test_unregistering_says_so_and_hangs_up(loopback: Callable[[], str]) -> None:
+    registrar = Registrar()
+    async with registered(loopback(), registrar, alarms=()) as registration:
+        assert await registration.unregister()
+        assert not registration.is_open
+    assert [request.expires for request in registrar.requests] == [3600, 0]
+
+
+async def test_unregistering_where_nobody_answers_takes_no_longer_than_its_deadline(
+    loopback: Callable[[], str],
+) -> None:
+    address = loopback()
+    async with listening(address, answering(OK)) as port:
+        registration = await register(address, port, deadlines=RegistrationDeadlines(goodbye_s=0.05))
+        assert not await registration.unregister()
+
+
+async def test_cutting_the_connection_says_nothing(loopback: Callable[[], str]) -> None:
+    ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def handle(stream: Stream) -> None:
+        await answering(OK, then_wait=False)(stream)
+        with contextlib.suppress(ConnectionError):
+            await stream.read()
+        ended.set_result(True)
+
+    address, lost = loopback(), []
+    async with listening(address, handle) as port:
+        registration = await register(address, port, on_lost=lost.append)
+        await registration.abort()
+        async with asyncio.timeout(5):
+            await ended
+        await registration.abort()
+    assert lost == []
+
+
+async def test_what_the_call_manager_asks_is_answered(loopback: Callable[[], str]) -> None:
+    answers: asyncio.Queue[Response] = asyncio.Queue()
+
+    async def handle(stream: Stream) -> None:
+        receiver = SipReceiver()
+        await answering(OK, then_wait=False)(stream)
+        for method in ("OPTIONS", "ACK", "NOTIFY"):
+            text = f"{method} sip:a SIP/2.0\nCall-ID: 1\nCSeq: 1 {method}\nContent-Length: 0\n\n"
+            stream.write(text.replace("\n", "\r\n").encode())
+        while data := await stream.read():
+            receiver.receive_data(data)
+            while isinstance(message := receiver.next_message(), Response):
+                answers.put_nowait(message)
+
+    address = loopback()
+    async with listening(address, handle) as port:
+        registration = await register(address, port)
+        async with asyncio.timeout(5):
+            first, second = await answers.get(), await answers.get()
+        await registration.close()
+    assert [(one.code, one.cseq.method, one.headers["Allow"]) for one in (first, second)] == [
+        (200, "OPTIONS", "OPTIONS"),
+        (405, "NOTIFY", "OPTIONS"),
+    ]
 
 
 # -- bad ends -------------------------------------------------------------------------------------------------------

@@ -49,6 +49,19 @@ NAMES = ("CN=n1.example;OU=IST", "CN=ca", b"\x01")
             "registration of SEPA ended (service-stopped)",
         ),
         (
+            cluster.RegistrationChallenged("tcp", "127.0.0.9", 1, "SEPA", stale=False),
+            "SEPA is asked for its digest credentials",
+        ),
+        (
+            cluster.AlarmReceived("tcp", "127.0.0.9", 1, "SEPA", "DeviceTLInfo", None, None, b"\xa3" * 20, "n1"),
+            "SEPA reports its lists: no CTL, ITL a3a3a3a3a3a3",
+        ),
+        (cluster.AlarmReceived("tcp", "127.0.0.9", 1, "SEPA", "Other"), "SEPA reports Other"),
+        (
+            cluster.AlarmRefused("tcp", "127.0.0.9", 1, None, 400, "no usable XML"),
+            "alarm of 127.0.0.9 REFUSED (400): no usable XML",
+        ),
+        (
             trust_lists.TrustListReset("ITLFile.tlv", NAMES[0], b"\2"),
             "ITLFile.tlv replaced by a reset one, signed by n1.example",
         ),
