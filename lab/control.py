@@ -12,6 +12,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
@@ -20,16 +21,15 @@ from aiohttp import web
 
 from cucm.errors import EXIT_ENVIRONMENT, EXIT_NO, EXIT_USAGE, EnvironmentProblem, LabError, UsageError
 from cucm.events import EventRecord
-from cucm.events.administration import OperationPerformed
 from cucm.render.plain import headline
 from lab.control_problems import MEDIA_TYPE, Problem, problem_of
 from lab.control_socket import SOCKET_NAME, socket_address
 from lab.operation_words import operation_kinds, operation_of
-from lab.operations import Operation
 from lab.runtime import Lab
 from lab.status import status_of
 from lab.truth import truths_of
-from lab.views import certificates_of, database_of, node_of, screens_of, trust_list_file
+from lab.views import certificates_of, database_of, node_of, trust_list_file
+from phone_agent.screens import screens_of
 
 SCHEMA: Final = 1
 MAX_BODY: Final = 1024 * 1024
@@ -127,7 +127,7 @@ class ControlServer:
         try:
             async with self._administrator:
                 began = self._last_sequence()
-                await perform(self._lab, operation)
+                await self._lab.perform(operation)
         finally:
             self._waiting -= 1
         told = [line for record in self._lab.events.since(began) if (line := _told(record))]
@@ -156,7 +156,8 @@ class ControlServer:
 
     async def _screens(self, request: web.Request) -> web.Response:
         phone = self._named(lambda: self._lab.phone(request.match_info["phone"]))
-        return _json(screens_of(phone))
+        screens = screens_of(phone)
+        return _json({**screens.as_json(), "lines": screens.lines()})
 
     async def _certificates(self, request: web.Request) -> web.Response:
         places = request.match_info
@@ -168,8 +169,10 @@ class ControlServer:
     async def _file(self, request: web.Request) -> web.StreamResponse:
         places = request.match_info
         node = self._named(lambda: node_of(self._lab, places["cluster"], places["node"]))
-        path = trust_list_file(node, places["file"])
-        return web.FileResponse(path, headers={"Content-Type": "application/octet-stream"})
+        data, modified_at = trust_list_file(node, places["file"])
+        response = web.Response(body=data, content_type="application/octet-stream")
+        response.last_modified = datetime.fromtimestamp(int(modified_at), UTC)
+        return response
 
     def _named(self, find: Callable[[], Any]) -> Any:
         """What the path names; there it is 404 that the lab has no such thing."""
@@ -180,17 +183,6 @@ class ControlServer:
 
     def _last_sequence(self) -> int:
         return max((record.sequence for record in self._lab.events), default=0)
-
-
-async def perform(lab: Lab, operation: Operation) -> None:
-    """Tell of an operation and perform it, as a story's step is. Raises LabError."""
-    perform_of_lab = getattr(lab, "perform", None)
-    if perform_of_lab is not None:
-        await perform_of_lab(operation)
-        return
-    done = operation.model_dump(mode="json")
-    lab.events.emit("lab:control", OperationPerformed(done["do"], operation.says(lab), operation.note))
-    await operation.perform(lab)
 
 
 def _told(record: EventRecord) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
-"""The folder of a lab that stays: who runs it, and what it was begun with, so that it can be resumed.
+"""The folder of a lab that stays: who runs it, what it was begun with, and how far its clock was moved.
 
-`lab.json` holds topology, network and seed; the lab's own files lie beside it.
+The lab itself writes `lab.json` (topology, network, seed) and resumes from there; here it is read before, so that
+nobody has to say again what lab it is.
 """
 
 from __future__ import annotations
@@ -8,23 +9,26 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from pydantic import ValidationError
 
+from cucm.clock import MovableClock
 from cucm.errors import EnvironmentProblem, UsageError
 from cucm.whole_files import write_whole
 from lab.runtime import LabOptions
 from lab.topology import DEFAULT_NETWORK, Topology, load_topology
 
 DESCRIPTION_NAME: Final = "lab.json"
+"""What `lab.runtime` writes when a lab begins."""
+CLOCK_NAME: Final = "clock.json"
 MAX_DESCRIPTION: Final = 4 * 1024 * 1024
 DEFAULT_TOPOLOGY: Final = "two-clusters"
-SCHEMA: Final = 1
 LOCK_NAME: Final = "up.lock"
 
 
@@ -48,13 +52,30 @@ class Description:
     def options(self, directory: Path) -> LabOptions:
         return LabOptions(directory, self.network, self.seed)
 
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "topology": self.topology.model_dump(mode="json", by_alias=True),
-            "network": str(self.network),
-            "seed": self.seed,
-        }
+
+class KeptClock(MovableClock):
+    """A clock that remembers in a file how far it was moved, so that a resumed lab goes on at its own date."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        super().__init__(time.time() + self._kept_offset())
+
+    def move(self, seconds: float) -> None:
+        """Raises EnvironmentProblem when that cannot be written."""
+        super().move(seconds)
+        write_whole(self._path, json.dumps({"offset_s": self.now() - time.time()}).encode())
+
+    def _kept_offset(self) -> float:
+        try:
+            return float(json.loads(self._path.read_bytes())["offset_s"])
+        except FileNotFoundError:
+            return 0.0
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise UsageError(
+                f"does not tell the lab's date: {error}",
+                where=str(self._path),
+                mend="delete it: the lab then has today",
+            ) from error
 
 
 class FolderLock:
@@ -108,30 +129,35 @@ class LabFolder:
     ) -> None:
         self._lock.release()
 
+    def clock(self) -> KeptClock:
+        """The lab's clock. Raises UsageError for a file that does not tell how far it was moved."""
+        return KeptClock(self.directory / CLOCK_NAME)
+
     @property
     def is_resumed(self) -> bool:
         """Whether a lab was begun here before."""
         return (self.directory / DESCRIPTION_NAME).is_file()
 
     def describe(self, wishes: Wishes) -> Description:
-        """What the lab of this folder is, begun now if it is new.
+        """What the lab of this folder is; if none was begun here, what is wished for, or the default.
 
         Raises UsageError when it was begun with something else than is wished for now.
         """
         if not self.is_resumed:
             topology = load_topology(wishes.topology or DEFAULT_TOPOLOGY)
-            description = Description(topology, wishes.network or DEFAULT_NETWORK, wishes.seed or 0)
-            write_whole(self.directory / DESCRIPTION_NAME, json.dumps(description.as_json(), indent=1).encode())
-            return description
+            return Description(topology, wishes.network or DEFAULT_NETWORK, wishes.seed or 0)
         kept = self._kept()
         self._require_same(kept, wishes)
         return kept
 
     def _require_ours(self) -> None:
         """An empty folder or one of a lab, closed to others: keys and databases are in it."""
-        if not self.is_resumed and any(self.directory.iterdir()):
+        foreign = sorted(path.name for path in self.directory.iterdir() if path.name != LOCK_NAME)
+        if foreign and not self.is_resumed:
             raise UsageError(
-                "holds files that no lab made", where=str(self.directory), mend="name an empty or new --directory"
+                f"holds files that no lab made ({foreign[0]})",
+                where=str(self.directory),
+                mend="name an empty or new --directory",
             )
         self.directory.chmod(0o700)
 

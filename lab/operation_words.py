@@ -6,18 +6,30 @@ Everything here is read from the operations' own models, so that a new operation
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Final, get_args
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from cucm.errors import UsageError
 from lab.operations import AnyOperation, Operation
+from lab.topology import Refers
 
 MAX_PROBLEMS: Final = 4
-_COMMON_FIELDS: Final = ("do", "note")
+REFERENCES: Final = {
+    "cluster": "a cluster",
+    "node": "a node",
+    "phone": "a phone (SEP...)",
+    "phones": "a group of phones, a phone, or all",
+    "pool": "a DHCP pool",
+    "server": "a plain call server",
+}
+"""Words for the parts of a topology that a field may name."""
+_COMMON_FIELDS: Final = ("do", "note", "refused")
+"""Every operation has them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +49,7 @@ class OperationField:
 
 @dataclass(frozen=True, slots=True)
 class OperationKind:
-    """One verb: its name in stories (`upload-certificate`), what it does, and its fields, `note` left out."""
+    """One verb: its name in stories (`upload-certificate`), what it does, and its fields but those all have."""
 
     name: str
     description: str
@@ -137,8 +149,9 @@ def _kind(model: type[Operation]) -> OperationKind:
     (name,) = get_args(model.model_fields["do"].annotation)
     schema = model.model_json_schema(by_alias=True)
     required = set(schema.get("required", ()))
+    named = {info.alias or field: _reference(info) for field, info in model.model_fields.items()}
     fields = tuple(
-        _field(field, details, field in required, schema.get("$defs", {}))
+        _field(field, details, field in required, schema.get("$defs", {}), named[field])
         for field, details in schema["properties"].items()
         if field not in _COMMON_FIELDS
     )
@@ -146,15 +159,35 @@ def _kind(model: type[Operation]) -> OperationKind:
 
 
 def _field(
-    name: str, details: Mapping[str, Any], required: bool, definitions: Mapping[str, Mapping[str, Any]]
+    name: str,
+    details: Mapping[str, Any],
+    required: bool,
+    definitions: Mapping[str, Mapping[str, Any]],
+    reference: str | None,
 ) -> OperationField:
     forms = [_resolved(form, definitions) for form in details.get("anyOf", [details])]
     many = any(form.get("type") == "array" for form in forms)
     texts = [_words(form, definitions) for form in forms if form.get("type") != "null"]
     kind = " or ".join(dict.fromkeys(texts)) or "nothing"
+    if reference is not None:
+        kind = kind.replace("text", REFERENCES.get(reference, reference), 1)
     if description := details.get("description"):
         kind += f" ({' '.join(description.split())})"
     return OperationField(name, kind, required, details.get("default"), many)
+
+
+def _reference(field: FieldInfo) -> str | None:
+    """What part of the topology the field names (`Refers` in `lab.topology`); None if it names none."""
+    found = next(_marks((field.annotation, *field.metadata)), None)
+    return found.kind if found else None
+
+
+def _marks(parts: Iterable[Any]) -> Iterator[Refers]:
+    for part in parts:
+        if isinstance(part, Refers):
+            yield part
+        else:
+            yield from _marks((*get_args(part), *getattr(part, "__metadata__", ())))
 
 
 def _resolved(form: Mapping[str, Any], definitions: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -1,24 +1,23 @@
 """What runs where in a lab now: clusters, nodes, services, replication, DHCP, SFTP and phones, as plain JSON values.
 
-Parts that a lab may lack (replication, DHCP, SFTP) are None then.
+`replication` is None for a publisher; `utils dbreplication runtimestate`'s numbers are its `state`.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from cucm.net.addresses import PortMap
 from cucm.signalling import SECURE_SIP_PORT, SIP_PORT, TVS_PORT
 from lab.cluster import Cluster
+from lab.dhcp_server import DhcpServer
 from lab.node import Node
 from lab.runtime import Lab
+from lab.sftp_server import SftpServer
 from phone_agent.driver import Phone
 from phone_agent.state import PhoneState
 from tftp_server.cluster_view import is_mixed_mode
 from tftp_server.server import HTTP_PORT
-
-RUNNING: Final = "running"
-STOPPED: Final = "stopped"
 
 
 def status_of(lab: Lab) -> dict[str, Any]:
@@ -28,16 +27,11 @@ def status_of(lab: Lab) -> dict[str, Any]:
         "directory": str(lab.options.directory.absolute()),
         "network": str(lab.options.network),
         "seed": lab.options.seed,
-        "clusters": [_cluster(cluster, _ports(lab)) for cluster in lab.clusters.values()],
-        "dhcp": _dhcp(lab),
-        "sftp": _sftp(lab),
+        "clusters": [_cluster(cluster, lab.ports) for cluster in lab.clusters.values()],
+        "dhcp": _dhcp(lab.dhcp),
+        "sftp": _sftp(lab.sftp),
         "phones": [_phone(lab, name, phone) for name, phone in lab.phones.items()],
     }
-
-
-def _ports(lab: Lab) -> PortMap:
-    ports = getattr(lab, "ports", None) or getattr(lab, "_ports", None)
-    return ports if isinstance(ports, PortMap) else PortMap()
 
 
 def _cluster(cluster: Cluster, ports: PortMap) -> dict[str, Any]:
@@ -51,6 +45,7 @@ def _cluster(cluster: Cluster, ports: PortMap) -> dict[str, Any]:
                 "name": node.name,
                 "address": node.address,
                 "publisher": node is cluster.publisher,
+                "up": node.is_up,
                 "services": [_service(node, service, ports) for service in node.services],
                 "replication": links.get(node.name),
             }
@@ -60,12 +55,10 @@ def _cluster(cluster: Cluster, ports: PortMap) -> dict[str, Any]:
 
 
 def _service(node: Node, service: str, ports: PortMap) -> dict[str, Any]:
-    state = getattr(node, "state_of", None)
-    reachability = getattr(node, "reachability_of", None)
     return {
         "name": service,
-        "state": str(state(service)) if state else RUNNING if node.runs(service) else STOPPED,
-        "reachability": str(reachability(service)) if reachability else "open",
+        "state": node.state_of(service).value,
+        "reachability": node.reachability_of(service).value,
         "endpoints": list(endpoints(service, node.address, ports)),
     }
 
@@ -81,9 +74,6 @@ def endpoints(service: str, address: str, ports: PortMap) -> tuple[str, ...]:
 
 
 def _links(cluster: Cluster) -> dict[str, dict[str, Any]]:
-    replication = getattr(cluster, "replication", None)
-    if replication is None:
-        return {}
     return {
         link.node: {
             "state": int(link.state),
@@ -93,40 +83,47 @@ def _links(cluster: Cluster) -> dict[str, dict[str, Any]]:
             "paused": link.paused,
             "problem": link.problem,
         }
-        for link in replication.status()
+        for link in cluster.replication.status()
     }
 
 
-def _dhcp(lab: Lab) -> dict[str, Any] | None:
-    server = getattr(lab, "dhcp", None)
-    if server is None:
-        return None
+def _dhcp(server: DhcpServer) -> dict[str, Any]:
     pools = [
         {
             "name": pool.name,
             "network": str(pool.network),
-            "option_150": [str(address) for address in pool.option_150],
-            "option_66": pool.option_66,
+            "option_150": list(pool.option_150),
+            "option_66": pool.option_66 or None,
         }
-        for pool in server.pools
+        for pool in server.pools.values()
     ]
-    return {"address": server.address, "port": server.port, "pools": pools, "leases": len(server.leases)}
+    return {
+        "address": server.address,
+        "port": server.port,
+        "running": server.is_running,
+        "reachability": server.reachability.value,
+        "pools": pools,
+        "leases": len(server.leases),
+    }
 
 
-def _sftp(lab: Lab) -> dict[str, Any] | None:
-    server = getattr(lab, "sftp", None)
-    if server is None:
-        return None
-    return {"address": server.address, "port": server.port, "user": server.user, "directory": str(server.directory)}
+def _sftp(server: SftpServer) -> dict[str, Any]:
+    return {
+        "address": server.address,
+        "port": server.port,
+        "running": server.is_running,
+        "user": server.user,
+        "directory": str(server.directory),
+        "host_key": server.host_key,
+    }
 
 
 def _phone(lab: Lab, name: str, phone: Phone) -> dict[str, Any]:
-    table = next((item for item in lab.topology.phones if item.name == name), None)
     registered = [cluster for cluster, held in lab.clusters.items() if name in held.registered_devices]
     return {
         "name": name,
         "model": phone.model.device_name.removesuffix(f"-{name}"),
-        "address": str(lab.options.network[table.host]) if table else None,
+        "address": lab.address(lab.topology.phones_named(name)[0].host),
         "on": phone.state is not PhoneState.OFF,
         "state": phone.state.value,
         "registered": registered,

@@ -148,7 +148,7 @@ def _truth_of(lab: Lab, phone: str, since: Iterable[EventRecord], signers: Signe
         itl_list=signers.installed(contents.itl, contents.itl_source),
         configuration_name=contents.configuration_name,
         call_managers=tuple(_standings(lab, phone)),
-        trust_verdicts=tuple(TrustVerdict(*map(str, item)) for item in getattr(agent, "last_verdicts", ())),
+        trust_verdicts=tuple(TrustVerdict(*map(str, item)) for item in agent.last_verdicts),
     )
 
 
@@ -165,12 +165,9 @@ def _node(lab: Lab, phone: str) -> str | None:
 def _standings(lab: Lab, phone: str) -> Iterable[DeviceStanding]:
     for name, cluster in lab.clusters.items():
         for node in cluster.nodes.values():
-            call_processing = getattr(node, "call_processing", None)
-            status = getattr(call_processing, "devices", {}).get(phone)
-            if status is not None:
-                yield DeviceStanding(name, node.name, str(status.status), str(status.reason or ""), status.sip_status)
-            elif phone in node.registered_devices:
-                yield DeviceStanding(name, node.name, "registered")
+            known = node.call_processing and node.call_processing.devices.get(phone)
+            if known:
+                yield DeviceStanding(name, node.name, known.status.value, known.reason, known.sip_status)
 
 
 def _origin(lab: Lab, data: bytes | None) -> str:

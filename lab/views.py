@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from cucm.database import NodeDatabase, StoredCertificate
@@ -14,8 +14,8 @@ from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME
 from lab.control_problems import NO_FILE, Problem
 from lab.node import Node
 from lab.runtime import Lab
-from phone_agent.driver import Phone
 
+MAX_FILE: Final = 16 * 1024 * 1024
 FILES: Final = (CTL_FILE_NAME, ITL_FILE_NAME)
 """What may be asked for of a node's `tftp` folder: names come from outside, no path is made of them."""
 
@@ -35,15 +35,16 @@ def database_of(lab: Lab, cluster: str, node: str | None) -> NodeDatabase:
     return node_of(lab, cluster, node).database
 
 
-def trust_list_file(node: Node, name: str) -> Path:
-    """The file `show ctl` or `show itl` reads. Raises Problem (404) if there is none."""
+def trust_list_file(node: Node, name: str) -> tuple[bytes, float]:
+    """The file `show ctl` or `show itl` reads, and when it was modified. Raises Problem (404) if there is none."""
     if name not in FILES:
         raise Problem.not_found(f"no file {name!r} to be shown", mend=f"one of: {', '.join(FILES)}")
-    path = node.directory / "tftp" / name
-    if not path.is_file():
+    try:
+        with (node.directory / "tftp" / name).open("rb") as file:
+            return file.read(MAX_FILE), os.fstat(file.fileno()).st_mtime
+    except OSError:
         mend = "is TFTP active there, and the cluster in mixed mode?"
-        raise Problem.not_found(f"{node.name} has no {name}", mend=mend, kind=NO_FILE)
-    return path
+        raise Problem.not_found(f"{node.name} has no {name}", mend=mend, kind=NO_FILE) from None
 
 
 def certificates_of(database: NodeDatabase, unit: str | None) -> list[dict[str, Any]]:
@@ -68,10 +69,3 @@ def _certificate(stored: StoredCertificate, unit: CertificateUnit) -> dict[str, 
         roles=[int(role) for role in stored.roles],
     )
     return asdict(shown)
-
-
-def screens_of(phone: Phone) -> dict[str, Any]:
-    """The phone's status screen and security menu."""
-    from phone_agent import screens
-
-    return {"status": screens.status_screen(phone), "security": screens.security_menu(phone)}

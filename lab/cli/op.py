@@ -101,7 +101,11 @@ def help_lines(kind: OperationKind) -> list[str]:
     for field in kind.fields:
         default = "" if field.required else f"; default {_default(field.default)}"
         lines.append(f"  {field.name:<{width}}  {field.kind}{default}")
-    return [*lines, "", "every operation also takes note=..., a remark for the timeline"]
+    return [
+        *lines,
+        "",
+        "every operation also takes note=... (a remark) and refused=... (words of the refusal that is expected)",
+    ]
 
 
 def _default(value: Any) -> str:

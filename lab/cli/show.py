@@ -1,9 +1,11 @@
-"""`cucm-lab show ctl|itl`: a trust list file as CUCM's own command line prints it."""
+"""`cucm-lab show`: a CTL or ITL as CUCM's command line prints it, from a file or a running node; a phone's screens."""
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -12,27 +14,41 @@ if TYPE_CHECKING:
     from lab.cli.inputs import Input
 
 EPILOG: Final = """\
+ctl and itl take a .tlv file of a real system or of a lab (- for standard input), or CLUSTER/NODE of a running lab: a
+file of that name wins. phone takes the name of a running lab's phone, or the folder of an exported flash.
 The signature is checked with the signer's record in the file itself, as CUCM does. Lines that are not Cisco's begin
 with [cucm-lab]; times are UTC.
-exit codes: 0 verified; 1 not verified, or not a trust list; 2 no such file"""
+exit codes: 0 verified; 1 not verified, or not a trust list; 2 no such file; 3 no lab is running"""
+_NODE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from lab.cli.running import add_directory
+
     parser.epilog = EPILOG
-    parser.add_argument("kind", choices=("ctl", "itl"), help="which of the two commands to print like")
-    parser.add_argument("file", metavar="FILE", help="a .tlv file, of a real system or of a lab; - for standard input")
+    parser.add_argument("kind", choices=("ctl", "itl", "phone"), help="what is shown")
+    parser.add_argument("what", metavar="FILE|CLUSTER/NODE|PHONE", help="where it is from; - for standard input")
+    add_directory(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
+    if arguments.kind == "phone":
+        from lab.cli.show_phone import show_phone
+
+        return show_phone(arguments)
+    return _show_list(arguments)
+
+
+def _show_list(arguments: argparse.Namespace) -> int:
     from cucm.errors import EXIT_NO, EXIT_OK, LabError
     from cucm.render.show_trust_list import TrustListKind, missing_file_lines, show_lines, verification
-    from cucm.wire.trust_list import MAX_DECODED_BYTES, decode_trust_list
+    from cucm.wire.trust_list import decode_trust_list
     from lab.cli.frame import print_json
-    from lab.cli.inputs import MissingFile, read_input
+    from lab.cli.inputs import MissingFile
 
     kind = TrustListKind(arguments.kind.upper())
     try:
-        source = read_input(arguments.file, limit=MAX_DECODED_BYTES)
+        source = _source(arguments, kind)
     except MissingFile:
         if not arguments.json:
             print("\n".join(missing_file_lines(kind)))
@@ -48,6 +64,41 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(show_lines(source.data, kind, modified_at=source.modified_at)))
     return EXIT_OK if verification(source.data, trust_list) is None else EXIT_NO
+
+
+def _source(arguments: argparse.Namespace, kind: TrustListKind) -> Input:
+    from cucm.wire.trust_list import MAX_DECODED_BYTES
+    from lab.cli.inputs import read_input
+
+    word = arguments.what
+    if _NODE.fullmatch(word) and not Path(word).exists():
+        return _file_of_node(arguments, kind)
+    return read_input(word, limit=MAX_DECODED_BYTES)
+
+
+def _file_of_node(arguments: argparse.Namespace, kind: TrustListKind) -> Input:
+    """The list on a running node's disk. Raises MissingFile where the node has none."""
+    from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME
+    from lab.cli.inputs import Input, MissingFile
+    from lab.cli.running import client
+    from lab.control_problems import NO_FILE, Problem
+
+    cluster, _, node = arguments.what.partition("/")
+    name = CTL_FILE_NAME if kind == "CTL" else ITL_FILE_NAME
+    lab = client(arguments)
+    if not lab.is_running():
+        raise MissingFile(
+            "there is no such file, and no lab is running that could have such a node",
+            where=arguments.what,
+            mend="check the path, or start the lab with `cucm-lab up`",
+        )
+    try:
+        file = lab.get_file("clusters", cluster, "nodes", node, "files", name)
+    except Problem as error:
+        if error.kind == NO_FILE:
+            raise MissingFile(error.what, where=arguments.what, mend=error.mend) from None
+        raise
+    return Input(f"{name} of {arguments.what}", file.data, file.modified_at)
 
 
 OTHER_FILE_NAME: Final = {"CTL": ("ITLFile.tlv",), "ITL": ("CTLFile.tlv",)}

@@ -55,7 +55,7 @@ def endpoint_lines(status: dict[str, Any]) -> list[str]:
 
 
 def _node_lines(node: dict[str, Any]) -> list[str]:
-    kind = "publisher" if node["publisher"] else "subscriber"
+    kind = ("publisher" if node["publisher"] else "subscriber") + ("" if node["up"] else ", down")
     lines = [f"  {node['name']} {node['address']} ({kind})"]
     for service in node["services"]:
         how = "" if service["reachability"] == "open" else f", {service['reachability']}"
@@ -83,17 +83,25 @@ def _replication_row(node: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _server_lines(status: dict[str, Any]) -> list[str]:
-    lines = []
-    if dhcp := status["dhcp"]:
-        lines.append(f"DHCP         udp://{dhcp['address']}:{dhcp['port']}, {dhcp['leases']} leases")
-        lines += [
-            f"  pool {pool['name']}: option 150 = {', '.join(pool['option_150']) or 'none'}"
-            + (f", option 66 = {pool['option_66']}" if pool["option_66"] else "")
-            for pool in dhcp["pools"]
-        ]
-    if sftp := status["sftp"]:
-        lines.append(f"SFTP         sftp://{sftp['user']}@{sftp['address']}:{sftp['port']}")
-    return lines
+    dhcp, sftp = status["dhcp"], status["sftp"]
+    return [
+        f"DHCP   udp://{dhcp['address']}:{dhcp['port']}{_how(dhcp)}, {dhcp['leases']} leases",
+        *(f"  pool {pool['name']}: {_options(pool)}" for pool in dhcp["pools"]),
+        f"SFTP   sftp://{sftp['user']}@{sftp['address']}:{sftp['port']}{_how(sftp)}, host key {sftp['host_key']}",
+    ]
+
+
+def _how(server: dict[str, Any]) -> str:
+    """Nothing for a server in order."""
+    if not server["running"]:
+        return " (stopped)"
+    reachability = server.get("reachability", "open")
+    return "" if reachability == "open" else f" ({reachability})"
+
+
+def _options(pool: dict[str, Any]) -> str:
+    name = f", option 66 = {pool['option_66']}" if pool["option_66"] else ""
+    return f"option 150 = {', '.join(pool['option_150']) or 'none'}{name}"
 
 
 def _phone_lines(phones: list[dict[str, Any]]) -> list[str]:

@@ -88,7 +88,7 @@ async def _serve(folder: LabFolder, description: Description, printer: _Printer)
     from lab.runtime import Lab
 
     ended = _signalled()
-    lab = Lab(description.topology, description.options(folder.directory))
+    lab = Lab(description.topology, description.options(folder.directory), clock=folder.clock())
     async with AsyncExitStack() as running:
         starting = asyncio.create_task(_start(lab, folder, running, printer))
         await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)

@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import stat
+
+import pytest
+from lab_on_sockets import PHONE, make_lab, network_of
+
+from cucm.errors import EnvironmentProblem, LabError, UsageError
+from lab.control import MAX_BODY, ControlServer
+from lab.control_client import ControlClient, cluster_and_node
+from lab.control_problems import Problem
+from lab.control_socket import SOCKET_NAME, socket_address
+
+
+@pytest.fixture
+async def lab(tmp_path, loopback):
+    async with make_lab(tmp_path / "lab", network_of(loopback)) as lab:
+        yield lab
+
+
+@pytest.fixture
+async def served(lab, tmp_path):
+    server = ControlServer(lab, tmp_path)
+    await server.start()
+    yield tmp_path
+    await server.stop()
+
+
+class Asking:
+    """The client in a thread of its own, as it is another program."""
+
+    def __init__(self, directory):
+        self.client = ControlClient(directory)
+
+    def __getattr__(self, name):
+        call = getattr(self.client, name)
+        return lambda *words, **named: asyncio.to_thread(call, *words, **named)
+
+
+@pytest.fixture
+def ask(served):
+    return Asking(served)
+
+
+async def raw(directory, request: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of the answer to bytes of ours."""
+    with socket_address(directory) as address:
+        reader, writer = await asyncio.open_unix_connection(address)
+    writer.write(request)
+    head = (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:] if line)}
+    body = await asyncio.wait_for(reader.readexactly(int(headers["content-length"])), 10)
+    writer.close()
+    await writer.wait_closed()
+    return int(head[0].split()[1]), headers, body
+
+
+def post(path: str, body: bytes) -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: lab\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+async def test_the_socket_is_the_users_alone_and_goes_with_the_server(lab, tmp_path):
+    server = ControlServer(lab, tmp_path)
+    await server.start()
+    mode = (tmp_path / SOCKET_NAME).stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+    await server.stop()
+    assert not (tmp_path / SOCKET_NAME).exists()
+    await server.stop()
+
+
+async def test_a_socket_that_a_killed_lab_left_is_replaced(lab, tmp_path):
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / SOCKET_NAME))
+    assert not await asyncio.to_thread(ControlClient(tmp_path).is_running)
+    server = ControlServer(lab, tmp_path)
+    await server.start()
+    assert await Asking(tmp_path).get("status")
+    assert await asyncio.to_thread(ControlClient(tmp_path).is_running)
+    assert await Asking(tmp_path).get("operations")  # the connection before is accepted: a stop now ends it
+    await server.stop()
+
+
+async def test_a_path_longer_than_a_socket_address(lab, tmp_path):
+    deep = tmp_path / ("d" * 100) / ("e" * 100)
+    deep.mkdir(parents=True)
+    server = ControlServer(lab, deep)
+    await server.start()
+    assert (await Asking(deep).get("status"))["title"] == lab.topology.title
+    assert (deep / SOCKET_NAME).is_socket()
+    await server.stop()
+
+
+def test_a_long_path_costs_no_descriptor(tmp_path):
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    with socket_address(deep) as address:
+        assert len(address) <= 107
+        descriptor = int(address.split("/")[4])
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+async def test_where_no_socket_can_be_made(lab, tmp_path):
+    server = ControlServer(lab, tmp_path / "missing")
+    with pytest.raises(EnvironmentProblem, match="control socket cannot be made"):
+        await server.start()
+
+
+async def test_an_operation_is_performed_and_its_timeline_told(ask, lab):
+    done = await ask.perform({"do": "boot-phone", "phone": PHONE})
+    assert done["schema"] == 1
+    assert done["do"] == "boot-phone"
+    assert done["says"].startswith("power on")
+    texts = [line["text"] for line in done["timeline"]]
+    assert texts[0].startswith("power on")
+    assert any("REGISTERED with ucm105pub" in text for text in texts)
+    assert "phone:" + PHONE in {line["source"] for line in done["timeline"]}
+    assert PHONE in lab.cluster("source").registered_devices
+
+
+async def test_what_the_emulated_system_refuses_is_a_conflict(ask):
+    await ask.perform({"do": "boot-phone", "phone": PHONE})
+    with pytest.raises(Problem) as refused:
+        await ask.perform({"do": "boot-phone", "phone": PHONE})
+    assert (refused.value.status, refused.value.exit_code) == (409, 1)
+    assert "registered" in refused.value.what
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "no JSON"),
+        (b"[1]", "no JSON object"),
+        (b"\xff", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
+        (b"{}", "its name in `do`"),
+        (b'{"do": "bot-phone"}', "there is no operation 'bot-phone'"),
+        (b'{"do": "boot-phone", "phone": "SEP1", "x": 1}', "no such field"),
+        (b'{"do": "boot-phone", "phone": "SEP000000000000"}', "no phone"),
+    ],
+)
+async def test_wrong_operations_are_bad_requests_as_problem_documents(served, body, text):
+    status, headers, answer = await raw(served, post("/v1/operations", body))
+    problem = json.loads(answer)
+    assert status == problem["status"] == 400
+    assert headers["content-type"].startswith("application/problem+json")
+    assert problem["type"] == "urn:cucm-lab:problem:usage-error"
+    assert problem["exit_code"] == 2
+    assert text in problem["detail"]
+
+
+async def test_operations_wait_for_each_other(ask, lab):
+    """There is one administrator: two boots of one phone cannot run into one another."""
+    results = await asyncio.gather(
+        *(ask.perform({"do": "reset-phone", "phone": PHONE}) for _ in range(3)), return_exceptions=True
+    )
+    assert [isinstance(one, dict) for one in results] == [True] * 3
+    told = [line["text"] for one in results for line in one["timeline"]]
+    assert sum(text.startswith("reset") for text in told) == 3
+
+
+async def test_reading_goes_on_while_an_operation_is_performed(served, lab, monkeypatch):
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_phone):
+        began.set()
+        await go_on.wait()
+
+    monkeypatch.setattr(type(lab.phone(PHONE)), "power_off", slow)
+    operation = asyncio.create_task(Asking(served).perform({"do": "power-off-phone", "phone": PHONE}))
+    await began.wait()
+    assert (await Asking(served).get("status"))["clusters"]
+    assert not operation.done()
+    go_on.set()
+    assert (await operation)["do"] == "power-off-phone"
+    monkeypatch.undo()
+
+
+async def test_too_many_waiting_operations_are_refused(served, lab, monkeypatch):
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(_phone):
+        began.set()
+        await go_on.wait()
+
+    monkeypatch.setattr("lab.control.MAX_WAITING", 1)
+    monkeypatch.setattr(type(lab.phone(PHONE)), "power_off", slow)
+    operation = asyncio.create_task(Asking(served).perform({"do": "power-off-phone", "phone": PHONE}))
+    await began.wait()
+    with pytest.raises(Problem, match="waiting already") as busy:
+        await Asking(served).perform({"do": "power-off-phone", "phone": PHONE})
+    assert (busy.value.status, busy.value.exit_code) == (503, 3)
+    go_on.set()
+    await operation
+    monkeypatch.undo()
+
+
+async def test_too_large_a_body(served):
+    status, _, answer = await raw(served, post("/v1/sql", b" " * (MAX_BODY + 1)))
+    assert status == 413
+    assert json.loads(answer)["exit_code"] == 2
+
+
+@pytest.mark.parametrize(
+    ("request_line", "status", "text"),
+    [
+        ("GET /v1/nothing", 404, "no such resource"),
+        ("GET /", 404, "no such resource"),
+        ("DELETE /v1/status", 405, "DELETE is not for this resource"),
+        ("GET /v1/clusters/x/certificates", 404, "no cluster 'x'"),
+        ("GET /v1/clusters/source/nodes/x/certificates", 404, "no node 'x'"),
+        ("GET /v1/clusters/source/nodes/ucm105pub/files/..%2Fnode.db", 404, "no file '../node.db'"),
+        ("GET /v1/clusters/source/nodes/ucm105pub/files/%2Fetc%2Fpasswd", 404, "no file '/etc/passwd'"),
+        ("GET /v1/phones/SEP1/screens", 404, "no phone 'SEP1'"),
+        ("GET /v1/truth/phones?phone=SEP1", 404, "no phone 'SEP1'"),
+        ("GET /v1/clusters/source/certificates?unit=nothing", 400, "no certificate unit"),
+    ],
+)
+async def test_what_is_not_there(served, request_line, status, text):
+    got, headers, answer = await raw(served, f"{request_line} HTTP/1.1\r\nHost: lab\r\n\r\n".encode())
+    assert got == status
+    assert text in json.loads(answer)["detail"]
+    assert headers["content-type"].startswith("application/problem+json")
+    assert status != 405 or "GET" in headers["allow"]
+
+
+async def test_a_bug_is_told_as_one_and_the_server_goes_on(ask, served, monkeypatch, caplog):
+    def broken(_lab):
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr("lab.control.status_of", broken)
+    with pytest.raises(Problem, match="internal error: ZeroDivisionError: broken") as bug:
+        await ask.get("status")
+    assert bug.value.exit_code == 1
+    assert "ZeroDivisionError" in caplog.text
+    monkeypatch.undo()
+    assert await ask.get("status")
+
+
+async def test_sql_reads_the_publisher_or_a_node(ask):
+    sql = "select name from processnode"
+    for node in (None, "ucm105pub"):
+        answer = await ask.post("sql", body={"cluster": "source", "node": node, "sql": sql})
+        assert answer["columns"] == ["name"]
+        assert ["ucm105pub"] in answer["rows"]
+    blob = await ask.post("sql", body={"cluster": "source", "sql": "select x'00ff' as b, null as n"})
+    assert blob["rows"] == [["00ff", None]]
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        ({"cluster": "source", "sql": "delete from device"}, "cannot be run"),
+        ({"cluster": "source"}, "needs `cluster` and `sql`"),
+        ({"cluster": 1, "sql": "select 1"}, "`cluster` is no text"),
+        ({"cluster": "source", "sql": "select 1", "write": "yes"}, "needs"),
+        ({"cluster": "nowhere", "sql": "select 1"}, "no cluster"),
+    ],
+)
+async def test_wrong_queries(ask, body, text):
+    with pytest.raises(Problem, match=text) as refused:
+        await ask.post("sql", body=body)
+    assert refused.value.exit_code == 2
+
+
+async def test_writing_by_hand_is_seen_by_the_cluster(ask, lab):
+    sql = "update processconfig set paramvalue='1' where paramname='ClusterSecurityMode'"
+    answer = await ask.post("sql", body={"cluster": "source", "sql": sql, "write": True})
+    assert answer["changed"] == 1
+    with pytest.raises(Problem) as refused:
+        await ask.post("sql", body={"cluster": "source", "sql": "drop table device", "write": True})
+    assert refused.value.exit_code == 2
+
+
+async def test_truth_of_all_and_of_one_phone(ask):
+    await ask.perform({"do": "boot-phone", "phone": PHONE})
+    everything = await ask.get("truth", "phones")
+    one = await ask.get("truth", "phones", phone=PHONE)
+    assert everything == one
+    truth = one["phones"][PHONE]
+    assert (truth["registered"], truth["node"], truth["ctl"]) == ("source", "ucm105pub", "source")
+
+
+async def test_files_and_certificates_of_a_node(ask, lab):
+    node = lab.cluster("source").publisher
+    file = await ask.get_file("clusters", "source", "nodes", node.name, "files", "CTLFile.tlv")
+    assert file.data == node.ctl_file.read_bytes()
+    assert file.modified_at == int(node.ctl_file.stat().st_mtime)
+    node.ctl_file.unlink()
+    with pytest.raises(Problem) as missing:
+        await ask.get_file("clusters", "source", "nodes", node.name, "files", "CTLFile.tlv")
+    assert missing.value.kind == "no-file"
+    answer = await ask.get("clusters", "source", "certificates", unit="callmanager")
+    assert answer["node"] == node.name
+    assert [one["unit"] for one in answer["certificates"]] == ["CallManager"]
+    whole = await ask.get("clusters", "source", "nodes", node.name, "certificates")
+    assert {"CallManager", "TVS", "CAPF", "tomcat"} <= {one["unit"] for one in whole["certificates"]}
+
+
+async def test_operations_are_listed(ask):
+    kinds = {kind["name"]: kind for kind in (await ask.get("operations"))["operations"]}
+    assert "boot-phone" in kinds
+    assert any(field["name"] == "stores" for field in kinds["upload-certificate"]["fields"])
+
+
+def test_no_lab_runs_here(tmp_path):
+    for directory in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(EnvironmentProblem, match="no lab is running here") as problem:
+            ControlClient(directory).get("status")
+        assert str(directory) in (problem.value.mend or "")
+        assert not ControlClient(directory).is_running()
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"nonsense\r\n\r\n", "cannot be asked"),
+        (b"", "cannot be asked"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", "no JSON"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]", "no JSON object"),
+        (b"HTTP/1.1 500 Oops\r\nContent-Length: 2\r\n\r\nno", "HTTP status 500"),
+        (b"HTTP/1.1 499 Odd\r\nContent-Length: 2\r\n\r\n{}", "HTTP status 499"),
+    ],
+)
+async def test_a_strangers_socket(tmp_path, answer, text):
+    async def reply(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(answer)
+        writer.close()
+
+    server = await asyncio.start_unix_server(reply, str(tmp_path / SOCKET_NAME))
+    with pytest.raises(LabError, match=text):
+        await Asking(tmp_path).get("status")
+    server.close()
+    await server.wait_closed()
+
+
+def test_clusters_and_nodes_in_words():
+    assert cluster_and_node("source") == ("source", None)
+    assert cluster_and_node("source/ucm105pub") == ("source", "ucm105pub")
+    for wrong in ("", "a/b/c", "a/", "/b"):
+        with pytest.raises(UsageError):
+            cluster_and_node(wrong)
