@@ -17,6 +17,7 @@ from lab.topology import ALL_PHONES, DEFAULT_POOL, Refers, Topology, is_path, lo
 from lab.truth import FOREIGN, NONE, NOWHERE
 
 STORY_KEYS: Final = frozenset({"acts", "teaches", "failure", "topology"})
+_KINDS: Final = {"phones": "phone or group of phones", "pool": "DHCP pool", "server": "plain call server"}
 _ORIGINS: Final = ("registered", "ctl", "itl", "configuration")
 
 
@@ -113,7 +114,7 @@ def _act_problems(act: Act, names: _Names, place: Location) -> Iterator[Problem]
     for phone, expected in act.expect.items():
         here = (*place, "expect", phone)
         if phone not in names.known("phones", ()):
-            yield _unknown("phone or group of phones", phone, names.known("phones", ()), here)
+            yield _unknown(_KINDS["phones"], phone, names.known("phones", ()), here)
         for key in _ORIGINS:
             value = getattr(expected, key)
             if value is not None and value not in names.origins:
@@ -128,7 +129,7 @@ def _step_problems(step: Operation, names: _Names, place: Location) -> Iterator[
         word = name.rpartition("/")[2] if kind == "node" else name  # a node may be `cluster/node`
         if word not in known:
             of = f" of {' or '.join(clusters)}" if kind == "node" and clusters else ""
-            yield _unknown(f"{kind}{of}", name, known, (*place, *inside))
+            yield _unknown(f"{_KINDS.get(kind, kind)}{of}", name, known, (*place, *inside))
     if isinstance(step, PhoneOperation) and (step.phone is None) == (step.phones is None):
         yield Problem(place, "which phones?", "name either one `phone` or some `phones`")
 

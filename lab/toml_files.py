@@ -167,8 +167,10 @@ def _keys_at(model: type[BaseModel], location: Location) -> list[str]:
     found: Any = model
     for part in location:
         found = _inside(found, part)
-    table = _bare(found)
-    return [field.alias or name for name, field in table.model_fields.items()] if _is_model(table) else []
+    found = _bare(found)
+    members = get_args(found) if get_origin(found) in {Union, UnionType} else (found,)  # `Table | None`
+    tables = [table for member in members if _is_model(table := _bare(member))]
+    return [field.alias or name for table in tables for name, field in table.model_fields.items()]
 
 
 def _inside(annotation: Any, part: str | int) -> Any:
