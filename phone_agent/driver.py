@@ -197,8 +197,9 @@ class Phone:
         if registration is not None:
             await registration.unregister()
 
-    async def _end_lease(self, *, release: bool = False) -> None:
-        await _attempt(self._dhcp.close(release=release), "DHCP", lambda _detail: None)
+    async def _end_lease(self) -> None:
+        """A phone that loses its power, or is reset, keeps its lease [inferred]: no DHCPRELEASE."""
+        await _attempt(self._dhcp.close(release=False), "DHCP", lambda _detail: None)
 
     async def reset(self) -> BootOutcome:
         """Unregister, power off and boot again, as `Reset` in CUCM Administration does."""

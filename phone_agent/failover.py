@@ -11,6 +11,8 @@ from typing import Final
 FIRST_RETRY_S: Final = 10.0
 LONGEST_RETRY_S: Final = 120.0
 """How long a phone waits between its attempts is UNKNOWN: these two are ours."""
+SHORTEST_RETRY_S: Final = 0.01
+"""Ours: whatever the delays say, nobody is asked without a pause."""
 
 RegisterAgain = Callable[[str | None], Awaitable[bool]]
 """Tries the CallManagers of the group, all or `without` one; whether the phone is registered then."""
@@ -26,10 +28,11 @@ class FailoverDelays:
     longest_s: float = LONGEST_RETRY_S
 
     def each(self) -> Iterator[float]:
-        delay = min(self.first_s, self.longest_s)
+        delay = self.first_s
         while True:
+            delay = max(min(delay, self.longest_s), SHORTEST_RETRY_S)
             yield delay
-            delay = min(2 * delay, self.longest_s)
+            delay *= 2
 
 
 class Failover:

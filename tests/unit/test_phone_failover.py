@@ -211,6 +211,8 @@ async def test_outcome_and_verdicts_of_the_last_boot(loopback: Draw) -> None:
 def test_delays_double_up_to_the_longest() -> None:
     assert list(islice(FailoverDelays(10, 65).each(), 5)) == [10, 20, 40, 65, 65]
     assert list(islice(FailoverDelays(100, 65).each(), 2)) == [65, 65]
+    assert list(islice(FailoverDelays(0, 65).each(), 3)) == [0.01, 0.02, 0.04]
+    assert list(islice(FailoverDelays(0, 0).each(), 3)) == [0.01, 0.01, 0.01]
 
 
 class Script:

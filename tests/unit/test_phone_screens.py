@@ -6,10 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-import pytest
 from phone_script import MAC, OLD, PHONE, phone_identity, record, signed_list
 
-from cucm.errors import FlashError
 from phone_agent.address import FixedTftpServers
 from phone_agent.driver import Phone
 from phone_agent.flash import DeviceIdentity, Flash, FlashContents, MemoryFlash
@@ -110,41 +108,3 @@ def test_a_flash_directory_shows_the_same(tmp_path: Path) -> None:
     screens = screens_of_folder(tmp_path / "flash")
     assert screens.security.ctl.signature == list_signature(OLD.ctl())
     assert screens.status.tftp_servers == ("192.0.2.9",)
-
-
-GOOD = {"ctl": None, "itl": None, "configuration": None, "tftp_servers": []}
-
-
-@pytest.mark.parametrize(
-    "status",
-    [
-        "",
-        "[]",
-        "{}",
-        "no json",
-        json.dumps(GOOD | {"configuration": "../escaped"}),
-        json.dumps(GOOD | {"lsc": {"subjekt": "x"}}),
-        json.dumps(GOOD | {"lsc": "x"}),
-        json.dumps(GOOD | {"ctl": 7}),
-        "[" * 100_000,
-    ],
-)
-def test_what_is_no_export_is_told(tmp_path: Path, status: str) -> None:
-    (tmp_path / "status.json").write_text(status)
-    with pytest.raises(FlashError, match="no exported flash") as caught:
-        screens_of_folder(tmp_path)
-    assert caught.value.mend
-
-
-def test_a_folder_that_is_not_there_or_holds_something_huge(tmp_path: Path) -> None:
-    with pytest.raises(FlashError):
-        screens_of_folder(tmp_path / "nowhere")
-    (tmp_path / "status.json").write_text(json.dumps(GOOD))
-    with (tmp_path / "CTLFile.tlv").open("wb") as file:
-        file.truncate(5 * 1024 * 1024)
-    with pytest.raises(FlashError, match="larger"):
-        screens_of_folder(tmp_path)
-    (tmp_path / "CTLFile.tlv").unlink()
-    (tmp_path / "CTLFile.tlv").mkdir()
-    with pytest.raises(FlashError, match="cannot be read"):
-        screens_of_folder(tmp_path)
