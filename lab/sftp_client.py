@@ -17,6 +17,7 @@ from cucm.errors import LabError, LimitExceeded, UsageError
 MAX_NAMES: Final = 4096
 """Files looked at in a directory."""
 _PARTIAL: Final = ".partial"
+_GOODBYE_S: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ async def open_directory(
     finally:
         connection.close()
         try:
-            async with asyncio.timeout(times.step):
+            async with asyncio.timeout(min(times.step, _GOODBYE_S)):
                 await connection.wait_closed()
         except TimeoutError:
             connection.abort()
