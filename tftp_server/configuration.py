@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final
 from xml.etree import ElementTree
@@ -70,6 +70,8 @@ class DeviceSettings:
     capf: tuple[ServerAddress, ...]
     security_mode: DeviceSecurityMode
     load: str = ""
+    digest_user: str = ""
+    digest_password: str = field(default="", repr=False)
 
 
 def group_of(database: NodeDatabase, name: str) -> CallManagerGroup:
@@ -95,6 +97,8 @@ def settings_of(database: NodeDatabase, device: Device) -> DeviceSettings:
         capf=_addresses(nodes_running(database, CAPF_SERVICE)),
         security_mode=mode,
         load=DEVICE_LOADS.get(device.model, ""),
+        digest_user=device.digest_user,
+        digest_password=device.digest_password,
     )
 
 
@@ -108,7 +112,7 @@ def device_configuration(settings: DeviceSettings) -> bytes:
     _leaves(device, fullConfig="true", deviceProtocol="SIP")
     _device_pool(device, settings)
     _tvs(device, settings.group.tvs)
-    _sip_profile(device, settings.description)
+    _sip_profile(device, settings)
     _leaves(device, loadInformation=settings.load)
     version_stamp = ElementTree.SubElement(device, "versionStamp")
     _security(device, settings.security_mode)
@@ -169,12 +173,16 @@ def _members(
     ]
 
 
-def _sip_profile(parent: ElementTree.Element, label: str) -> None:
+def _sip_profile(parent: ElementTree.Element, settings: DeviceSettings) -> None:
     profile = ElementTree.SubElement(parent, "sipProfile")
     _leaves(ElementTree.SubElement(profile, "sipProxies"), registerWithProxy="true")
     stack = ElementTree.SubElement(profile, "sipStack")
     _leaves(stack, timerRegisterExpires=REGISTER_EXPIRES_S, timerKeepAliveExpires=KEEP_ALIVE_EXPIRES_S)
-    _leaves(profile, phoneLabel=label)
+    _leaves(profile, phoneLabel=settings.description)
+    if settings.digest_user:
+        # where credentials stand is [recall]; that they are sent in the clear is what the file's `encrConfig` is for
+        line = ElementTree.SubElement(ElementTree.SubElement(profile, "sipLines"), "line", button="1")
+        _leaves(line, authName=settings.digest_user, authPassword=settings.digest_password)
 
 
 def _security(parent: ElementTree.Element, mode: DeviceSecurityMode) -> None:

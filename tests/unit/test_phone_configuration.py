@@ -42,6 +42,15 @@ def test_reads_what_our_file_server_writes() -> None:
     assert read.version_stamp.startswith("{")
 
 
+def test_reads_digest_credentials_and_does_not_show_the_password() -> None:
+    settings = DeviceSettings(
+        "desk", "Default", GROUP, (), DeviceSecurityMode.NON_SECURE, digest_user="me", digest_password="it & <so>"
+    )
+    read = parse_configuration(device_configuration(settings))
+    assert (read.digest_user, read.digest_password) == ("me", "it & <so>")
+    assert "it &" not in repr(read) + repr(settings)
+
+
 def test_reads_the_default_configuration() -> None:
     read = parse_configuration(default_configuration(GROUP))
     assert [one.address for one in read.call_managers] == ["192.168.11.32", "192.168.11.33"]
