@@ -156,16 +156,17 @@ class DhcpClient:
             randomness=self._randomness,
             deadlines=self._deadlines,
             emit=self._emit,
+            hold=self._hold,
         )
         try:
             with self._open() as channel:
                 await _Dialogue(exchange, channel, self._target).run()
         except (LabError, OSError) as error:
             self._emit(LeaseNotObtained(step, str(error)))
-        finally:
-            if exchange.lease is not None or exchange.was_refused:
-                self.lease = exchange.lease
         return exchange.lease
+
+    def _hold(self, lease: Lease | None) -> None:
+        self.lease = lease
 
     async def _say_release(self, lease: Lease) -> None:
         try:

@@ -136,11 +136,15 @@ class Sending:
     server: str | None = None
 
 
+def _nothing(_lease: Lease | None) -> None:
+    pass
+
+
 class LeaseExchange:
     """One dialogue with DHCP servers, without I/O: to get a lease, to confirm, renew or rebind one.
 
     Every method returns the messages to send now. It is over when `is_over`; then `lease` is what was granted, or None.
-    `was_refused`: the lease held before is no longer valid, whatever came after.
+    `hold` is called, before anything is told, with the lease granted, and with None when the one held before is lost.
     """
 
     def __init__(
@@ -153,11 +157,11 @@ class LeaseExchange:
         randomness: Random,
         deadlines: DhcpDeadlines | None = None,
         emit: Emit = ignore,
+        hold: Callable[[Lease | None], None] = _nothing,
     ) -> None:
         """`held` is the lease that REBOOTING, RENEWING and REBINDING are about."""
         self.lease: Lease | None = None
         self.is_over = False
-        self.was_refused = False
         self.step = step
         self._identity = identity
         self._held = held
@@ -165,6 +169,7 @@ class LeaseExchange:
         self._randomness = randomness
         self._deadlines = deadlines or DhcpDeadlines()
         self._emit = emit
+        self._hold = hold
         self._xid = 0
         self._attempt = 0
         self._restarts = 0
@@ -272,6 +277,7 @@ class LeaseExchange:
         self.lease = self._lease_of(message)
         self.is_over = True
         lease = self.lease
+        self._hold(lease)
         told_s = None if message.lease_s == INFINITE_LEASE_S else float(message.lease_s)
         self._emit(
             LeaseAcknowledged(
@@ -298,8 +304,8 @@ class LeaseExchange:
 
     def _decline(self, message: DhcpMessage, problem: str) -> list[Sending]:
         server = message.server_identifier or NO_ADDRESS
+        self._hold(None)
         self._emit(LeaseDeclined(message.yiaddr, server, problem))
-        self.was_refused = True
         declining = self._message(
             type_option(MessageType.DECLINE),
             address_option(OptionCode.REQUESTED_ADDRESS, message.yiaddr),
@@ -314,8 +320,8 @@ class LeaseExchange:
         return [Sending(declining)]
 
     def _take_refusal(self, message: DhcpMessage) -> list[Sending]:
+        self._hold(None)
         self._emit(LeaseRefused(self.step, message.server_identifier or "", message.message or ""))
-        self.was_refused = True
         return self._start_over("refused again and again")
 
     def _lease_of(self, message: DhcpMessage) -> Lease:
