@@ -180,7 +180,7 @@ def _sip_profile(parent: ElementTree.Element, settings: DeviceSettings) -> None:
     _leaves(stack, timerRegisterExpires=REGISTER_EXPIRES_S, timerKeepAliveExpires=KEEP_ALIVE_EXPIRES_S)
     _leaves(profile, phoneLabel=settings.description)
     if settings.digest_user:
-        # where credentials stand is [recall]; that they are sent in the clear is what the file's `encrConfig` is for
+        # where they stand, and that a file which is not encrypted has them in the clear, is [recall]
         line = ElementTree.SubElement(ElementTree.SubElement(profile, "sipLines"), "line", button="1")
         _leaves(line, authName=settings.digest_user, authPassword=settings.digest_password)
 
