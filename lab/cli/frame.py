@@ -31,8 +31,8 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS: Final = (
     Subcommand("scenarios", "list the stories the lab can run", "lab.cli.scenarios"),
-    Subcommand("validate", "check a story or a topology of yours without running it", "lab.cli.validate"),
     Subcommand("run", "run a story: two clusters, a phone and its migration, on real sockets", "lab.cli.run"),
+    Subcommand("validate", "check a story or a topology of yours without running it", "lab.cli.validate"),
     Subcommand("up", "run a lab that stays, for other programs and other terminals", "lab.cli.up"),
     Subcommand("status", "say what runs where in a running lab", "lab.cli.status"),
     Subcommand("op", "do something to a running lab, as a story's step does", "lab.cli.op"),
