@@ -105,7 +105,6 @@ class Phone:
         self._outcome: BootOutcome | None = None
         self._registration: Registration | None = None
         self._call_manager = ""
-        self._registered_at = 0.0
         self._failover = Failover(self._register_again, self._settings.failover_delays)
         self._lost_early: str | None = None
         self._randomness = randomness or Random(model.mac)  # noqa: S311 (SIP tags, not secrets)
@@ -341,15 +340,13 @@ class Phone:
 
     def _fail_over(self) -> None:
         if self._settings.failover:
-            lasted_s = asyncio.get_running_loop().time() - self._registered_at
-            self._failover.start(self._call_manager, lasted_s)
+            self._failover.start(self._call_manager)
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, StatusMessageShown):
             self._messages.append(event.text)
         elif isinstance(event, Registered):
             self._call_manager = event.call_manager
-            self._registered_at = asyncio.get_running_loop().time()
         if (verdict := verdict_of(event)) is not None:
             self._verdicts.append(verdict)
         self._tell(event)

@@ -38,22 +38,27 @@ class FailoverDelays:
 class Failover:
     """Works in the background from a loss to the next registration, or until it is ended.
 
-    A registration that did not last `first_s` counts as an attempt that failed: two CallManagers that take a phone and
-    drop it at once do not keep it running in circles.
+    "At once" is granted once in `first_s`: two CallManagers that take a phone and drop it do not keep it running in
+    circles.
     """
 
     def __init__(self, register_again: RegisterAgain, delays: FailoverDelays) -> None:
         self._register_again = register_again
         self._delays = delays
         self._task: asyncio.Task[None] | None = None
+        self._at_once_again = 0.0
 
     @property
     def is_running(self) -> bool:
         return self._task is not None and not self._task.done()
 
-    def start(self, lost: str, lasted_s: float) -> None:
-        """`lost` is the CallManager that has gone, `lasted_s` how long it had the phone."""
-        self._task = asyncio.create_task(self._recover(lost, at_once=lasted_s >= self._delays.first_s))
+    def start(self, lost: str) -> None:
+        """`lost` is the CallManager that has gone."""
+        now = asyncio.get_running_loop().time()
+        at_once = now >= self._at_once_again
+        if at_once:
+            self._at_once_again = now + self._delays.first_s
+        self._task = asyncio.create_task(self._recover(lost, at_once=at_once))
 
     async def end(self) -> None:
         """Returns when nothing is tried any more."""

@@ -85,8 +85,7 @@ async def two_nodes(draw: Draw) -> AsyncIterator[tuple[Cluster, Servers, Cluster
 @on_both_loops
 async def test_the_next_of_the_group_is_tried_at_once(loopback: Draw) -> None:
     async with two_nodes(loopback) as (first, one, second, two):
-        # a registration of no time at all is long enough, and the group as a whole would wait an hour
-        watched = Watched(first, [first.address, second.address], loopback(), FailoverDelays(0, 3600))
+        watched = Watched(first, [first.address, second.address], loopback(), NEVER)
         await watched.phone.boot()
         assert watched.phone.registered_with == "old-0"
         one.phones[0].abort()
@@ -223,6 +222,11 @@ class Script:
         self.asked: list[str | None] = []
         self.done = asyncio.Event()
 
+    async def until_done(self) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            await self.done.wait()
+        self.done.clear()
+
     async def attempt(self, without: str | None) -> bool:
         self.asked.append(without)
         answer = next(self._answers)
@@ -235,33 +239,36 @@ class Script:
 
 
 @pytest.mark.parametrize(
-    ("lasted_s", "answers", "asked"),
-    [
-        (1.0, (True,), ["a"]),
-        (1.0, (False, False, True), ["a", None, None]),
-        (0.0, (False, True), [None, None]),
-    ],
+    ("answers", "asked"), [((True,), ["a"]), ((False, False, True), ["a", None, None]), ((False, True), ["a", None])]
 )
-async def test_a_registration_that_did_not_last_waits_first(
-    lasted_s: float, answers: tuple[bool, ...], asked: list[str | None]
-) -> None:
+async def test_the_others_first_then_everybody(answers: tuple[bool, ...], asked: list[str | None]) -> None:
     script = Script(*answers)
     failover = Failover(script.attempt, SOON)
-    failover.start("a", lasted_s)
+    failover.start("a")
     assert failover.is_running
-    async with asyncio.timeout(DEADLINE_S):
-        await script.done.wait()
+    await script.until_done()
     await failover.end()
     assert script.asked == asked
     assert not failover.is_running
 
 
+async def test_a_second_loss_soon_after_the_first_waits() -> None:
+    """Two CallManagers that take the phone and drop it."""
+    script = Script(True, True)
+    failover = Failover(script.attempt, FailoverDelays(60, 0))
+    for lost in ("a", "b"):
+        failover.start(lost)
+        await script.until_done()
+        await failover.end()
+    assert script.asked == ["a", None]
+
+
 async def test_a_fault_of_ours_is_logged_and_ends_it(caplog: pytest.LogCaptureFixture) -> None:
     script = Script(RuntimeError("ours"))
     failover = Failover(script.attempt, SOON)
-    failover.start("a", 1.0)
+    failover.start("a")
+    await script.until_done()
     async with asyncio.timeout(DEADLINE_S):
-        await script.done.wait()
         while failover.is_running:
             await asyncio.sleep(0)
     await failover.end()
