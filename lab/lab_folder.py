@@ -175,15 +175,13 @@ class LabFolder:
             ) from error
 
     def _require_same(self, kept: Description, wishes: Wishes) -> None:
-        differing = [
-            name
-            for name, wished, is_so in (
-                ("topology", wishes.topology, lambda: load_topology(str(wishes.topology)) == kept.topology),
-                ("--network", wishes.network, lambda: wishes.network == kept.network),
-                ("--seed", wishes.seed, lambda: wishes.seed == kept.seed),
-            )
-            if wished is not None and not is_so()
-        ]
+        differing = []
+        if wishes.topology is not None and load_topology(wishes.topology) != kept.topology:
+            differing.append("topology")
+        if wishes.network is not None and wishes.network != kept.network:
+            differing.append("--network")
+        if wishes.seed is not None and wishes.seed != kept.seed:
+            differing.append("--seed")
         if differing:
             raise UsageError(
                 f"was begun with another {' and another '.join(differing)}",

@@ -15,6 +15,7 @@ examples:
   cucm-lab op upload-certificate certificate=CallManager from=destination to=source \\
       stores=CallManager-trust,Phone-SAST-trust
 exit codes: 0 done; 1 the emulated system refused; 2 wrong words; 3 no lab is running"""
+HELP_WIDTH: Final = 110
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,16 +92,19 @@ def _lines(answer: dict[str, Any]) -> list[str]:
 
 
 def help_lines(kind: OperationKind) -> list[str]:
-    """Usage, what it does, and a line for each field."""
+    """Usage, what it does, and what each field takes."""
+    import textwrap
+
     lines = [f"usage: cucm-lab op {kind.usage}"]
     if kind.description:
-        lines += ["", kind.description]
+        lines += ["", *textwrap.wrap(kind.description, HELP_WIDTH)]
     if kind.fields:
         lines += ["", "fields:"]
     width = max((len(field.name) for field in kind.fields), default=0)
     for field in kind.fields:
         default = "" if field.required else f"; default {_default(field.default)}"
-        lines.append(f"  {field.name:<{width}}  {field.kind}{default}")
+        text = f"  {field.name:<{width}}  {field.kind}{default}"
+        lines += textwrap.wrap(text, HELP_WIDTH, subsequent_indent=" " * (width + 4), break_on_hyphens=False)
     return [
         *lines,
         "",

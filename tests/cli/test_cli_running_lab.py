@@ -103,6 +103,22 @@ def test_a_phone_is_booted_and_the_truth_told(ask):
     assert truth["itl_list"]["signer_cluster"] == "source"
 
 
+def test_screens_of_a_phone_and_of_its_flash_in_a_folder(ask, cucm_lab, lab):
+    ask("op", "reset-phone", f"phone={PHONE}")
+    done = ask("show", "phone", PHONE)
+    assert done.returncode == 0, done.stderr
+    sha1 = answer(ask("truth", "phones", "--json"))["phones"][PHONE]["ctl_list"]["sha1"]
+    assert f"CTL Signature: {bytes.fromhex(sha1).hex(' ').upper()}" in done.stdout
+    assert "Security Mode: Encrypted" in done.stdout
+    assert f"\n  {PHONE}.cnf.xml\n" in done.stdout.partition("Status messages")[2]
+    screens = answer(ask("show", "phone", PHONE, "--json"))
+    assert screens["security"]["ctl"]["entries"][0]["has_certificate"]
+    of_folder = answer(cucm_lab("show", "phone", lab.directory / "phones" / PHONE, "--json"))
+    assert of_folder["security"] == screens["security"]
+    unknown = ask("show", "phone", "SEP000000000000")
+    assert (unknown.returncode, "no phone 'SEP000000000000'" in unknown.stderr) == (2, True)
+
+
 def test_operations_as_json_and_refusals(ask):
     answer(ask("op", "power-off-phone", f"phone={PHONE}", "--json"))
     done = ask("op", "boot-phone", "phone=SEP000000000000")

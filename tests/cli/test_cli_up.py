@@ -137,13 +137,13 @@ def test_a_node_where_no_lab_runs(cucm_lab, tmp_path):
 
 def test_operations_explain_themselves_without_a_lab(cucm_lab):
     listing = cucm_lab("op", "--list").stdout
-    assert "upload-certificate certificate=... from=... to=... stores=..." in listing
+    assert "\nset-enterprise-parameter cluster=... parameter=... value=..." in listing
     assert any(
         kind["name"] == "boot-phone" for kind in json.loads(cucm_lab("op", "--list", "--json").stdout)["operations"]
     )
     done = cucm_lab("op", "upload-certificate", "--help")
     assert done.returncode == 0
-    assert done.stdout.startswith("usage: cucm-lab op upload-certificate certificate=...")
+    assert done.stdout.startswith("usage: cucm-lab op upload-certificate certificate=... from=...")
     assert "Phone-SAST-trust" in done.stdout
     assert "usage: cucm-lab op [" in cucm_lab("op", "--help").stdout
     assert cucm_lab("op", "boot-phoen", "--help").returncode == 2
