@@ -158,8 +158,8 @@ def itl_contents(
 
     ITLRecovery and CallManager as SAST, CallManager as (CCM+)TFTP, TVS of every node, CAPF. The order is that of the
     facts; no full sample of the real file was at hand [inferred]. `signer_unit` signs in the place of the release's
-    signer (`utils itl reset localkey`), with the node's own key: that each TFTP node's list is signed by its own
-    CallManager there too, and not by the publisher's, is [inferred], for its phones know no other.
+    signer (`utils itl reset localkey`), with this node's certificate of that unit. Which node's list a reset hands to
+    the other TFTP nodes is the caller's business.
     """
     node = node_named(database, node_name)
     signer = _signer(database, profile, signer_unit or profile.itl_signer, node)

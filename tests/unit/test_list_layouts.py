@@ -4,7 +4,7 @@ what the TFTP nodes serve. What is expected stands here in words of its own, not
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,13 +25,14 @@ ONE_RECOVERY = ("12.5", "14", "15")
 RECOVERY_SIGNS = ("12.0", *ONE_RECOVERY)
 
 
-@pytest.fixture(params=LAYOUTS, ids=lambda layout: f"{layout[0]} {layout[1].value}")
-async def served(
-    request: pytest.FixtureRequest, tmp_path: Path, loopback: Callable[[], str]
-) -> AsyncIterator[ServedCluster]:
-    version, mode = request.param
-    async with serving(tmp_path / "cluster", loopback, version, mode) as cluster:
-        yield cluster
+@pytest.mark.parametrize(("version", "mode"), LAYOUTS, ids=[f"{version} {mode.value}" for version, mode in LAYOUTS])
+async def test_the_lists_of_a_release_and_mode(
+    tmp_path: Path, loopback: Callable[[], str], version: str, mode: Mode
+) -> None:
+    async with serving(tmp_path / "cluster", loopback, version, mode) as served:
+        await check_ctl(served)
+        for node in (PUBLISHER, SUBSCRIBER):
+            await check_itl(served, node)
 
 
 def owner_of(served: ServedCluster, record: Record) -> str:
@@ -59,8 +60,8 @@ def sast_rows_of_ctl(version: str, mode: Mode) -> list[Row]:
     return [(PUBLISHER, "SAST", "CallManager")]
 
 
-async def test_the_ctl_of_a_release_and_mode(served: ServedCluster) -> None:
-    version, mode = served.cluster.profile.version, served.mode
+async def check_ctl(served: ServedCluster) -> None:
+    mode = served.mode
     fetched = {node: await served.get(node, f"CTL{PHONE}.tlv") for node in (PUBLISHER, SUBSCRIBER)}
     data = fetched[PUBLISHER]
     assert fetched[SUBSCRIBER] == data, "the same file on all nodes"
@@ -72,7 +73,7 @@ async def test_the_ctl_of_a_release_and_mode(served: ServedCluster) -> None:
     names = {node: ADDRESSES[node] if mode.has_tokens else node for node in ADDRESSES}
     callmanager = "CallManager" if mode.is_mixed else "blank"
     assert rows(served, trust_list) == [
-        *sast_rows_of_ctl(version, mode),
+        *sast_rows_of_ctl(served.cluster.profile.version, mode),
         (names[PUBLISHER], "CCM+TFTP", callmanager),
         (names[PUBLISHER], "CAPF", "CAPF"),
         (names[SUBSCRIBER], "CCM+TFTP", callmanager),
@@ -80,14 +81,24 @@ async def test_the_ctl_of_a_release_and_mode(served: ServedCluster) -> None:
     assert signer.origin == "CTL record 1"
     assert (trust_list.file_name, trust_list.digest) == ("CTLFile.tlv", DigestAlgorithm.SHA1)
     assert trust_list.signer_version is None
+    check_parts(trust_list, data)
+    if mode.has_tokens:
+        check_form_of_tokens(trust_list, mode)
 
 
-def function_of_callmanager(served: ServedCluster) -> str:
-    return "CCM+TFTP" if served.mode.is_mixed else "TFTP"
+def check_form_of_tokens(trust_list: TrustList, mode: Mode) -> None:
+    """As the CTL client writes a list (facts 3.2, 3.4)."""
+    assert {record.signature for record in trust_list.records} == {None}
+    assert trust_list.signer.subject == 'cn="SAST-LAB00000002        ";ou=IPCBU;o="cucm-migration-lab'
+    assert trust_list.signer.issuer == "cn=Emulated Manufacturing CA (lab toy);o=cucm-migration-lab"
+    assert trust_list.records[0].subject == trust_list.signer.subject
+    assert trust_list.records[0].elements[1].value == b"\0", "DNSNAME is the NUL alone"
+    assert len(trust_list.signature) == 128
+    blank = [record.length for record in trust_list.records if record.is_blank]
+    assert blank == ([] if mode is Mode.TOKENS else [34, 34])  # 33 with an address one character shorter
 
 
-@pytest.mark.parametrize("node", [PUBLISHER, SUBSCRIBER])
-async def test_the_itl_of_a_release_and_mode(served: ServedCluster, node: str) -> None:
+async def check_itl(served: ServedCluster, node: str) -> None:
     version, is_rollback = served.cluster.profile.version, served.mode is Mode.ROLLBACK
     data = await served.get(node, f"ITL{PHONE}.tlv")
     assert data is not None
@@ -98,7 +109,7 @@ async def test_the_itl_of_a_release_and_mode(served: ServedCluster, node: str) -
     assert rows(served, trust_list) == [
         *recovery,
         (node, "SAST", "CallManager"),
-        (node, function_of_callmanager(served), "blank" if is_rollback else "CallManager"),
+        (node, "CCM+TFTP" if served.mode.is_mixed else "TFTP", "blank" if is_rollback else "CallManager"),
         (PUBLISHER, "TVS", "blank" if is_rollback else "TVS"),
         (SUBSCRIBER, "TVS", "blank" if is_rollback else "TVS"),
         (PUBLISHER, "CAPF", "CAPF"),
@@ -111,36 +122,20 @@ async def test_the_itl_of_a_release_and_mode(served: ServedCluster, node: str) -
     assert trust_list.signer.serial == expected.serial
     assert (trust_list.file_name, trust_list.digest) == ("ITLFile.tlv", DigestAlgorithm.SHA1)
     assert trust_list.signer_version == ((1, 1) if version in ONE_RECOVERY else None)
+    check_parts(trust_list, data)
+    is_small = version in (*BEFORE_10, "10.0", "10.5.1")
+    assert len(trust_list.signature) == (128 if is_small else 256)
+    assert {len(r.public_key) for r in trust_list.records if r.public_key} == {140 if is_small else 270}
 
 
-async def test_keys_and_signatures_have_the_sizes_of_their_release(served: ServedCluster) -> None:
-    old = served.cluster.profile.version in (*BEFORE_10, "10.0", "10.5.1")
-    data = await served.get(SUBSCRIBER, "ITLFile.tlv")
-    assert data is not None
-    trust_list = decode_trust_list(data)
-    assert len(trust_list.signature) == (128 if old else 256)
-    assert {len(r.public_key) for r in trust_list.records if r.public_key} == {140 if old else 270}
-
-
-TOKEN_LAYOUTS = [layout for layout in LAYOUTS if layout[1].has_tokens]
-
-
-@pytest.mark.parametrize(("version", "mode"), TOKEN_LAYOUTS, ids=lambda value: str(getattr(value, "value", value)))
-async def test_a_ctl_made_with_tokens_is_written_as_the_ctl_client_does(
-    tmp_path: Path, loopback: Callable[[], str], version: str, mode: Mode
-) -> None:
-    async with serving(tmp_path / "cluster", loopback, version, mode) as served:
-        data = await served.get(PUBLISHER, "CTLFile.tlv")
-        assert data is not None
-        trust_list = decode_trust_list(data)
-        assert {record.signature for record in trust_list.records} == {None}
-        assert trust_list.signer.subject == 'cn="SAST-LAB00000002        ";ou=IPCBU;o="cucm-migration-lab'
-        assert trust_list.signer.issuer == "cn=Emulated Manufacturing CA (lab toy);o=cucm-migration-lab"
-        assert trust_list.records[0].subject == trust_list.signer.subject
-        assert trust_list.records[0].elements[1].value == b"\0", "DNSNAME is the NUL alone"
-        assert len(trust_list.signature) == 128
-        blank = [record.length for record in trust_list.records if record.is_blank]
-        assert blank == ([] if mode is Mode.TOKENS else [34, 34])  # 33 with an address one character shorter
+def check_parts(trust_list: TrustList, data: bytes) -> None:
+    """Records have the published parts and no others, and nothing follows them."""
+    for record in trust_list.records:
+        dns_name = len(record.dns_name or "") + 1
+        expected = 5 + 5 + 7 + 3 + dns_name if record.is_blank else published_length(record, dns_name)
+        assert record.length == expected
+    assert trust_list.header_length % 4 == 0
+    assert trust_list.header_length + sum(record.length for record in trust_list.records) == len(data)
 
 
 def published_length(record: Record, dns_name: int) -> int:
@@ -150,17 +145,3 @@ def published_length(record: Record, dns_name: int) -> int:
     values = [record.serial, record.public_key, record.certificate, record.signature]
     parts = [len(value) + 3 for value in values if value is not None]
     return 5 + 5 + 7 + (3 + dns_name) + (3 + len(record.subject) + 1) + (3 + len(record.issuer) + 1) + sum(parts)
-
-
-async def test_records_have_the_published_parts_and_no_others(served: ServedCluster) -> None:
-    for name in ("CTLFile.tlv", "ITLFile.tlv"):
-        data = await served.get(PUBLISHER, name)
-        if data is None:
-            continue
-        trust_list = decode_trust_list(data)
-        for record in trust_list.records:
-            dns_name = len(record.dns_name or "") + 1
-            expected = 5 + 5 + 7 + 3 + dns_name if record.is_blank else published_length(record, dns_name)
-            assert record.length == expected
-        assert trust_list.header_length % 4 == 0
-        assert trust_list.header_length + sum(record.length for record in trust_list.records) == len(data)

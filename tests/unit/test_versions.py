@@ -183,6 +183,7 @@ def test_what_is_no_version_has_no_numbers() -> None:
     ("importing", "exporting", "is_readable"),
     [
         ("9.1.2.10000-28", "10.5.2.13900-12", False),
+        ("9.1.2", "10.5.2.13900", False),
         ("8.6.2", "12.5.1", False),
         ("10.5.2.12901-1", "10.5.2.13900-2", False),
         ("10.5.2", "11.0.1.10000-10", False),
