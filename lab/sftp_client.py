@@ -8,6 +8,7 @@ import posixpath
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Final
 
 import asyncssh
@@ -37,9 +38,13 @@ class SftpSettings:
 
     def __post_init__(self) -> None:
         """UsageError for what no server could be asked for."""
+        try:
+            ip_address(self.address)
+        except ValueError:
+            raise UsageError(f"{self.address[:64]!r} is no IP address", mend="give one: the lab asks no DNS") from None
         if not 0 < self.port < 65_536:
             raise UsageError(f"there is no port {self.port}", mend="use 1 to 65535; SFTP is 22")
-        texts = {"address": self.address, "user": self.user, "password": self.password, "directory": self.directory}
+        texts = {"user": self.user, "password": self.password, "directory": self.directory}
         for name, value in texts.items():
             if not value.isprintable() or not 0 < len(value) <= 255:
                 raise UsageError(f"SFTP {name}: 1 to 255 printable characters", mend=f"give another {name}")
@@ -198,6 +203,8 @@ def _connecting(settings: SftpSettings, login: _Login) -> Iterator[None]:
         raise _unreachable("it does not answer", where) from error
     except asyncssh.Error as error:
         raise LabError(f"the SSH session failed: {error.reason}", where=where, mend="see the server's log") from error
+    except ValueError as error:  # for instance a user id without a name, which asyncssh wants to know
+        raise LabError(f"SSH cannot be used: {error}", where=where, mend="set LOGNAME in the environment") from error
     except OSError as error:
         raise _unreachable(os.strerror(error.errno) if error.errno else str(error), where) from error
 

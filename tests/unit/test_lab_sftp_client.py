@@ -158,6 +158,15 @@ async def test_a_failed_upload_leaves_the_old_file_and_nothing_else(tmp_path: Pa
         assert kept.read_bytes() == b"old"
 
 
+async def test_a_user_without_a_name(tmp_path: Path, loopback: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody() -> str:
+        raise KeyError("uid not found")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    async with sftp_server(tmp_path, loopback) as server:
+        assert "LOGNAME" in str((await refusal(settings_of(server))).mend)
+
+
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "/etc/passwd"])
 async def test_names_are_no_paths(name: str, tmp_path: Path, loopback: Draw) -> None:
     async with sftp_server(tmp_path, loopback) as server, open_directory(settings_of(server)) as directory:
@@ -169,7 +178,15 @@ async def test_names_are_no_paths(name: str, tmp_path: Path, loopback: Draw) -> 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"port": 0}, {"port": 70_000}, {"user": ""}, {"password": ""}, {"directory": "a\nb"}, {"address": "x" * 300}],
+    [
+        {"port": 0},
+        {"port": 70_000},
+        {"user": ""},
+        {"password": ""},
+        {"directory": "a\nb"},
+        {"address": "sftp.example"},
+        {"address": ""},
+    ],
 )
 def test_settings_nobody_could_mean(changes: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
