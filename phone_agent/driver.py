@@ -174,6 +174,10 @@ class Phone:
             self._enter(PhoneState.OFF)
             self._emit(PoweredOff())
 
+    async def settle(self) -> None:
+        """Returns when the phone does nothing by itself: no failover attempt is under way. Not for a boot."""
+        await self._failover.settle()
+
     async def crash(self) -> None:
         """The power fails: connections are reset, nothing is said to anybody, flash stays. Not during a boot."""
         await self._failover.end()

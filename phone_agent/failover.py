@@ -47,6 +47,8 @@ class Failover:
         self._delays = delays
         self._task: asyncio.Task[None] | None = None
         self._at_once_again = 0.0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @property
     def is_running(self) -> bool:
@@ -58,7 +60,12 @@ class Failover:
         at_once = now >= self._at_once_again
         if at_once:
             self._at_once_again = now + self._delays.first_s
+            self._idle.clear()
         self._task = asyncio.create_task(self._recover(lost, at_once=at_once))
+
+    async def settle(self) -> None:
+        """Returns when no attempt is under way: the phone is registered, or waits for the next one."""
+        await self._idle.wait()
 
     async def end(self) -> None:
         """Returns when nothing is tried any more."""
@@ -66,14 +73,22 @@ class Failover:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
+        self._idle.set()
 
     async def _recover(self, lost: str, *, at_once: bool) -> None:
         try:
-            if at_once and await self._register_again(lost):
+            if at_once and await self._attempt(lost):
                 return
             for delay in self._delays.each():
                 await asyncio.sleep(delay)
-                if await self._register_again(None):
+                if await self._attempt(None):
                     return
         except Exception:  # ours: an attempt returns its failures
             _log.exception("the phone's failover broke")
+
+    async def _attempt(self, without: str | None) -> bool:
+        self._idle.clear()
+        try:
+            return await self._register_again(without)
+        finally:
+            self._idle.set()

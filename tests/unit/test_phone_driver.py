@@ -111,6 +111,25 @@ async def test_a_7960_boots_over_tftp_without_an_itl(loopback: Draw) -> None:
     assert received == [(f"CTLSEP{MAC}.tlv", "tftp"), (f"SEP{MAC}.cnf.xml.sgn", "tftp")]
 
 
+@pytest.mark.parametrize(
+    ("length", "reason"), [(64 * 1024 + 1, TrustReason.TOO_LARGE), (64 * 1024, TrustReason.MALFORMED)]
+)
+async def test_too_large_an_itl_keeps_the_phone_from_registering(
+    loopback: Draw, length: int, reason: TrustReason
+) -> None:
+    """F19. A list that is nonsense and small is refused, and no more."""
+    old = at(OLD, loopback)
+    bench = Bench(MemoryFlash(old.holding()), tftp=(old.address,), local_address=loopback())
+    async with running(old) as servers:
+        servers.files[f"ITLSEP{MAC}.tlv"] = bytes(length)
+        outcome = await bench.phone.boot()
+        await bench.phone.power_off()
+    assert outcome.reasons == (reason,)
+    assert (outcome.registered is None) == (reason is TrustReason.TOO_LARGE)
+    assert "Trust List Update Failed" in outcome.status_messages
+    assert bench.phone.flash.contents.itl == old.itl()
+
+
 async def test_a_phone_that_cannot_migrate_goes_back_to_its_old_call_manager(loopback: Draw) -> None:
     old, new = at(OLD, loopback), at(NEW, loopback)
     bench = Bench(MemoryFlash(old.holding()), tftp=(new.address,), local_address=loopback())
