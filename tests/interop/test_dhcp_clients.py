@@ -64,7 +64,7 @@ async def leased_renewed_and_released(directory: Path) -> None:
         await dhcp.stop()
 
 
-async def refused_an_address_of_another_network(directory: Path) -> None:
+async def leased_another_address_than_it_wished(directory: Path) -> None:
     """It asks for an address it has not: the server offers its own choice, which it takes."""
     log = EventLog()
     async with Neighbour(udhcpc(directory, "-r", "198.51.100.7"), directory, address=None) as client:
@@ -77,6 +77,6 @@ async def refused_an_address_of_another_network(directory: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
 @pytest.mark.needs("unshare", "ip", "udhcpc")
-@pytest.mark.parametrize("scene", [leased_renewed_and_released, refused_an_address_of_another_network])
+@pytest.mark.parametrize("scene", [leased_renewed_and_released, leased_another_address_than_it_wished])
 def test_udhcpc_is(scene, tmp_path: Path) -> None:
     run_apart(scene, tmp_path)
