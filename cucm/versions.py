@@ -352,12 +352,17 @@ NEW_BULK_FILES: Final = (10, 5, 2, 13900)
 """The first build whose bulk files older releases cannot import (CSCuy43181; facts 9.1, F10)."""
 
 
+READS_NEW_BULK_FILES: Final = (10, 0)
+"""The first release that imports such files [inferred]: see `bulk_file_is_readable`."""
+
+
 def bulk_file_is_readable(importing_version: str, exporting_version: str) -> bool:
     """Whether a bulk file of one release can be imported by another: CSCuy43181 (facts 9.1).
 
-    Cisco says "exported by 10.5.2.13900 or higher into a lower version", root cause UNKNOWN. Taken as a change of the
-    file with that build, so that releases which have it read each other's files in both directions [inferred]; a
-    version without a build number is the release's first build. Raises UsageError for what is no version.
+    Cisco says "exported by 10.5.2.13900 or higher into a lower version", root cause UNKNOWN. The technote names 8.x and
+    9.x as the importers concerned, and its own clusters (10.5.2.11900 and 11.0) exchange in bulk: so releases from 10.0
+    on read each other's files [inferred]. A version without a build number is the release's first build. Raises
+    UsageError for what is no version.
     """
     exported_anew = release_numbers(exporting_version) >= NEW_BULK_FILES
-    return not exported_anew or release_numbers(importing_version) >= NEW_BULK_FILES
+    return not exported_anew or release_numbers(importing_version) >= READS_NEW_BULK_FILES

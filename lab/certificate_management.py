@@ -120,6 +120,12 @@ class CertificateManagement:
             for node in self._owners(unit):
                 self._generate(unit, node, moment)
 
+    def provide(self, node: Node) -> None:
+        """The certificates that its services want and the node has not."""
+        for unit in OWN_UNITS:
+            if node in self._owners(unit) and not node.has_identity(unit):
+                self._generate(unit, node, self._around.clock.now())
+
     def regenerate(self, unit: CertificateUnit, node: str | None = None, *, key_bits: int | None = None) -> None:
         """A new key and certificate, on one node or on every one that has it. Raises LabError, UsageError."""
         owners = self._owners(unit) if node is None else (self._owner(unit, node),)

@@ -16,13 +16,14 @@ from cucm.versions import VersionProfile
 from lab.bulk_certificates import BulkCertificateManagement
 from lab.certificate_management import CertificateManagement, NodeCertificates
 from lab.cluster_state import ClusterState
-from lab.node import Node, Surroundings
+from lab.node import CHANGE_NOTIFICATION, Node, Surroundings
 from lab.replication import Replication
-from lab.topology import DEFAULT_POOL, ClusterTable
+from lab.topology import DEFAULT_POOL, ClusterTable, FeatureService, Service
 from lab.trust_list_commands import TrustListCommands
 from tftp_server.cluster_view import SECURITY_MODE_PARAMETER
 from tvs_server.certificate_cache import FreshnessMode
 
+SERVICES: Final[tuple[Service, ...]] = ("CallManager", "TVS", "TFTP", "CAPF", CHANGE_NOTIFICATION)
 CHANGE_NOTIFICATION_S: Final = 1800.0
 """CN_SYNC_TIMER: how often certificate change notification looks for differences (facts 5.5)."""
 
@@ -57,6 +58,7 @@ class Cluster:
             table.version,
             _BulkSource(self),
             state_file=self.directory / "bulk.json",
+            local_address=self.publisher.address,
             emit=emit,
         )
         self._synchronising: asyncio.Task[None] | None = None
@@ -81,6 +83,7 @@ class Cluster:
         Nothing happens to a cluster that was installed before, except that what a kill interrupted is finished.
         """
         if self._state.is_installed:
+            self._take_services_from_database()
             self.certificates.finish_interrupted()
             return
         database = self.publisher.database
@@ -149,10 +152,7 @@ class Cluster:
 
     def _connect_those_up(self) -> None:
         for node in list(self.nodes.values())[1:]:
-            if node.is_up and self.publisher.is_up:
-                self.replication.connect(node.name)
-            else:
-                self.replication.disconnect(node.name)
+            self.replication.set_connected(node.name, node.is_up and self.publisher.is_up)
 
     async def _synchronise_again_and_again(self) -> None:
         while True:
@@ -163,6 +163,34 @@ class Cluster:
         """What certificate change notification does every half an hour."""
         for node in self.certificates.synchronise():
             await self.replication.repair(node)
+
+    # --- Serviceability
+
+    async def activate(self, node: str, service: FeatureService) -> None:
+        """The node has the service from now on: its certificate is made if it lacks one, and the service starts."""
+        one = self.node(node)
+        if service not in one.services:
+            self._set_services(one, (*one.services, service))
+            self.certificates.provide(one)
+            await one.start_service(service)
+
+    async def deactivate(self, node: str, service: FeatureService) -> None:
+        """The node has the service no more; lists and configurations that name it follow."""
+        one = self.node(node)
+        await one.stop_service(service)
+        self._set_services(one, tuple(each for each in one.services if each != service))
+
+    def _set_services(self, node: Node, services: tuple[Service, ...]) -> None:
+        self._require_publisher()
+        features = [service for service in services if service != CHANGE_NOTIFICATION]
+        self.publisher.database.add_node(node.name, node.address, services=features)
+        node.services = services
+
+    def _take_services_from_database(self) -> None:
+        """A lab that is resumed has the services of its database, not of its topology."""
+        for node in self.nodes.values():
+            known = set(self.publisher.database.services_of(node.name))
+            node.services = tuple(one for one in SERVICES if one in known or one == CHANGE_NOTIFICATION)
 
     # --- the CLI and CM Administration
 

@@ -10,6 +10,7 @@ from cucm.render.phone_console import PhoneConsole
 from cucm.render.plain import PlainLines
 from cucm.render.tftp_trace import TftpTrace
 from cucm.render.tvs_trace import TvsTrace
+from cucm.versions import TraceDialect
 
 
 class Renderer(Protocol):
@@ -18,16 +19,19 @@ class Renderer(Protocol):
 
 RENDERERS: dict[str, Callable[[], Renderer]] = {
     "phone": PhoneConsole,
-    "tvs": TvsTrace,
     "tftp": TftpTrace,
 }
-"""By the service in an event's source; every other source is told in plain words."""
+"""By the service in an event's source; TVS traces depend on the node, every other source is told in plain words."""
 
 
 class LogBook:
-    """Logs by name: `phone-SEP...` (console), `tvs-<node>` (detailed trace), `tftp-<node>` (SDL), others plain."""
+    """Logs by name: `phone-SEP...` (console), `tvs-<node>` (detailed trace), `tftp-<node>` (SDL), others plain.
 
-    def __init__(self, events: EventLog) -> None:
+    `dialects`: which of the two forms of the TVS trace a node writes.
+    """
+
+    def __init__(self, events: EventLog, dialects: Mapping[str, TraceDialect] | None = None) -> None:
+        self._dialects = dialects or {}
         self._renderers: dict[str, Renderer] = {}
         self._lines: dict[str, list[str]] = {}
         events.subscribe(self.add)
@@ -36,10 +40,15 @@ class LogBook:
         """Render a record into its log; returns the new lines."""
         service, _, name = record.source.partition(":")
         log = f"{service}-{name}"
-        renderer = self._renderers.setdefault(log, RENDERERS.get(service, PlainLines)())
+        renderer = self._renderers.get(log) or self._renderers.setdefault(log, self._new_renderer(service, name))
         lines = renderer.lines(record)
         self._lines.setdefault(log, []).extend(lines)
         return lines
+
+    def _new_renderer(self, service: str, name: str) -> Renderer:
+        if service == "tvs":
+            return TvsTrace(dialect=self._dialects.get(name, TraceDialect.PLAIN))
+        return RENDERERS.get(service, PlainLines)()
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -40,7 +40,7 @@ from tvs_server.certificate_cache import CertificateCache, FreshnessMode
 from tvs_server.server import TvsServer
 
 IMPOSTOR: Final = "impostor of TVS"
-CHANGE_NOTIFICATION: Final = "CertificateChangeNotification"
+CHANGE_NOTIFICATION: Final[Literal["CertificateChangeNotification"]] = "CertificateChangeNotification"
 """The network service that copies trust certificates between nodes (facts 5.5)."""
 DATABASE_FILE: Final = "node.db"
 _CLIENT_CA_STORES: Final = (
@@ -406,9 +406,7 @@ class FileService:
 
 
 class ChangeNotification:
-    """Certificate change notification: it has no port in the lab and works inside the cluster, which looks at whether it
-    runs.
-    """
+    """Certificate change notification: it has no port in the lab; the cluster looks at whether it runs."""
 
     async def start(self) -> None:
         pass

@@ -26,7 +26,7 @@ from cucm.net.addresses import detect_ports
 from cucm.net.tls import TlsProfile
 from cucm.roles import CertificateUnit
 from cucm.signalling import DeviceSecurityMode
-from cucm.versions import profile_of
+from cucm.versions import TraceDialect, profile_of
 from cucm.whole_files import write_whole
 from lab.capf import CertificateAuthorityProxyFunction
 from lab.cluster import Cluster
@@ -163,6 +163,12 @@ class Lab:
         if node in self.plain_servers:
             return node
         return next((name for name, cluster in self.clusters.items() if node in cluster.nodes), None)
+
+    @property
+    def trace_dialects(self) -> dict[str, TraceDialect]:
+        """The form of its TVS trace, by node."""
+        clusters = self.topology.clusters.values()
+        return {name: profile_of(each.version).trace_dialect for each in clusters for name in each.node_names}
 
     # --- operations
 
@@ -341,7 +347,7 @@ class Lab:
     def _build_sftp(self) -> SftpServer:
         table = self.topology.sftp
         folder = self.options.directory / "sftp"
-        (folder / "files" / table.directory).mkdir(parents=True, exist_ok=True)
+        (folder / "files" / table.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
         return SftpServer(
             self.address(table.host),
             port=self.ports.sftp,

@@ -172,7 +172,7 @@ async def play(
     """
     result = StoryResult(name, story)
     lab = Lab(load_topology(story.topology), options, clock=clock or MovableClock())
-    book = LogBook(lab.events)
+    book = LogBook(lab.events, lab.trace_dialects)
     watch(lab)
     async with lab:
         _check_names(name, story, lab)

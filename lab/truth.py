@@ -154,7 +154,8 @@ def _truth_of(lab: Lab, phone: str, since: Iterable[EventRecord], signers: Signe
 
 def _registered(lab: Lab, phone: str) -> str:
     clusters = [name for name, cluster in lab.clusters.items() if phone in cluster.registered_devices]
-    return " and ".join(clusters) or NOWHERE
+    others = [name for name, server in lab.plain_servers.items() if phone in server.call_processing.registered]
+    return " and ".join(clusters + others) or NOWHERE
 
 
 def _node(lab: Lab, phone: str) -> str | None:

@@ -99,6 +99,8 @@ class Phone:
         self._settings = settings or PhoneSettings()
         self._clock = clock or SystemClock()
         self._tell = emit
+        self.last_lsc_problem: str | None = None
+        """Why the phone took no LSC when it was last to get one."""
         self._state = PhoneState.OFF
         self._messages: deque[str] = deque(maxlen=MAX_STATUS_MESSAGES)
         self._verdicts: deque[Verdict] = deque(maxlen=MAX_VERDICTS)
@@ -226,6 +228,7 @@ class Phone:
         """
         event = await obtain_lsc(capf, self.model, self.flash)
         is_good = isinstance(event, LscInstalled)
+        self.last_lsc_problem = None if isinstance(event, LscInstalled) else event.detail
         self._emit(event)
         self._emit(StatusMessageShown(LSC_INSTALLED if is_good else LSC_FAILED))
         return is_good

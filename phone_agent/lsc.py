@@ -54,12 +54,12 @@ def drop_lsc(flash: PhoneFlash) -> LscDeleted:
 def require_listed_capf(certificate: bytes, contents: FlashContents, *, has_itl: bool) -> None:
     """Raises TrustError unless the certificate is that of a CAPF record of the phone's lists (facts 11, F21).
 
-    A phone without any list takes every CAPF, as it takes every list [inferred]. Which list counts when both have CAPF
-    records is UNKNOWN: here either.
+    A phone without any list takes every CAPF, as it takes every list [inferred]. Where there is a CTL it counts, the ITL
+    only where there is none: a CTL that was not updated is the cause of F21, although the ITL follows at once [inferred].
     """
     held = _loaded(contents.ctl, "CTL"), _loaded(contents.itl if has_itl else None, "ITL")
-    lists = [one for one in held if one is not None]
-    if not lists or any(certificate in one.certificates({TrustRole.CAPF}) for one in lists):
+    counting = next((one for one in held if one is not None), None)
+    if counting is None or certificate in counting.certificates({TrustRole.CAPF}):
         return
     raise TrustError(
         TrustReason.SIGNER_UNKNOWN,

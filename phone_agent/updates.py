@@ -84,6 +84,7 @@ class Updates:
         self._changed: set[str] = set()
         self._messages: list[str] = []
         self._refusals: list[Refusal] = []
+        self._refused_list: TrustReason | None = None
         self._barred: str | None = None
 
     # -- what flash holds --------------------------------------------------------------------------------------
@@ -158,6 +159,7 @@ class Updates:
 
     def _update_lists(self, servers: tuple[str, ...]) -> Steps[None]:
         yield Enter(PhoneState.UPDATING_CTL)
+        self._tvs.closed_by = self._refused_list = None
         ctl_held, itl_held = self._lists.ctl is not None, self._lists.itl is not None
         ctl = yield from self._fetch(f"CTL{self._phone.name}.tlv", servers, "/tmp/CTLFile.tlv", NOT_SECURE)  # noqa: S108
         if ctl.status is FetchStatus.NOT_FOUND:
@@ -165,6 +167,7 @@ class Updates:
         failed = yield from self._take_list("CTL", ctl, missing_is_failure=False)
         if self._capabilities.security_by_default:
             failed |= yield from self._update_itl(servers)
+        self._tvs.closed_by = self._refused_list
         yield from self._tell_of_lists(failed and (ctl_held or itl_held))
 
     def _update_itl(self, servers: tuple[str, ...]) -> Steps[bool]:
@@ -196,6 +199,7 @@ class Updates:
         except TrustError as error:
             if error.reason is TrustReason.TOO_LARGE:
                 self._barred = f"the {name} is too large to be loaded"  # "registration fails" (facts 3.5, F19)
+            self._refused_list = self._refused_list or error.reason
             self._refusals.append(Refusal(name, error.reason, str(error)))
             yield Note(TrustListRefused(name, f"/tmp/{name}File.tlv", error.reason, str(error)))  # noqa: S108
             return True

@@ -179,6 +179,9 @@ class TvsVerifier:
         self._clock = clock
         self._next_session_id = FIRST_SESSION_ID
         self.cache = cache
+        self.closed_by: TrustReason | None = None
+        """Why a trust list was refused in this boot: from then on nobody is asked about a configuration, which is
+        refused "for the same reason" (facts 7.2, F4; that TVS is not asked is [inferred])."""
 
     def flush(self) -> int:
         """Forget every cached answer; returns how many there were."""
@@ -193,6 +196,8 @@ class TvsVerifier:
         Raises TrustError when TVS cannot be asked, cannot be reached, does not know the signer, or knows it
         without one of `roles`.
         """
+        if self.closed_by is not None:
+            raise TrustError(self.closed_by, "the trust list that should vouch for the signer was refused before")
         yield from self._require_usable(accepted)
         cached = self._cached(signer)
         if cached is not None:

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cucm.events import Event, EventRecord, cluster, files, phone, trust_lists, tvs
-from cucm.events import administration as admin
+from cucm.render.plain_administration import administration_headline
 from cucm.render.plain_bulk import exchange_headline
 from cucm.render.plain_dhcp import dhcp_headline
 from cucm.render.plain_replication import replication_headline
+from cucm.render.plain_words import common_name_in, role_texts
 from cucm.render.text import printable
-from cucm.roles import TrustRole
 
 BASIS_TEXTS: Final = {
     phone.TrustBasis.LEAP_OF_FAITH: "taken on first use: the phone held no list to check it with",
@@ -36,7 +36,7 @@ class PlainLines:
 def headline(event: Event) -> str | None:
     """One line for the timeline; None for events that only a trace needs."""
     text = (
-        _administration(event)
+        administration_headline(event)
         or _phone(event)
         or _servers(event)
         or _call_processing(event)
@@ -47,45 +47,11 @@ def headline(event: Event) -> str | None:
     return text and printable(text)  # names and details may come from the network
 
 
-def _administration(event: Event) -> str | None:
-    match event:
-        case admin.OperationPerformed(text=text, note=note):
-            return f"{text}  [{note}]" if note else text
-        case admin.CertificateStored(store=store, subject=subject, roles=roles):
-            return f"{store} holds {_common_name(subject)}; trust roles: {_role_texts(roles)}"
-        case admin.CertificateIgnored(store=store, subject=subject):
-            return f"{store} IGNORES {_common_name(subject)}: it holds one of this name that starts no earlier"
-        case admin.ServiceStarted(service=service, address=address, impostor=impostor):
-            return f"{'impostor of ' if impostor else ''}{service} started on {address}"
-        case admin.ServiceStopped(service=service):
-            return f"{service} stopped"
-        case _:
-            return None
-
-
-def _common_name(name: str) -> str:
-    """The CN of a name in Cisco's form; the whole name if it has none."""
-    pairs = (part.partition("=") for part in name.split(";"))
-    return next((value for kind, _, value in pairs if kind.upper() == "CN"), name)
-
-
-def _role_texts(roles: tuple[int, ...]) -> str:
-    return ", ".join(role_text(role) for role in roles) or "none"
-
-
 def _lookup(steps: tuple[tvs.CacheStep, ...]) -> str:
     found = next((step for step in steps if step.found), None)
     if found is None:
         return "the certificate asked for is in no store"
-    return f"finds the certificate in its {found.cache} cache, roles: {_role_texts(found.roles)}"
-
-
-def role_text(role: int) -> str:
-    """`SAST (0)`; a number without a name stays a number."""
-    try:
-        return f"{TrustRole(role).name} ({role})"
-    except ValueError:
-        return str(role)
+    return f"finds the certificate in its {found.cache} cache, roles: {role_texts(found.roles)}"
 
 
 def _phone(event: Event) -> str | None:
@@ -95,7 +61,7 @@ def _phone(event: Event) -> str | None:
         case phone.FileNotReceived(file_name=name, status=status):
             return f"{name}: {status}"
         case phone.TrustListAccepted(trust_list=which, basis=basis, signer=signer):
-            return f"{which} accepted, signed by {_common_name(signer)}: {BASIS_TEXTS[basis]}"
+            return f"{which} accepted, signed by {common_name_in(signer)}: {BASIS_TEXTS[basis]}"
         case phone.TrustListUnchanged(trust_list=which):
             return f"{which} unchanged"
         case phone.TrustListRefused(trust_list=which, reason=reason, detail=detail):
@@ -137,11 +103,11 @@ def _phone_connections(event: Event) -> str | None:
         case phone.PowerLost():
             return "loses its power"
         case phone.LscInstalled(subject=subject, issuer=issuer):
-            return f"LSC installed: {_common_name(subject)}, issued by {_common_name(issuer)}"
+            return f"LSC installed: {common_name_in(subject)}, issued by {common_name_in(issuer)}"
         case phone.LscRefused(issuer=issuer, detail=detail):
-            return f"LSC of {_common_name(issuer)} NOT installed: {detail}"
+            return f"LSC of {common_name_in(issuer)} NOT installed: {detail}"
         case phone.LscDeleted(issuer=issuer):
-            return f"LSC deleted, issued by {_common_name(issuer)}" if issuer else "no LSC to delete"
+            return f"LSC deleted, issued by {common_name_in(issuer)}" if issuer else "no LSC to delete"
         case _:
             return None
 
@@ -149,9 +115,9 @@ def _phone_connections(event: Event) -> str | None:
 def _servers(event: Event) -> str | None:
     match event:
         case trust_lists.TrustListSigned(file_name=name, signer=signer, records=records):
-            return f"{name} signed by {_common_name(signer)}: {'; '.join(records)}"
+            return f"{name} signed by {common_name_in(signer)}: {'; '.join(records)}"
         case trust_lists.TrustListReset(file_name=name, signer=signer):
-            return f"{name} replaced by a reset one, signed by {_common_name(signer)}"
+            return f"{name} replaced by a reset one, signed by {common_name_in(signer)}"
         case trust_lists.TrustListOutgrown(file_name=name, length=length, limit=limit):
             return f"{name} has {length} bytes: phones load no list above {limit}"
         case files.FileNotFound(peer=peer, name=name):
@@ -159,7 +125,7 @@ def _servers(event: Event) -> str | None:
         case tvs.TvsCertificateLookedUp(steps=steps):
             return _lookup(steps)
         case tvs.TvsResponseSent(status=status, roles=roles) if roles is not None:
-            return f"answers status {status}, roles: {_role_texts(roles)}"
+            return f"answers status {status}, roles: {role_texts(roles)}"
         case tvs.TvsHandshakeFailed(detail=detail):
             return f"TLS handshake failed: {detail}"
         case _:

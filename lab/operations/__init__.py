@@ -46,8 +46,10 @@ from lab.operations.replication import (
     WaitForReplication,
 )
 from lab.operations.services import (
+    ActivateService,
     CrashNode,
     CrashService,
+    DeactivateService,
     ReplaceTvsByImpostor,
     RestartService,
     SetReachability,
@@ -76,6 +78,7 @@ from lab.operations.trust_lists import (
 )
 
 __all__ = [
+    "ActivateService",
     "AddDevice",
     "AdvanceClock",
     "AlterCtlFile",
@@ -87,6 +90,7 @@ __all__ = [
     "BulkImport",
     "CrashNode",
     "CrashService",
+    "DeactivateService",
     "DeleteCertificate",
     "DeleteCtlFile",
     "DeleteLsc",
@@ -130,7 +134,9 @@ __all__ = [
 ]
 
 AnyOperation = Annotated[
-    AddDevice
+    ActivateService
+    | AddDevice
+    | DeactivateService
     | AdvanceClock
     | AlterCtlFile
     | BootPhone

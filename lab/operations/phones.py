@@ -115,7 +115,9 @@ class InstallLsc(PhoneOperation):
         return f"install an LSC of the CAPF of {self.cluster} on"
 
     async def act(self, lab: Lab, phone: Phone) -> None:
-        await phone.install_lsc(lab.capf(self.cluster))
+        if not await phone.install_lsc(lab.capf(self.cluster)):
+            detail = phone.last_lsc_problem or "the phone did not take it"
+            raise LabError(f"{phone.model.name} got no LSC: {detail}", mend="see the phone's console")
 
 
 class DeleteLsc(PhoneOperation):

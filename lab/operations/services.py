@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from abc import ABC
+from typing import TYPE_CHECKING, Annotated, Final, Literal
+
+from pydantic import Field
 
 from cucm.net.reachability import Reachability
 from lab.operations.base import ClusterOperation, NodeOperation, ServiceOperation, require_some
-from lab.topology import NodeName, Service
+from lab.topology import FeatureService, NodeName, Service
 
 if TYPE_CHECKING:
     from lab.node import Node
     from lab.runtime import Lab
+
+
+_NAMES_SHOWN: Final = 4
 
 
 class StartService(ServiceOperation):
@@ -46,6 +52,40 @@ class RestartService(ServiceOperation):
     async def perform(self, lab: Lab) -> None:
         for node in require_some(self.targets(lab), self.service, lab.cluster(self.cluster)):
             await node.restart_service(self.service)
+
+
+class ServiceActivation(ClusterOperation, ABC):
+    """Serviceability > Service Activation: whether a node has the service at all; lists and groups follow from it."""
+
+    service: FeatureService
+    nodes: Annotated[tuple[NodeName, ...], Field(min_length=1, max_length=64)]
+
+    def says(self, lab: Lab) -> str:
+        names = [lab.cluster(self.cluster).node(node).name for node in self.nodes]
+        shown = ", ".join(names) if len(names) <= _NAMES_SHOWN else f"{len(names)} nodes"
+        return f"{lab.cluster(self.cluster).name}: {self.what()} on {shown}"
+
+
+class ActivateService(ServiceActivation):
+    do: Literal["activate-service"]
+
+    def what(self) -> str:
+        return f"activate {self.service}"
+
+    async def perform(self, lab: Lab) -> None:
+        for node in self.nodes:
+            await lab.cluster(self.cluster).activate(node, self.service)
+
+
+class DeactivateService(ServiceActivation):
+    do: Literal["deactivate-service"]
+
+    def what(self) -> str:
+        return f"deactivate {self.service}"
+
+    async def perform(self, lab: Lab) -> None:
+        for node in self.nodes:
+            await lab.cluster(self.cluster).deactivate(node, self.service)
 
 
 class CrashService(ServiceOperation):
