@@ -163,7 +163,7 @@ class ControlServer:
         places = request.match_info
         node = self._named(lambda: node_of(self._lab, places["cluster"], places.get("node")))
         cluster = self._lab.cluster(places["cluster"])
-        shown = certificates_of(node.database, request.query.get("unit"))
+        shown = certificates_of(node.database, node.name, request.query.get("unit"))
         return _json({"cluster": cluster.name, "node": node.name, "version": cluster.version, "certificates": shown})
 
     async def _file(self, request: web.Request) -> web.StreamResponse:

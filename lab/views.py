@@ -47,10 +47,22 @@ def trust_list_file(node: Node, name: str) -> tuple[bytes, float]:
         raise Problem.not_found(f"{node.name} has no {name}", mend=mend, kind=NO_FILE) from None
 
 
-def certificates_of(database: NodeDatabase, unit: str | None) -> list[dict[str, Any]]:
-    """Certificates of one unit or, with None, of all: one entry for each store a certificate lies in."""
+def certificates_of(database: NodeDatabase, node: str, unit: str | None) -> list[dict[str, Any]]:
+    """Certificates of one unit or, with None, of all: one entry for each store a certificate lies in.
+
+    Own ones are those of `node`, although the database has the other nodes' too. Raises UsageError.
+    """
     units = tuple(CertificateUnit) if unit is None else (_unit(unit),)
-    return [_certificate(stored, one) for one in units for stored in database.certificates(one)]
+    return [_certificate(stored, one) for one in units for stored in _shown_on(database, node, one)]
+
+
+def _shown_on(database: NodeDatabase, node: str, unit: CertificateUnit) -> list[StoredCertificate]:
+    stored = list(database.certificates(unit))
+    if unit.is_trust_store:
+        return stored
+    own = [one for one in stored if one.server_name == node]
+    # one ITLRecovery pair may be the whole cluster's; it is listed with the publisher's name (facts 6.2)
+    return stored if not own and unit is CertificateUnit.ITLRECOVERY else own
 
 
 def _unit(text: str) -> CertificateUnit:

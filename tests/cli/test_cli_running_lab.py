@@ -224,13 +224,3 @@ def test_a_second_lab_in_the_folder_is_refused(cucm_lab, lab):
     assert done.returncode == 3
     assert "a lab is running in this folder already" in done.stderr
     assert cucm_lab("status", "--directory", lab.directory).returncode == 0
-
-
-def test_the_socket_is_spoken_to_with_any_http_client(lab):
-    sock = str(lab.directory / "control.sock")
-    code = (
-        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]);"
-        "s.sendall(b'GET /v1/operations HTTP/1.0\\r\\n\\r\\n'); print(s.makefile().read())"
-    )
-    done = subprocess.run([sys.executable, "-c", code, sock], capture_output=True, text=True, timeout=60, check=True)
-    assert '"boot-phone"' in done.stdout
