@@ -166,7 +166,7 @@ def _evidence_problems(failure: Failure, names: _Names) -> Iterator[Problem]:
     machines: dict[str, Callable[[], tuple[str, ...]]] = {
         "phone": lambda: names.phones,
         "tvs": lambda: names.known("node", ()),
-        "tftp": lambda: names.known("node", ()),
+        "tftp": lambda: (*names.known("node", ()), *names.known("server", ())),
     }
     for number, evidence in enumerate(failure.evidence):
         service, dash, machine = evidence.log.partition("-")

@@ -120,7 +120,7 @@ async def test_an_operation_that_is_refused_breaks_the_story_off(options):
     [
         (act({"do": "boot-phone", "phone": "SEP000000000000"}), "no phone 'SEP000000000000'"),
         (act({"do": "update-ctl-file", "cluster": "sauce"}), "no cluster 'sauce'"),
-        (act(BOOT, expect={"SEP000000000000": {}}), "no phone 'SEP000000000000'"),
+        (act(BOOT, expect={"SEP000000000000": {}}), "no phone or group of phones 'SEP000000000000'"),
     ],
 )
 async def test_names_are_checked_before_anything_happens(options, wrong, what):
