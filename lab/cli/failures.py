@@ -10,8 +10,8 @@ from cucm.errors import EXIT_NO, EXIT_OK
 from lab.cli.frame import print_json
 from lab.cli.run import Listener, play_and_keep
 from lab.scenario import ActResult, Story, StoryResult, load_story
-from lab.topology import packaged
-from lab.truth import NOWHERE
+from lab.topology import load_topology, packaged
+from lab.truth import NOWHERE, PhoneTruth
 
 WIDTH = 100
 
@@ -32,6 +32,7 @@ def run_failures(arguments: argparse.Namespace, network: IPv4Network) -> int:
             {"stories": [result.as_json() for result in results], "as_expected": good, "stories_run": len(results)}
         )
     else:
+        print("\n".join(_table(results)) + "\n")
         print(
             f"{good} of {len(results)} failure stories failed as documented and migrated after the documented repair."
         )
@@ -65,6 +66,33 @@ def _not_migrated(story: Story, act: ActResult) -> str:
     """The phones that are not yet where the story means to end, and where they are registered."""
     return ", ".join(
         f"{phone} (registered nowhere)" if truth.registered == NOWHERE else f"{phone} (registered: {truth.registered})"
-        for phone, truth in act.truths.items()
-        if phone in story.acts[-1].expect and truth.registered != story.acts[-1].expect[phone].registered
+        for phone, truth in stranded(story, act).items()
     )
+
+
+def stranded(story: Story, act: ActResult) -> dict[str, PhoneTruth]:
+    """The truths of the phones that are not where the story means them to be in the end."""
+    topology = load_topology(story.topology)
+    wanted = {
+        table.name: end.registered
+        for name, end in story.acts[-1].expect.items()
+        for table in topology.phones_named(name)
+    }
+    return {
+        phone: truth for phone, truth in act.truths.items() if truth.registered != wanted.get(phone, truth.registered)
+    }
+
+
+def _table(results: list[StoryResult]) -> list[str]:
+    """One line per story: its row of the catalogue, phones stranded, how the phone tells of it, what the repair did."""
+    width = max(len(result.name) for result in results)
+    lines = [f"{'story':<{width}}  row  stranded  after the repair"]
+    for result in results:
+        if len(result.acts) < len(result.story.acts) or result.broken:
+            lines.append(f"{result.name:<{width}}  {result.story.catalogue:<3}  broken off")
+            continue
+        before, after = (stranded(result.story, act) for act in result.acts[-2:])
+        phones = len(result.acts[-1].truths)
+        end = f"{len(after)} stranded" if after else "migrated" if result.ended_as_expected else "NOT as documented"
+        lines.append(f"{result.name:<{width}}  {result.story.catalogue:<3}  {len(before):>3} of {phones:<2}  {end}")
+    return lines

@@ -37,6 +37,19 @@ TRIED = {
     "decode trace.txt": "QUERY_CERT",
 }
 """Every other command and a text of what it prints; exit code 0 is promised."""
+UP = "up campus --network 127.0.12.0/24"
+RUNNING = {
+    "status": "src-sub1",
+    "op boot-phone phones=all": "REGISTERED with src-sub1",
+    "op upload-certificate certificate=CallManager from=destination to=source stores=Phone-SAST-trust": "dst-tftp",
+    "op --list": "upload-certificate",
+    "truth phones": "SEP00A1B2000001",
+    "show ctl source/src-pub": "The CTL file was verified successfully.",
+    "show phone SEP00A1B2000001": "Trust List Updated",
+    "certificates list source/src-sub1 Phone-SAST-trust": "dst-pub",
+    'sql source/src-sub1 "select subjectname from certificate"': "CN=src-pub",
+}
+"""Commands for the lab that `UP` runs, in the README's order, and a text of what they print."""
 
 
 @pytest.fixture(scope="session")
@@ -73,7 +86,33 @@ def desk(tmp_path: Path, migrated: Path) -> Path:
 
 
 def test_every_command_of_the_readme_is_tried() -> None:
-    assert set(COMMANDS) == {*TRIED, *SERVED, "doctor"}
+    validated = "validate ./mine.toml"
+    assert set(COMMANDS) == {*TRIED, *SERVED, *RUNNING, UP, validated, "doctor"}
+
+
+def test_a_running_lab_does_what_the_readme_says(tmp_path: Path, loopback: Callable[[], str]) -> None:
+    words = [*shlex.split(UP)[:-1], str(network_of(loopback))]
+    up = subprocess.Popen(
+        [sys.executable, "-m", "lab.cli", *words], cwd=tmp_path, stdout=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    try:
+        assert up.stdout is not None
+        assert "ready\n" in iter(up.stdout.readline, "")
+        for command, promised in RUNNING.items():
+            done = cucm_lab(tmp_path, *shlex.split(command))
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert promised in done.stdout
+    finally:
+        up.terminate()
+        assert up.wait(60) == 0
+        if up.stdout is not None:
+            up.stdout.close()
+
+
+def test_a_story_of_ones_own_is_validated(desk: Path) -> None:
+    done = cucm_lab(desk, "validate", "./mine.toml")
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("command", TRIED)
