@@ -196,8 +196,8 @@ def _check_names(name: str, story: Story, lab: Lab) -> None:
         try:
             for step in act.steps:
                 step.says(lab)
-            for name in act.expect:
-                lab.topology.phones_named(name)
+            for phones in act.expect:
+                lab.topology.phones_named(phones)
         except UsageError as error:
             raise StoryError(error.what, where=f"{name}, act {number} “{act.title}”", mend=error.mend) from error
 

@@ -6,7 +6,6 @@ TFTP service (facts 5.6, 6.3), until a reset puts another one in its place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from cryptography import x509
@@ -25,13 +24,10 @@ from tftp_server.cluster_view import SECURITY_MODE_PARAMETER, is_mixed_mode
 from tftp_server.node_files import write_ctl, write_itl
 from tftp_server.trust_list_builder import (
     KeyFolder,
-    SigningKeys,
     build_ctl,
     build_itl,
     build_token_ctl,
-    itl_contents,
     require_recovery_key,
-    sign_trust_list,
     trust_list_signed,
 )
 
@@ -203,15 +199,21 @@ class TrustListCommands:
             raise LabError(
                 "no recovery pair was exported from this cluster", mend="export it (file get tftp ITLRecovery.p12)"
             ) from error
-        contents = itl_contents(self._publisher.database, self._publisher.name, self._profile)
-        certificate = x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER)
-        signer = replace(contents.signer, unit=CertificateUnit.ITLRECOVERY, certificate=certificate)
-        return sign_trust_list(replace(contents, signer=signer), _OneKey(key), self._around.clock.now())
+        pair = Identity.load(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER), key, ours=True)
+        return build_itl(
+            self._publisher.database,
+            KeyFolder(self._publisher.security),
+            self._profile,
+            self._publisher.name,
+            self._around.clock.now(),
+            remote_key=pair,
+        )
 
     def _transfer(self, node: Node, data: bytes) -> None:
-        write_itl(node.directory, data)
         if node.file_store is not None:
             node.file_store.serve_reset_itl(data)
+        else:
+            write_itl(node.directory, data)
         self._around.events.emit(f"cluster:{self._cluster.cluster}", ItlResetTransferred(node.name))
 
     # --- parts
@@ -249,14 +251,6 @@ class TrustListCommands:
                 where=self._cluster.cluster,
                 mend="run the CTL client with two tokens",
             )
-
-
-@dataclass(frozen=True, slots=True)
-class _OneKey(SigningKeys):
-    key: bytes
-
-    def private_key_der(self, unit: CertificateUnit) -> bytes:  # noqa: ARG002 (there is only this one)
-        return self.key
 
 
 _TOKENS_BEGIN: Final = 1_262_304_000.0

@@ -20,3 +20,21 @@ def network_of(loopback: Callable[[], str]) -> IPv4Network:
 def make_lab(directory: Path, network: IPv4Network, topology: Topology | None = None, **options: Any) -> Lab:
     """The seed's two clusters unless another topology is given; not started yet."""
     return Lab(topology or load_topology("two-clusters"), LabOptions(directory, network, **options))
+
+
+def topology_of(*clusters: dict[str, Any], phones: tuple[dict[str, Any], ...] = ()) -> Topology:
+    """A topology of small clusters: `name`, `version`, `nodes` (names), and anything else a cluster's table takes."""
+    tables = {}
+    for number, given in enumerate(clusters):
+        cluster = dict(given)
+        name, nodes = cluster.pop("name"), cluster.pop("nodes")
+        tables[name] = {
+            "organization": {"unit": "U", "company": "C", "locality": "L", "state": "S", "country": "NO"},
+            "capf_name": f"CAPF-{number:08x}",
+            "nodes": [{"name": node, "host": 10 * (number + 1) + place} for place, node in enumerate(nodes)],
+            **cluster,
+        }
+    first = next(iter(tables))
+    return Topology.model_validate(
+        {"schema": 1, "title": "of a test", "option_150": first, "clusters": tables, "phones": phones}
+    )

@@ -114,6 +114,10 @@ class InstallLsc(PhoneOperation):
     def what(self) -> str:
         return f"install an LSC of the CAPF of {self.cluster} on"
 
+    def says(self, lab: Lab) -> str:
+        lab.cluster(self.cluster)
+        return super().says(lab)
+
     async def act(self, lab: Lab, phone: Phone) -> None:
         if not await phone.install_lsc(lab.capf(self.cluster)):
             detail = phone.last_lsc_problem or "the phone did not take it"

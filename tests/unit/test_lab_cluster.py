@@ -38,8 +38,8 @@ async def test_a_new_cluster_has_a_ctl_that_its_own_signer_made(lab):
 async def test_the_store_decides_the_roles(lab):
     source, der = lab.cluster("source"), lab.cluster("destination").publisher.certificate(CALLMANAGER)
     since = len(lab.events)
-    source.upload_certificate(der, CertificateUnit.CALLMANAGER_TRUST)
-    source.upload_certificate(der, CertificateUnit.PHONE_SAST_TRUST)
+    source.certificates.upload(der, CertificateUnit.CALLMANAGER_TRUST)
+    source.certificates.upload(der, CertificateUnit.PHONE_SAST_TRUST)
     assert [event.roles for event in told(lab, CertificateStored, since)] == [(), (0, 3)]
     assert {event.subject for event in told(lab, CertificateStored, since)} == {
         "CN=ucm11pub.stormin.local;OU=IST;O=Stormin;L=Brisbane;ST=QLD;C=AU"
@@ -49,11 +49,11 @@ async def test_the_store_decides_the_roles(lab):
 async def test_an_older_certificate_of_the_same_name_is_ignored_and_that_is_told(lab):
     source, destination = lab.clusters.values()
     old = destination.publisher.certificate(CALLMANAGER)
-    destination.regenerate_certificate(CALLMANAGER)
+    destination.certificates.regenerate(CALLMANAGER)
     new = destination.publisher.certificate(CALLMANAGER)
-    source.upload_certificate(new, CertificateUnit.PHONE_SAST_TRUST)
+    source.certificates.upload(new, CertificateUnit.PHONE_SAST_TRUST)
     since = len(lab.events)
-    source.upload_certificate(old, CertificateUnit.PHONE_SAST_TRUST)
+    source.certificates.upload(old, CertificateUnit.PHONE_SAST_TRUST)
     assert told(lab, CertificateStored, since) == []
     assert [event.store for event in told(lab, CertificateIgnored, since)] == ["Phone-SAST-trust"]
     held = [item.der for item in source.publisher.database.certificates(CertificateUnit.PHONE_SAST_TRUST)]
@@ -65,21 +65,21 @@ async def test_an_expired_certificate_is_refused(lab):
     source = lab.cluster("source").publisher
     late = expired(source.identity(CALLMANAGER), lab.clock.now())
     with pytest.raises(CertificateRefused, match="expired at"):
-        lab.cluster("destination").upload_certificate(late.certificate_der, CertificateUnit.PHONE_SAST_TRUST)
+        lab.cluster("destination").certificates.upload(late.certificate_der, CertificateUnit.PHONE_SAST_TRUST)
 
 
 async def test_regenerating_makes_a_new_key_and_leaves_the_ctl_as_it_was(lab):
     source = lab.cluster("source")
     node = source.publisher
     before, ctl = node.identity(CALLMANAGER), node.ctl_file.read_bytes()
-    source.regenerate_certificate(CALLMANAGER)
+    source.certificates.regenerate(CALLMANAGER)
     after = node.identity(CALLMANAGER)
     assert after.public_key_record != before.public_key_record
     assert after.serial != before.serial
     assert [item.der for item in node.database.certificates(CALLMANAGER)] == [after.certificate_der]
     assert node.ctl_file.read_bytes() == ctl
     since = len(lab.events)
-    source.update_ctl_file()
+    source.trust_lists.update_ctl_file()
     signed = verify_trust_list(
         node.ctl_file.read_bytes(), anchors_of(decode_trust_list(node.ctl_file.read_bytes()), "CTL")
     )

@@ -112,7 +112,7 @@ async def test_a_certificate_the_node_does_not_have(node):
     """10.5 has an ITLRecovery certificate, but nobody has a node's own Phone-SAST-trust."""
     with pytest.raises(UsageError, match="ucm105pub has no Phone-SAST-trust certificate") as refused:
         node.certificate(CertificateUnit.PHONE_SAST_TRUST)
-    assert refused.value.mend == "one of: CallManager, TVS, CAPF, ITLRecovery, tomcat"
+    assert refused.value.mend == "one of: CAPF, CallManager, ITLRecovery, TVS, tomcat"
 
 
 async def test_nothing_is_registered_where_callmanager_is_down(node):

@@ -10,6 +10,7 @@ from cucm.errors import UsageError
 from cucm.events.administration import CertificateStored
 from cucm.roles import CertificateUnit
 from lab.operations import AnyOperation, Operation
+from lab.operations.phones import PhoneOperation
 
 OPERATION: TypeAdapter[Operation] = TypeAdapter(AnyOperation)
 ALL = typing.get_args(typing.get_args(AnyOperation)[0])
@@ -24,7 +25,19 @@ WORDS = {
     "value": "SHA-512",
     "mode": "stale-until-restart",
     "service": "TVS",
+    "node": "ucm105pub",
+    "nodes": ["ucm105pub"],
+    "reachability": "refuse",
+    "days": 1,
+    "store": "Phone-SAST-trust",
+    "common_name": "nobody",
+    "file": "certificate.pem",
+    "token": 1,
+    "authority": "CN=some CA",
+    "seconds": 1,
 }
+EITHER = {"set-option-150": {"cluster": "source"}}
+"""Operations that want one of several fields."""
 
 
 def verb(kind: type[Operation]) -> str:
@@ -35,7 +48,9 @@ def operation(do: str, **changes: object) -> Operation:
     kind = next(one for one in ALL if verb(one) == do)
     fields = {field.alias or name: field for name, field in kind.model_fields.items()}
     words = {word: WORDS[word] for word, field in fields.items() if word != "do" and field.is_required()}
-    return OPERATION.validate_python({"do": do} | words | changes)
+    if issubclass(kind, PhoneOperation) and "phones" not in changes:
+        words["phone"] = PHONE
+    return OPERATION.validate_python({"do": do} | words | EITHER.get(do, {}) | changes)
 
 
 @pytest.fixture
@@ -52,9 +67,9 @@ async def perform(lab, do: str, **changes: object) -> None:
 async def test_each_says_what_it_does_and_refuses_names_the_lab_does_not_have(lab, do):
     good = operation(do)
     assert good.says(lab)
-    for word in ("phone", "cluster", "from", "to"):
-        if word in good.model_dump(by_alias=True):
-            with pytest.raises(UsageError, match="in this lab"):
+    for word, value in good.model_dump(by_alias=True).items():
+        if word in ("phone", "cluster", "from", "to", "node") and value is not None:
+            with pytest.raises(UsageError, match=r"no (phone|cluster|node) 'nosuch' in"):
                 operation(do, **{word: "nosuch"}).says(lab)
     with pytest.raises(ValidationError, match="Extra inputs"):
         operation(do, unknown=1)
@@ -126,7 +141,8 @@ async def test_parameter_option_150_cache_mode_and_impostor(lab):
     await perform(lab, "set-enterprise-parameter")
     assert cluster.publisher.database.parameter("TFTP File Signature Algorithm") == "SHA-512"
     await perform(lab, "set-option-150", cluster="destination")
-    assert await lab.tftp_servers() == lab.cluster("destination").tftp_addresses
+    await perform(lab, "boot-phone")
+    assert lab.phone(PHONE).flash.contents.tftp_servers == lab.cluster("destination").tftp_addresses
     await perform(lab, "set-tvs-cache")
     assert cluster.publisher.tvs_cache == "stale-until-restart"
     await perform(lab, "replace-tvs-by-impostor")

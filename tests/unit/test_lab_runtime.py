@@ -84,9 +84,12 @@ async def test_labs_run_side_by_side_in_other_networks_only(tmp_path, loopback):
 async def test_dhcp_names_the_tftp_nodes_of_a_cluster(tmp_path, loopback):
     network = network_of(loopback)
     async with make_lab(tmp_path, network) as lab:
-        assert await lab.tftp_servers() == (str(network[32]),)
-        lab.set_option_150("destination")
-        assert await lab.tftp_servers() == (str(network[51]),)
+        phone = lab.phone(PHONE)
+        await phone.boot()
+        assert phone.flash.contents.tftp_servers == (str(network[32]),)
+        lab.set_option_150(lab.cluster("destination").tftp_addresses)
+        await phone.reset()
+        assert phone.flash.contents.tftp_servers == (str(network[51]),)
 
 
 async def test_parts_that_are_not_there(tmp_path, loopback):
@@ -94,7 +97,9 @@ async def test_parts_that_are_not_there(tmp_path, loopback):
         for ask, what, mend in (
             (lab.cluster, "no cluster 'x'", "one of: source, destination"),
             (lab.phone, "no phone 'x'", f"one of: {PHONE}"),
-            (lab.set_option_150, "no cluster 'x'", "one of: source, destination"),
+            (lab.node, "no node 'x'", "one of: ucm105pub, ucm11pub"),
+            (lambda name: lab.node(f"source/{name}"), "no node 'x' in source", "one of: ucm105pub"),
+            (lab.phones_named, "no phone or group of phones 'x'", f"one of: all, Default, {PHONE}"),
             (lambda name: lab.provision(name, "source"), "no phone 'x'", f"one of: {PHONE}"),
             (lambda name: lab.provision(PHONE, name), "no cluster 'x'", "one of: source, destination"),
         ):
@@ -116,7 +121,7 @@ async def test_private_keys_are_for_the_owner_only(tmp_path, loopback):
 async def test_a_service_that_is_not_activated_is_not_started(tmp_path, loopback):
     topology = load_topology("two-clusters")
     source = topology.clusters["source"]
-    node = source.nodes[0].model_copy(update={"services": ("CallManager", "TFTP")})
+    node = source.nodes[0].model_copy(update={"services": ("CallManager", "TFTP", "CAPF")})
     clusters = topology.clusters | {"source": source.model_copy(update={"nodes": (node,)})}
     network = network_of(loopback)
     async with make_lab(tmp_path, network, topology.model_copy(update={"clusters": clusters})) as lab:

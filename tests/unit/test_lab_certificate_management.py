@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import pytest
+from lab_on_sockets import make_lab, network_of, topology_of
+
+from cucm.broken_certificates import expired
+from cucm.clock import MovableClock
+from cucm.database import PutOutcome
+from cucm.errors import CertificateRefused, LabError, UsageError
+from cucm.identity import describe
+from cucm.roles import CertificateUnit, TrustRole
+from lab.runtime import Lab, LabOptions
+
+SAST = CertificateUnit.PHONE_SAST_TRUST
+CALLMANAGER = CertificateUnit.CALLMANAGER
+CAPF_TRUST = CertificateUnit.CAPF_TRUST
+CA = "CN=a company's CA"
+
+
+def clusters(version: str, **more):
+    return topology_of(
+        {"name": "here", "version": version, "nodes": ["pub", "sub1", "sub2"], "security_mode": "non-secure", **more},
+        {"name": "there", "version": "11.5", "nodes": ["other"], "security_mode": "non-secure"},
+    )
+
+
+async def lab_of(tmp_path, loopback, version):
+    return make_lab(tmp_path / "lab", network_of(loopback), clusters(version), seed=7)
+
+
+@pytest.fixture
+async def lab(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "12.5") as lab:
+        yield lab
+
+
+@pytest.fixture
+async def old_lab(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "10.5.2") as lab:
+        yield lab
+
+
+def held(lab, node: str, unit: CertificateUnit) -> list[bytes]:
+    return [item.der for item in lab.node(f"here/{node}").database.certificates(unit)]
+
+
+def foreign(lab) -> bytes:
+    return lab.cluster("there").publisher.certificate(CALLMANAGER)
+
+
+async def test_every_node_has_its_own_and_from_12_5_they_share_itlrecovery(lab):
+    pages = lab.cluster("here").certificates
+    assert [node for node, _ in pages.own(CALLMANAGER)] == ["pub", "sub1", "sub2"]
+    assert [node for node, _ in pages.own(CertificateUnit.CAPF)] == ["pub"]
+    assert [node for node, _ in pages.own(CertificateUnit.ITLRECOVERY)] == ["pub"]
+    shared = {lab.node(node).certificate(CertificateUnit.ITLRECOVERY) for node in ("pub", "sub1", "sub2")}
+    assert len(shared) == 1
+
+
+async def test_before_12_5_every_node_has_an_itlrecovery_of_its_own(old_lab):
+    own = old_lab.cluster("here").certificates.own(CertificateUnit.ITLRECOVERY)
+    assert [node for node, _ in own] == ["pub", "sub1", "sub2"]
+    assert len({der for _, der in own}) == 3
+
+
+async def test_an_upload_reaches_every_node_and_gives_roles(lab):
+    pages = lab.cluster("here").certificates
+    assert pages.upload(foreign(lab), SAST) is PutOutcome.ADDED
+    assert pages.upload(foreign(lab), SAST, "sub1") is PutOutcome.UNCHANGED
+    await lab.settle()
+    for node in ("pub", "sub1", "sub2"):
+        (item,) = lab.node(node).database.certificates(SAST)
+        assert item.der == foreign(lab)
+        assert item.roles == (TrustRole.SAST, TrustRole.TFTP)
+    assert pages.download(SAST, "sub2", describe(foreign(lab)).common_name) == foreign(lab)
+
+
+async def test_capf_trust_is_each_nodes_own(lab):
+    capf = lab.cluster("there").publisher.certificate(CertificateUnit.CAPF)
+    lab.cluster("here").certificates.upload(capf, CAPF_TRUST, "sub1")
+    await lab.settle()
+    assert [held(lab, node, CAPF_TRUST) for node in ("pub", "sub1", "sub2")] == [[], [capf], []]
+
+
+@pytest.mark.parametrize("store", [CALLMANAGER, CertificateUnit.IPSEC_TRUST])
+async def test_a_store_that_takes_no_uploads(lab, store):
+    with pytest.raises(UsageError, match="nothing can be uploaded"):
+        lab.cluster("here").certificates.upload(foreign(lab), store)
+
+
+async def test_an_expired_certificate_is_refused_and_nothing_is_lost(lab):
+    pages = lab.cluster("here").certificates
+    pages.upload(foreign(lab), SAST)
+    late = expired(lab.cluster("there").publisher.identity(CALLMANAGER), lab.clock.now())
+    with pytest.raises(CertificateRefused, match="expired"):
+        pages.upload(late.certificate_der, SAST)
+    assert held(lab, "pub", SAST) == [foreign(lab)]
+
+
+async def test_from_11_0_on_a_deletion_is_everywhere(lab):
+    pages, name = lab.cluster("here").certificates, describe(foreign(lab)).common_name
+    pages.upload(foreign(lab), SAST)
+    capf = lab.cluster("there").publisher.certificate(CertificateUnit.CAPF)
+    for node in ("pub", "sub2"):
+        pages.upload(capf, CAPF_TRUST, node)
+    await lab.settle()
+    pages.delete(SAST, name, "sub1")
+    pages.delete(CAPF_TRUST, describe(capf).common_name, "sub1")
+    await lab.settle()
+    assert [held(lab, node, SAST) for node in ("pub", "sub1", "sub2")] == [[], [], []]
+    assert [held(lab, node, CAPF_TRUST) for node in ("pub", "sub1", "sub2")] == [[], [], []]
+    with pytest.raises(CertificateRefused, match="there is no certificate"):
+        pages.delete(SAST, name)
+
+
+@pytest.mark.parametrize("node", ["pub", "sub1"])
+async def test_before_11_0_a_deleted_certificate_comes_back_from_the_others(old_lab, node):
+    lab, cluster = old_lab, old_lab.cluster("here")
+    cluster.certificates.upload(foreign(lab), SAST)
+    await lab.settle()
+    cluster.certificates.delete(SAST, describe(foreign(lab)).common_name, node)
+    await lab.settle()
+    assert held(lab, node, SAST) == []
+    assert held(lab, "sub2", SAST) == [foreign(lab)]
+    await cluster.synchronise_certificates()
+    await lab.settle()
+    assert held(lab, node, SAST) == [foreign(lab)]
+
+
+async def test_before_11_0_it_stays_deleted_when_change_notification_is_stopped_and_all_delete_it(old_lab):
+    lab, cluster = old_lab, old_lab.cluster("here")
+    cluster.certificates.upload(foreign(lab), SAST)
+    await lab.settle()
+    for node in cluster.nodes.values():
+        await node.stop_service("CertificateChangeNotification")
+    for node in cluster.nodes:
+        cluster.certificates.delete(SAST, describe(foreign(lab)).common_name, node)
+    await cluster.synchronise_certificates()
+    for node in cluster.nodes.values():
+        await node.start_service("CertificateChangeNotification")
+    await cluster.synchronise_certificates()
+    await lab.settle()
+    assert [held(lab, node, SAST) for node in cluster.nodes] == [[], [], []]
+
+
+async def test_an_own_certificate_is_not_deleted(lab):
+    with pytest.raises(UsageError, match="node's own"):
+        lab.cluster("here").certificates.delete(CALLMANAGER, "pub")
+
+
+async def test_regenerating_one_node_leaves_the_others(lab):
+    pages = lab.cluster("here").certificates
+    before = dict(pages.own(CALLMANAGER))
+    pages.regenerate(CALLMANAGER, "sub1", key_bits=3072)
+    after = dict(pages.own(CALLMANAGER))
+    assert [node for node in after if after[node] != before[node]] == ["sub1"]
+    assert lab.node("sub1").identity(CALLMANAGER).private_key.key_size == 3072
+    await lab.settle()
+    assert after["sub1"] in held(lab, "sub2", CALLMANAGER)
+    assert before["sub1"] not in held(lab, "sub2", CALLMANAGER)
+
+
+async def test_what_a_node_does_not_have_cannot_be_regenerated(lab):
+    pages = lab.cluster("here").certificates
+    with pytest.raises(UsageError, match="has no CAPF certificate of its own"):
+        pages.regenerate(CertificateUnit.CAPF, "sub1")
+    with pytest.raises(UsageError, match="no node 'nobody'"):
+        pages.regenerate(CALLMANAGER, "nobody")
+
+
+async def test_a_ca_signs_a_certificate_and_it_is_imported(lab):
+    pages, node = lab.cluster("here").certificates, lab.node("sub1")
+    before = node.certificate(CALLMANAGER)
+    request = pages.make_signing_request(CALLMANAGER, "sub1")
+    assert node.certificate(CALLMANAGER) == before
+    signed, authority = pages.sign_request(request, CA)
+    with pytest.raises(CertificateRefused, match="is not in CallManager-trust"):
+        pages.import_signed(signed, CALLMANAGER, "sub1")
+    pages.upload(authority, CertificateUnit.CALLMANAGER_TRUST)
+    pages.import_signed(signed, CALLMANAGER, "sub1")
+    assert node.certificate(CALLMANAGER) == signed
+    assert describe(signed).issuer == CA
+    assert describe(signed).subject == describe(before).subject
+    with pytest.raises(CertificateRefused, match="has no CSR"):
+        pages.import_signed(signed, CALLMANAGER, "sub1")
+
+
+async def test_a_certificate_for_another_csr_is_refused(lab):
+    pages = lab.cluster("here").certificates
+    signed, authority = pages.sign_request(pages.make_signing_request(CALLMANAGER), CA)
+    pages.upload(authority, CertificateUnit.CALLMANAGER_TRUST)
+    pages.make_signing_request(CALLMANAGER)
+    with pytest.raises(CertificateRefused, match="not for the key of the CSR"):
+        pages.import_signed(signed, CALLMANAGER)
+
+
+async def test_bad_requests_for_a_signature(lab):
+    pages = lab.cluster("here").certificates
+    with pytest.raises(UsageError, match="not a certificate signing request"):
+        pages.sign_request(b"nonsense", CA)
+    with pytest.raises(UsageError, match="makes no CSR for CAPF"):
+        pages.make_signing_request(CertificateUnit.CAPF)
+
+
+async def test_nobody_writes_while_the_publisher_is_down(lab):
+    cluster = lab.cluster("here")
+    await cluster.crash_node("pub")
+    for do in (
+        lambda: cluster.certificates.upload(foreign(lab), SAST, "sub1"),
+        lambda: cluster.certificates.regenerate(CALLMANAGER, "sub1"),
+        lambda: cluster.certificates.delete(SAST, "x", "sub1"),
+        lambda: cluster.set_parameter("a", "b"),
+    ):
+        with pytest.raises(LabError, match="the publisher pub is down"):
+            do()
+
+
+async def test_a_pair_half_written_by_a_kill_is_finished_when_the_lab_is_opened_again(tmp_path, loopback):
+    network = network_of(loopback)
+    async with make_lab(tmp_path / "lab", network, clusters("11.5")) as lab:
+        kept = lab.node("sub1").certificate(CALLMANAGER)
+        other = lab.node("sub2").identity(CALLMANAGER)
+        security = lab.node("pub").security
+        # the key of a pair was replaced, the certificate not yet; and on sub1 both were, the database not yet
+        (security / "CallManager.key").write_bytes(other.private_key_der)
+        lab.node("sub1").write_identity(CALLMANAGER, other)
+    async with make_lab(tmp_path / "lab", network, clusters("11.5")) as lab:
+        node = lab.node("pub")
+        assert node.identity(CALLMANAGER).certificate_der in held(lab, "sub2", CALLMANAGER)
+        assert lab.node("sub1").certificate(CALLMANAGER) != kept
+        own = dict(lab.cluster("here").certificates.own(CALLMANAGER))
+        assert set(held(lab, "pub", CALLMANAGER)) == set(own.values())
+
+
+async def test_certificates_end_when_their_time_is_over(tmp_path, loopback):
+    topology = clusters("11.5", installed_days_ago=400, certificate_days=365)
+    clock = MovableClock()
+    async with Lab(topology, LabOptions(tmp_path / "lab", network_of(loopback)), clock=clock) as lab:
+        der = lab.node("pub").certificate(CALLMANAGER)
+        assert describe(der).not_after < clock.now()
+        with pytest.raises(CertificateRefused, match="expired"):
+            lab.cluster("there").certificates.upload(der, SAST)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import pytest
+from lab_on_sockets import make_lab, network_of, topology_of
+
+from cucm.errors import LabError, UsageError
+from cucm.roles import CertificateUnit, TrustRole
+from cucm.trust import anchors_of, verify_trust_list
+from cucm.wire.trust_list import TrustList, decode_trust_list
+from tftp_server.cluster_view import is_mixed_mode
+
+RECOVERY = CertificateUnit.ITLRECOVERY
+CALLMANAGER = CertificateUnit.CALLMANAGER
+
+
+async def lab_of(tmp_path, loopback, version, mode="mixed"):
+    topology = topology_of({"name": "here", "version": version, "nodes": ["pub", "sub"], "security_mode": mode})
+    return make_lab(tmp_path / "lab", network_of(loopback), topology)
+
+
+def ctl(lab, node="pub") -> TrustList:
+    return decode_trust_list(lab.node(node).ctl_file.read_bytes())
+
+
+def signer(lab, data: bytes) -> bytes:
+    """The certificate whose key made the list's own signature."""
+    _, anchor = verify_trust_list(data, anchors_of(decode_trust_list(data), "the list"))
+    assert anchor.certificate is not None
+    return anchor.certificate
+
+
+def ctl_signer(lab) -> bytes:
+    return signer(lab, lab.node("pub").ctl_file.read_bytes())
+
+
+async def test_mixed_mode_off_blanks_the_records_and_on_again_fills_them(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "11.5") as lab:
+        commands = lab.cluster("here").trust_lists
+        with pytest.raises(LabError, match="in mixed mode already"):
+            commands.set_mixed_mode()
+        commands.set_non_secure_mode()
+        blank = [record for record in ctl(lab).records if record.function == TrustRole.CALLMANAGER_TFTP]
+        assert [record.certificate for record in blank] == [None, None]
+        assert {record.function for record in ctl(lab).records} >= {TrustRole.SAST, TrustRole.CAPF}
+        assert not is_mixed_mode(lab.node("pub").database)
+        for refused in (commands.set_non_secure_mode, commands.update_ctl_file, commands.reset_ctl_localkey):
+            with pytest.raises(LabError, match="not in mixed mode"):
+                refused()
+        commands.set_mixed_mode()
+        full = [record for record in ctl(lab).records if record.function == TrustRole.CALLMANAGER_TFTP]
+        assert len([record for record in full if record.certificate]) == 2
+
+
+async def test_the_ctl_is_the_same_on_all_nodes_that_are_up(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "12.5") as lab:
+        before = lab.node("sub").ctl_file.read_bytes()
+        assert before == lab.node("pub").ctl_file.read_bytes()
+        await lab.cluster("here").crash_node("sub")
+        lab.cluster("here").certificates.regenerate(CALLMANAGER, "pub")
+        lab.cluster("here").trust_lists.update_ctl_file()
+        assert lab.node("sub").ctl_file.read_bytes() == before != lab.node("pub").ctl_file.read_bytes()
+
+
+async def test_from_12_0_on_update_copies_phone_sast_trust(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "12.0") as lab:
+        cluster = lab.cluster("here")
+        der = cluster.trust_lists.token_certificate(1)
+        cluster.certificates.upload(der, CertificateUnit.PHONE_SAST_TRUST)
+        assert der not in [record.certificate for record in ctl(lab).records]
+        cluster.trust_lists.update_ctl_file()
+        assert [record.function for record in ctl(lab).records if record.certificate == der] == [TrustRole.SAST]
+
+
+@pytest.mark.parametrize(
+    ("version", "normal", "reset"),
+    [("10.5.2", CALLMANAGER, RECOVERY), ("11.5", CALLMANAGER, RECOVERY), ("12.5", RECOVERY, CALLMANAGER)],
+)
+async def test_reset_localkey_signs_with_the_other_key(tmp_path, loopback, version, normal, reset):
+    async with await lab_of(tmp_path, loopback, version) as lab:
+        cluster, node = lab.cluster("here"), lab.node("pub")
+        assert ctl_signer(lab) == node.certificate(normal)
+        cluster.trust_lists.reset_ctl_localkey()
+        assert ctl_signer(lab) == node.certificate(reset)
+        cluster.trust_lists.update_ctl_file()
+        assert ctl_signer(lab) == node.certificate(normal)
+        assert signer(lab, node.itl_file.read_bytes()) == node.certificate(normal)
+        cluster.trust_lists.reset_itl("localkey")
+        for each in ("pub", "sub"):
+            assert signer(lab, lab.node(each).itl_file.read_bytes()) == node.certificate(reset)
+            assert node.file_store.read("ITLFile.tlv") == lab.node(each).itl_file.read_bytes()
+        await node.restart_service("TFTP")
+        assert signer(lab, node.itl_file.read_bytes()) == node.certificate(normal)
+
+
+async def test_reset_remotekey_takes_the_pair_exported_before(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "11.5") as lab:
+        cluster, node = lab.cluster("here"), lab.node("pub")
+        with pytest.raises(LabError, match="no recovery pair was exported"):
+            cluster.trust_lists.reset_itl("remotekey")
+        exported = node.identity(RECOVERY)
+        cluster.trust_lists.export_recovery_pair()
+        cluster.certificates.regenerate(RECOVERY)
+        cluster.trust_lists.reset_itl("remotekey")
+        known = decode_trust_list(node.itl_file.read_bytes())
+        assert known.signer.serial == exported.serial
+        kept = list(cluster.directory.glob("ITLRecovery.exported*"))
+        assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
+
+
+async def test_a_small_recovery_key_is_refused(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "11.5") as lab:
+        lab.cluster("here").certificates.regenerate(RECOVERY, "pub", key_bits=1024)
+        with pytest.raises(LabError, match="1024 bits"):
+            lab.cluster("here").trust_lists.reset_itl("localkey")
+
+
+async def test_what_an_old_release_does_not_have(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "9.1", "mixed-etoken") as lab:
+        commands = lab.cluster("here").trust_lists
+        for refused in (commands.update_ctl_file, commands.set_mixed_mode, commands.reset_ctl_localkey):
+            with pytest.raises(LabError, match="no `utils ctl` commands"):
+                refused()
+        with pytest.raises(LabError, match="no `utils itl reset`"):
+            commands.reset_itl("localkey")
+
+
+async def test_tokens(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "11.5", "mixed-etoken") as lab:
+        cluster = lab.cluster("here")
+        assert ctl_signer(lab) == cluster.trust_lists.token_certificate(1)
+        with pytest.raises(LabError, match="signed by USB tokens"):
+            cluster.trust_lists.update_ctl_file()
+        cluster.trust_lists.run_ctl_client((2, 3))
+        assert ctl_signer(lab) == cluster.trust_lists.token_certificate(2)
+        with pytest.raises(LabError, match="does not exist in the CTL File"):
+            cluster.trust_lists.run_ctl_client((1, 4))
+        cluster.certificates.upload(cluster.trust_lists.token_certificate(4), CertificateUnit.PHONE_SAST_TRUST)
+        cluster.trust_lists.run_ctl_client((4, 1))
+        assert ctl_signer(lab) == cluster.trust_lists.token_certificate(4)
+        cluster.trust_lists.set_non_secure_mode()
+        assert ctl_signer(lab) == cluster.trust_lists.token_certificate(1)
+        for wrong in ((1, 1), (1, 9), (1,)):
+            with pytest.raises(UsageError, match="two different tokens"):
+                cluster.trust_lists.run_ctl_client(wrong)
+        with pytest.raises(UsageError, match="there is no token 9"):
+            cluster.trust_lists.token_certificate(9)
+
+
+async def test_a_release_without_tokens(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "15") as lab:
+        with pytest.raises(LabError, match="supports no tokens"):
+            lab.cluster("here").trust_lists.run_ctl_client()
+
+
+async def test_the_ctl_file_is_deleted_on_one_node_or_on_all(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "12.5") as lab:
+        commands = lab.cluster("here").trust_lists
+        commands.delete_ctl_file("sub")
+        assert (lab.node("pub").ctl_file.exists(), lab.node("sub").ctl_file.exists()) == (True, False)
+        commands.delete_ctl_file()
+        assert not lab.node("pub").ctl_file.exists()
+        with pytest.raises(UsageError, match="no node 'nobody'"):
+            commands.delete_ctl_file("nobody")
+
+
+async def test_nothing_is_signed_while_the_publisher_is_down(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "12.5") as lab:
+        await lab.cluster("here").crash_node("pub")
+        for refused in (
+            lab.cluster("here").trust_lists.update_ctl_file,
+            lambda: lab.cluster("here").trust_lists.reset_itl("localkey"),
+        ):
+            with pytest.raises(LabError, match="the publisher pub is down"):
+                refused()
