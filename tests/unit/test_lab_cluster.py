@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from lab_on_sockets import make_lab, network_of
+from lab_on_sockets import PHONE, make_lab, network_of, topology_of
 
 from cucm.broken_certificates import expired
-from cucm.errors import CertificateRefused
+from cucm.errors import CertificateRefused, LabError, UsageError
 from cucm.events.administration import CertificateIgnored, CertificateStored, ParameterSet
 from cucm.events.trust_lists import TrustListSigned
 from cucm.roles import CertificateUnit, TrustRole
@@ -114,3 +114,176 @@ async def test_a_non_secure_cluster_has_no_ctl(tmp_path, loopback):
     changed = topology.model_copy(update={"clusters": clusters})
     async with make_lab(tmp_path, network_of(loopback), changed) as lab:
         assert not lab.cluster("source").publisher.ctl_file.exists()
+
+
+# --- several nodes
+
+
+def three_nodes(version: str = "11.5"):
+    return topology_of(
+        {
+            "name": "here",
+            "version": version,
+            "nodes": ["pub", "sub1", "sub2"],
+            "callmanager_groups": {"Default": ["sub1", "pub"], "east": ["sub2"]},
+            "device_pools": {"east": "east"},
+        },
+        phones=(
+            {"mac": "B000B4BA0AEE", "serial_number": "X", "host": 100, "lsc_from": "here", "provisioned_in": ["here"]},
+            {"mac": "B000B4BA0AEF", "serial_number": "Y", "host": 101, "provisioned_in": ["here"], "pool": "east"},
+        ),
+    )
+
+
+@pytest.fixture
+async def wide(tmp_path, loopback):
+    async with make_lab(tmp_path / "lab", network_of(loopback), three_nodes()) as lab:
+        yield lab
+
+
+async def test_groups_and_pools_decide_where_a_phone_registers(wide):
+    for phone in wide.phones.values():
+        await phone.boot()
+    assert wide.node("sub1").registered_devices == {PHONE}
+    assert wide.node("sub2").registered_devices == {"SEPB000B4BA0AEF"}  # its MIC is enough
+    with pytest.raises(UsageError, match="no device pool 'west'"):
+        wide.cluster("here").callmanager_group_of_pool("west")
+
+
+async def test_capf_is_on_the_publisher_unless_said_otherwise(wide):
+    assert [node.name for node in wide.cluster("here").nodes_running("CAPF")] == ["pub"]
+    assert wide.capf("here").certificate == wide.node("pub").certificate(CertificateUnit.CAPF)
+    await wide.node("pub").stop_service("CAPF")
+    with pytest.raises(LabError, match="no CAPF runs in here"):
+        wide.capf("here")
+
+
+async def test_a_device_that_registers_at_another_node_leaves_the_first(wide):
+    phone = wide.phone(PHONE)
+    await phone.boot()
+    await wide.node("sub1").crash_service("CallManager")
+    await phone.reset()
+    assert wide.node("pub").registered_devices == {PHONE}
+    await wide.node("sub1").start_service("CallManager")
+    await phone.reset()
+    assert (wide.node("pub").registered_devices, wide.node("sub1").registered_devices) == (frozenset(), {PHONE})
+
+
+async def test_a_node_that_was_down_catches_up(wide):
+    cluster = wide.cluster("here")
+    await cluster.crash_node("sub1")
+    assert not any(cluster.node("sub1").runs(service) for service in cluster.node("sub1").services)
+    assert {str(cluster.node("sub1").state_of(service)) for service in cluster.node("sub1").services} == {"crashed"}
+    with pytest.raises(LabError, match="sub1 is down"):
+        await cluster.node("sub1").start_service("TVS")
+    cluster.set_parameter("x", "1")
+    await wide.settle()
+    assert cluster.node("sub1").database.parameter("x") is None
+    assert cluster.node("sub2").database.parameter("x") == "1"
+    await cluster.start_node("sub1")
+    await wide.settle()
+    assert cluster.node("sub1").database.parameter("x") == "1"
+    assert cluster.node("sub1").runs("TVS")
+
+
+async def test_without_the_publisher_nothing_replicates_and_phones_still_register(wide):
+    cluster = wide.cluster("here")
+    await cluster.crash_node("pub")
+    with pytest.raises(LabError, match="publisher pub is down"):
+        cluster.remove_device(PHONE)
+    wide.set_option_150((cluster.node("sub1").address,))
+    await wide.phone(PHONE).boot()
+    assert cluster.node("sub1").registered_devices == {PHONE}
+    with pytest.raises(UsageError, match="no node 'x' in here"):
+        await cluster.crash_node("x")
+
+
+async def test_a_service_is_deactivated_and_activated(wide):
+    cluster, node = wide.cluster("here"), wide.node("sub2")
+
+    def tvs_records() -> int:
+        itl = wide.node("pub").file_store.read("ITLFile.tlv")
+        return sum(record.function == TrustRole.TVS for record in decode_trust_list(itl).records)
+
+    assert tvs_records() == 3
+    await cluster.deactivate("sub2", "TVS")
+    assert "TVS" not in node.services
+    assert not node.runs("TVS")
+    assert tvs_records() == 2
+    with pytest.raises(UsageError, match="TVS is not activated on sub2"):
+        await node.start_service("TVS")
+    await cluster.activate("sub2", "CAPF")
+    assert node.has_identity(CertificateUnit.CAPF)
+    assert node.runs("CAPF")
+    assert set(wide.node("pub").database.services_of("sub2")) == {"CallManager", "TFTP", "CAPF"}
+
+
+# --- a folder that is opened again
+
+
+async def test_a_lab_goes_on_from_its_folder(tmp_path, loopback):
+    network = network_of(loopback)
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        cluster = lab.cluster("here")
+        await lab.phone(PHONE).boot()
+        cluster.certificates.regenerate(CALLMANAGER, "sub1")
+        await cluster.deactivate("sub2", "TVS")
+        cluster.remove_device("SEPB000B4BA0AEF")
+        cluster.replication.pause("sub2")
+        cluster.set_parameter("x", "1")
+        lab.set_option_150((cluster.node("sub1").address,))
+        await lab.phone(PHONE).reset()
+        kept = {
+            "pairs": cluster.certificates.own(CALLMANAGER),
+            "ctl": cluster.publisher.ctl_file.read_bytes(),
+            "flash": lab.phone(PHONE).flash.contents,
+        }
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        cluster = lab.cluster("here")
+        assert cluster.certificates.own(CALLMANAGER) == kept["pairs"]
+        assert cluster.publisher.ctl_file.read_bytes() == kept["ctl"]
+        assert lab.phone(PHONE).flash.contents == kept["flash"]
+        assert "TVS" not in cluster.node("sub2").services
+        assert cluster.publisher.database.device("SEPB000B4BA0AEF") is None
+        assert cluster.node("sub2").database.parameter("x") is None
+        cluster.replication.resume("sub2")
+        await lab.settle()
+        assert cluster.node("sub2").database.parameter("x") == "1"
+        await lab.phone(PHONE).boot()
+        assert lab.phone(PHONE).flash.contents.tftp_servers == (cluster.node("sub1").address,)
+        cluster.certificates.regenerate(CALLMANAGER, "sub1")
+        assert dict(cluster.certificates.own(CALLMANAGER))["sub1"] != dict(kept["pairs"])["sub1"]
+
+
+async def test_an_installation_that_was_cut_short_is_done_again(tmp_path, loopback):
+    network = network_of(loopback)
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        state = lab.cluster("here").directory / "cluster.json"
+    state.unlink()
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        await lab.phone(PHONE).boot()
+        assert lab.node("sub1").registered_devices == {PHONE}
+
+
+@pytest.mark.parametrize("broken", [b"", b"[]", b"{", b'{"generations": 1}'])
+async def test_a_cluster_whose_state_cannot_be_read_is_told(tmp_path, loopback, broken):
+    network = network_of(loopback)
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        state = lab.cluster("here").directory / "cluster.json"
+    state.write_bytes(broken)
+    with pytest.raises(UsageError, match="state") as refused:
+        async with make_lab(tmp_path / "lab", network, three_nodes()):
+            pass
+    assert refused.value.mend == "delete the lab's folder"
+
+
+async def test_a_folder_of_another_lab_is_left_alone(tmp_path, loopback):
+    network = network_of(loopback)
+    async with make_lab(tmp_path / "lab", network, three_nodes()):
+        pass
+    for other in (make_lab(tmp_path / "lab", network), make_lab(tmp_path / "lab", network, three_nodes(), seed=1)):
+        with pytest.raises(UsageError, match=r"is the folder of a lab with another (topology|seed)"):
+            await other.start()
+    (tmp_path / "lab" / "lab.json").write_bytes(b"{")
+    with pytest.raises(UsageError, match="cannot be read"):
+        await make_lab(tmp_path / "lab", network, three_nodes()).start()
