@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from cucm.errors import UsageError
 from lab.toml_files import read_toml
@@ -102,3 +105,90 @@ def test_an_unknown_name_suggests_the_nearest_or_lists_all():
     with pytest.raises(UsageError, match="no topology 'xyz'") as far:
         load_topology("xyz")
     assert "two-clusters" in (far.value.mend or "")
+
+
+# --- precedence, ranges, references
+
+
+def _given(**changes: Any) -> dict[str, Any]:
+    organization = {"unit": "U", "company": "C", "locality": "L", "state": "S", "country": "NO"}
+    cluster = {"organization": organization, "nodes": [{"name": "pub", "host": 10}, {"name": "sub", "host": 11}]}
+    return {
+        "schema": 1,
+        "title": "of a test",
+        "option_150": "here",
+        "defaults": {
+            "cluster": {"version": "11.5", "capf_name": "CAPF-00000001", "security_mode": "non-secure"},
+            "node": {"domain": "default.local"},
+            "phone": {"model": "CP-7821", "provisioned_in": ["here"], "serial_number": "X"},
+        },
+        "clusters": {"here": cluster},
+        "phones": [{"mac": "00A1B2000001", "host": 100}],
+    } | changes
+
+
+def test_defaults_hold_where_a_table_says_nothing() -> None:
+    given = _given()
+    given["clusters"]["here"]["version"] = "12.5"
+    given["clusters"]["here"]["nodes"][1]["domain"] = "own.local"
+    given["phones"].append({"mac": "00A1B2000002", "host": 101, "model": "CP-8861"})
+    topology = Topology.model_validate(given)
+    here = topology.clusters["here"]
+    assert (here.version, here.security_mode) == ("12.5", "non-secure")
+    assert [node.domain for node in here.nodes] == ["default.local", "own.local"]
+    assert [phone.model for phone in topology.phones] == ["CP-7821", "CP-8861"]
+    assert [here.services_of(node) for node in here.nodes] == [
+        ("CallManager", "TVS", "TFTP", "CAPF"),
+        ("CallManager", "TVS", "TFTP"),
+    ]
+
+
+def test_a_range_of_phones() -> None:
+    topology = Topology.model_validate(_given(phones=[{"mac": "00A1B20000FE", "host": 100, "count": 3, "group": "g"}]))
+    assert [(phone.name, phone.host, phone.serial_number) for phone in topology.phones] == [
+        ("SEP00A1B20000FE", 100, "X000"),
+        ("SEP00A1B20000FF", 101, "X001"),
+        ("SEP00A1B2000100", 102, "X002"),
+    ]
+    assert len(topology.phones_named("g")) == len(topology.phones_named("all")) == 3
+    assert [phone.host for phone in topology.phones_named("SEP00A1B20000FF")] == [101]
+    with pytest.raises(UsageError, match="no phone or group of phones 'h'"):
+        topology.phones_named("h")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "what"),
+    [
+        ("callmanager_groups", {"g": ["pub", "sab"]}, "CallManager group g names the node 'sab'; did you mean sub?"),
+        ("device_pools", {"p": "nosuch"}, "device pool p names the CallManager group 'nosuch'; there are: Default"),
+        ("version", "7.1", "unknown CUCM version '7.1'"),
+        ("version", "8.6", None),
+        ("installed_days_ago", 0, "greater than or equal to 1"),
+    ],
+)
+def test_what_is_wrong_with_a_cluster_is_said(place: str, value: object, what: str | None) -> None:
+    given = _given()
+    given["clusters"]["here"][place] = value
+    if what is None:
+        Topology.model_validate(given)
+        given["clusters"]["here"]["security_mode"] = "mixed"
+        what = "8.6 has no tokenless CTL; write mixed-etoken"
+    with pytest.raises(ValidationError, match=re.escape(what)):
+        Topology.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"phones": [{"mac": "00A1B2000001", "host": 250, "count": 9}]}, "does not fit into a /24"),
+        ({"phones": [{"mac": "00A1B2000001", "host": 11}]}, "host number used twice: 11"),
+        ({"sftp": {"host": 10}}, "host number used twice: 10"),
+        ({"plain_servers": {"pub": {"host": 70}}}, "node name used twice: pub"),
+        ({"phones": [{"mac": "00A1B2000001", "host": 100, "pool": "x"}]}, "names the device pool 'x'"),
+        ({"phones": [{"mac": "00A1B2000001", "host": 100, "lsc_from": "hare"}]}, "did you mean here?"),
+        ({"dhcp": {"pools": {"p": {"option_150": ["pab"]}}}}, "DHCP pool p names the node 'pab'; did you mean pub?"),
+    ],
+)
+def test_what_is_wrong_with_a_topology_is_said(changes: dict[str, Any], what: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(what)):
+        Topology.model_validate(_given(**changes))
