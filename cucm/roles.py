@@ -50,9 +50,9 @@ FUNCTION_TEXTS: Final = MappingProxyType(
 SIGNS_TRUST_LISTS: Final = frozenset({TrustRole.SAST})
 """Roles whose holder may sign a CTL or ITL (facts 3.3, [inferred] for real phones)."""
 SIGNS_ITLS: Final = frozenset({TrustRole.SAST, TrustRole.CALLMANAGER_TFTP})
-"""Roles in a phone's CTL or ITL whose holder may sign its next ITL. CCM+TFTP is W-migr's wording (facts 7.2), [inferred]:
-before 12.0 a TFTP node's CallManager signs its ITL, and a CTL by tokens, or a subscriber in any CTL, has it as CCM+TFTP
-alone; a phone without ITL, and so without a TVS to ask, could otherwise never load one."""
+"""Roles in a phone's CTL or ITL whose holder may sign its next ITL. CCM+TFTP is W-migr's wording (facts 7.2) and
+[inferred]: before 12.0 a TFTP node's CallManager signs its ITL, and a CTL by tokens, or a subscriber in any CTL, has it
+as CCM+TFTP alone; a phone without ITL, and so without a TVS to ask, could otherwise never load one."""
 SIGNS_FILES: Final = frozenset({TrustRole.TFTP, TrustRole.CALLMANAGER_TFTP})
 """Roles whose holder may sign a configuration or other .sgn file (facts 3.3)."""
 CALL_PROCESSING: Final = frozenset({TrustRole.CALLMANAGER, TrustRole.CALLMANAGER_TFTP})

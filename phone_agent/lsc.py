@@ -54,8 +54,9 @@ def drop_lsc(flash: PhoneFlash) -> LscDeleted:
 def require_listed_capf(certificate: bytes, contents: FlashContents, *, has_itl: bool) -> None:
     """Raises TrustError unless the certificate is that of a CAPF record of the phone's lists (facts 11, F21).
 
-    A phone without any list takes every CAPF, as it takes every list [inferred]. Where there is a CTL it counts, the ITL
-    only where there is none: a CTL that was not updated is the cause of F21, although the ITL follows at once [inferred].
+    A phone without any list takes every CAPF, as it takes every list [inferred]. Where there is a CTL it counts, the
+    ITL only where there is none: a CTL that was not updated is the cause of F21, although the ITL follows at once
+    [inferred].
     """
     held = _loaded(contents.ctl, "CTL"), _loaded(contents.itl if has_itl else None, "ITL")
     counting = next((one for one in held if one is not None), None)
