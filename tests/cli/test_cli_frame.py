@@ -88,7 +88,7 @@ def test_unknown_command_suggests_the_nearest(cucm_lab):
     done = cucm_lab("decoed")
     assert done.returncode == 2
     assert "did you mean `cucm-lab decode`?" in done.stderr
-    assert "the commands are scenarios, validate, run" in cucm_lab("xyzzy").stderr
+    assert "the commands are scenarios, run, validate" in cucm_lab("xyzzy").stderr
 
 
 def test_wrong_words_as_json(cucm_lab):
