@@ -136,11 +136,12 @@ async def test_who_asks_again_gets_in_when_the_network_is_back(loopback: Draw, n
 async def test_a_handler_whose_deadline_passes_cannot_tell_a_lost_peer(loopback: Draw, identity: Identity) -> None:
     context = server_context(identity.certificate_der, identity.private_key_der)
     ended: asyncio.Queue[Stream] = asyncio.Queue()
-    limits = Limits(idle_timeout_s=0.1)
+    limits = Limits(idle_timeout_s=0.2)
     async with (
         listening(loopback(), limits=limits, context=context, on_closed=ended.put_nowait) as listener,
         await connect(listener, context=client_context()) as standing,
     ):
+        assert await said(standing) == b"ping"  # the server too has ended the handshake
         listener.set_reachability(Reachability.UNREACHABLE)
         await ended.get()
         assert listener.connections == 0
