@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from cucm.certificates import CertificateAuthority, Organisation, capf_certificate, node_certificate
 from cucm.database import PutOutcome, StoredCertificate
+from cucm.database.certificates import name_in_store
 from cucm.errors import CertificateRefused, LabError, UsageError
 from cucm.events import Event
 from cucm.events.administration import (
@@ -362,30 +363,25 @@ class CertificateManagement:
         if len(refusals) == len(self._cluster.nodes):
             raise refusals[0]
 
-    def synchronise(self) -> tuple[str, ...]:
-        """What the Certificate Change Notification services do every 1800 s: a certificate that one node has and
-        another lacks is copied (facts 5.5). Returns the nodes that must be copied to by replication.
+    def synchronise(self) -> None:
+        """What the Certificate Change Notification services do every 1800 s: what was deleted on one node alone, and
+        another node still has, comes back (facts 5.5). A node whose service does not run neither gives nor takes.
         """
         taking_part = [node for node in self._cluster.nodes.values() if node.runs(CHANGE_NOTIFICATION)]
-        behind: dict[str, None] = {}
-        for unit in COPIED_BY_CHANGE_NOTIFICATION:
-            held = {node.name: {item.der for item in node.database.certificates(unit)} for node in taking_part}
-            everything = set().union(*held.values())
-            for der in everything:
-                lacking = [name for name, ders in held.items() if der not in ders]
-                if lacking:
-                    self._restore(der, unit, lacking, behind)
-        return tuple(behind)
+        held = {node.name: self._copied(node) for node in taking_part}
+        for node in taking_part:
+            elsewhere = set().union(*(names for name, names in held.items() if name != node.name))
+            wanted = elsewhere.intersection(node.database.local_deletions())
+            for unit, name in node.database.restore_local_deletions(self._around.clock.now(), wanted):
+                self._emit(CertificateRestored(self._cluster.cluster, node.name, unit, name))
 
-    def _restore(self, der: bytes, unit: CertificateUnit, lacking: list[str], behind: dict[str, None]) -> None:
-        known = describe(der)
-        if self._publisher.name in lacking:
-            name = known.common_name or "unnamed"
-            self._publisher.database.put_certificate(der, unit, name, moment=self._around.clock.now())
-        for name in lacking:
-            if name != self._publisher.name:
-                behind[name] = None
-            self._emit(CertificateRestored(self._cluster.cluster, name, unit, known.subject))
+    def _copied(self, node: Node) -> set[tuple[CertificateUnit, str]]:
+        """(store, name) of the certificates that the services copy between nodes."""
+        return {
+            (unit, name_in_store(describe(item.der)))
+            for unit in COPIED_BY_CHANGE_NOTIFICATION
+            for item in node.database.certificates(unit)
+        }
 
     # --- parts
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,8 @@ from lab.topology import DEFAULT_POOL, ClusterTable, FeatureService, Service
 from lab.trust_list_commands import TrustListCommands
 from tftp_server.cluster_view import SECURITY_MODE_PARAMETER
 from tvs_server.certificate_cache import FreshnessMode
+
+_log = logging.getLogger(__name__)
 
 SERVICES: Final[tuple[Service, ...]] = ("CallManager", "TVS", "TFTP", "CAPF", CHANGE_NOTIFICATION)
 CHANGE_NOTIFICATION_S: Final = 1800.0
@@ -157,12 +160,10 @@ class Cluster:
     async def _synchronise_again_and_again(self) -> None:
         while True:
             await asyncio.sleep(CHANGE_NOTIFICATION_S)
-            await self.synchronise_certificates()
-
-    async def synchronise_certificates(self) -> None:
-        """What certificate change notification does every half an hour."""
-        for node in self.certificates.synchronise():
-            await self.replication.repair(node)
+            try:
+                self.certificates.synchronise()
+            except LabError:
+                _log.exception("%s: certificate change notification", self.name)
 
     # --- Serviceability
 

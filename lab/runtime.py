@@ -57,6 +57,8 @@ Part = TypeVar("Part")
 
 _DAY_S: Final = 86_400.0
 PHONE_CERTIFICATES_DAYS_AGO: Final = 20
+MANUFACTURING_BEGAN: Final = 1_262_304_000.0
+"""2010-01-01: the emulated manufacturer's CA is the same on whatever day a lab is opened."""
 LAB_FILE: Final = "lab.json"
 """In a lab's folder: what it was built from, so that it is not resumed with another topology, network or seed."""
 
@@ -248,7 +250,7 @@ class Lab:
             )
 
     def _build(self) -> None:
-        maker = self._maker = manufacturing_ca(self.keys, seed=self.options.seed, not_before=self._years_ago(3))
+        maker = self._maker = manufacturing_ca(self.keys, seed=self.options.seed, not_before=MANUFACTURING_BEGAN)
         around = Surroundings(self.events, self.clock, self.keys, self.served, self.options.seed, maker.certificate_der)
         self._dhcp = self._build_dhcp()
         self._sftp = self._build_sftp()
@@ -284,9 +286,6 @@ class Lab:
                 digest_password=table.digest_password,
             )
         )
-
-    def _years_ago(self, years: int) -> float:
-        return self._days_ago(years * 365)
 
     def _days_ago(self, days: float) -> float:
         return self.clock.now() // _DAY_S * _DAY_S - days * _DAY_S

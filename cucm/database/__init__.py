@@ -169,10 +169,15 @@ class NodeDatabase:
         with self._file.transaction() as connection:
             return _local.deleted_here(connection)
 
-    def restore_local_deletions(self, moment: float) -> tuple[tuple[CertificateUnit, str], ...]:
-        """What was deleted on this node only comes back from the others (before 11.0, facts 5.5); what came back."""
+    def restore_local_deletions(
+        self, moment: float, wanted: Collection[tuple[CertificateUnit, str]] | None = None
+    ) -> tuple[tuple[CertificateUnit, str], ...]:
+        """What was deleted on this node only comes back from the others (before 11.0, facts 5.5); what came back.
+
+        `wanted`: these (store, CN) only.
+        """
         with self._writing(per_node=True) as connection:
-            return _local.restore(connection, moment)
+            return _local.restore(connection, moment, wanted)
 
     def certificates(self, unit: CertificateUnit | None = None) -> tuple[StoredCertificate, ...]:
         """All certificates in the order they came, once each; or those of one store.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from contextlib import suppress
 
 from sqlalchemy import Connection, select
@@ -48,14 +49,23 @@ def deleted_here(connection: Connection) -> tuple[tuple[CertificateUnit, str], .
     return tuple((UNITS[number], _name(pem)) for number, pem in rows)
 
 
-def restore(connection: Connection, moment: float) -> tuple[tuple[CertificateUnit, str], ...]:
-    """Put back what `delete_here` took away; (store, name) of what came back. What expired meanwhile stays away."""
+def restore(
+    connection: Connection, moment: float, wanted: Collection[tuple[CertificateUnit, str]] | None
+) -> tuple[tuple[CertificateUnit, str], ...]:
+    """Put back what `delete_here` took away, or what of it is `wanted`; (store, name) of what came back.
+
+    What expired meanwhile stays away.
+    """
     rows = connection.exec_driver_sql(
         "SELECT tkcertificateservice, certificate, servername, ipaddress FROM localdeletion ORDER BY rowid"
     ).all()
-    connection.exec_driver_sql("DELETE FROM localdeletion")
     back = []
     for number, pem, server, ip in rows:
+        if wanted is not None and (UNITS[number], _name(pem)) not in wanted:
+            continue
+        connection.exec_driver_sql(
+            "DELETE FROM localdeletion WHERE tkcertificateservice = ? AND certificate = ?", (number, pem)
+        )
         with suppress(CertificateRefused):
             outcome = put(connection, der_of(pem), UNITS[number], server, ip, moment=moment, ttl_s=None)
             if outcome is not PutOutcome.IGNORED:

@@ -87,7 +87,7 @@ class CertificateRestored(Event):
     cluster: str
     node: str
     store: str
-    subject: str
+    common_name: str
 
 
 @dataclass(frozen=True, slots=True)

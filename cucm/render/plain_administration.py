@@ -36,8 +36,8 @@ def _certificates(event: Event) -> str | None:
             return f"{store} IGNORES {common_name_in(subject)}: it holds one of this name that starts no earlier"
         case admin.CertificateDeleted(node=node, store=store, common_name=name):
             return f"{name} deleted from {store} on {node}"
-        case admin.CertificateRestored(node=node, store=store, subject=subject):
-            return f"{common_name_in(subject)} is back in {store} of {node}: another node still had it"
+        case admin.CertificateRestored(node=node, store=store, common_name=name):
+            return f"{name} is back in {store} of {node}: another node still had it"
         case admin.SigningRequestMade(node=node, unit=unit):
             return f"CSR for {unit} of {node}"
         case _:

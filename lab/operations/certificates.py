@@ -179,4 +179,4 @@ class SynchroniseCertificates(ClusterOperation):
         return "certificate change notification synchronises the nodes"
 
     async def perform(self, lab: Lab) -> None:
-        await lab.cluster(self.cluster).synchronise_certificates()
+        lab.cluster(self.cluster).certificates.synchronise()

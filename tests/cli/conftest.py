@@ -28,7 +28,7 @@ def cucm_lab() -> Callable[..., subprocess.CompletedProcess[str]]:
             cwd=ROOT,
             input=stdin,
             capture_output=True,
-            timeout=60,
+            timeout=280,  # all failure stories, one after the other, on a busy machine
             check=False,
             env=os.environ | {"PYTHONWARNINGS": "error"} | environment,
         )

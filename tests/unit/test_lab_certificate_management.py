@@ -122,7 +122,7 @@ async def test_before_11_0_a_deleted_certificate_comes_back_from_the_others(old_
     await lab.settle()
     assert held(lab, node, SAST) == []
     assert held(lab, "sub2", SAST) == [foreign(lab)]
-    await cluster.synchronise_certificates()
+    cluster.certificates.synchronise()
     await lab.settle()
     assert held(lab, node, SAST) == [foreign(lab)]
 
@@ -135,10 +135,10 @@ async def test_before_11_0_it_stays_deleted_when_change_notification_is_stopped_
         await node.stop_service("CertificateChangeNotification")
     for node in cluster.nodes:
         cluster.certificates.delete(SAST, describe(foreign(lab)).common_name, node)
-    await cluster.synchronise_certificates()
+    cluster.certificates.synchronise()
     for node in cluster.nodes.values():
         await node.start_service("CertificateChangeNotification")
-    await cluster.synchronise_certificates()
+    cluster.certificates.synchronise()
     await lab.settle()
     assert [held(lab, node, SAST) for node in cluster.nodes] == [[], [], []]
 
@@ -240,3 +240,20 @@ async def test_certificates_end_when_their_time_is_over(tmp_path, loopback):
         assert describe(der).not_after < clock.now()
         with pytest.raises(CertificateRefused, match="expired"):
             lab.cluster("there").certificates.upload(der, SAST)
+
+
+async def test_a_certificate_that_all_deleted_stays_away_while_another_comes_back(old_lab):
+    lab, cluster = old_lab, old_lab.cluster("here")
+    other = lab.cluster("there").publisher.certificate(CertificateUnit.TVS)
+    cluster.certificates.upload(foreign(lab), SAST)
+    cluster.certificates.upload(other, CertificateUnit.CALLMANAGER_TRUST)
+    await lab.settle()
+    for node in cluster.nodes:
+        cluster.certificates.delete(SAST, describe(foreign(lab)).common_name, node)
+    cluster.certificates.delete(CertificateUnit.CALLMANAGER_TRUST, describe(other).common_name, "sub1")
+    cluster.replication.pause("sub1")
+    cluster.certificates.synchronise()
+    await lab.settle()
+    assert [held(lab, node, SAST) for node in cluster.nodes] == [[], [], []]
+    assert other in held(lab, "sub1", CertificateUnit.CALLMANAGER_TRUST)
+    assert [link.paused for link in cluster.replication.status() if link.node == "sub1"] == [True]
