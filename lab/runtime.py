@@ -429,7 +429,7 @@ PHONE_KEYS: Final = 8
 
 def _phone_key(kind: Callable[..., Identity], table: PhoneTable) -> str | None:
     """A key of its own for the seed's phone and its like; phones of a range draw from a few."""
-    return f"{kind.__name__} of a fleet {int(table.mac, 16) % PHONE_KEYS}" if table.is_of_fleet else None
+    return f"{kind.__name__} of a fleet {int(table.mac, 16) % PHONE_KEYS}" if table.shares_keys else None
 
 
 def _named(parts: Mapping[str, Part], name: str, what: str) -> Part:

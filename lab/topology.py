@@ -161,8 +161,8 @@ class PhoneTable(Table):
     digest_password: str = ""
     """Digest credentials of the device; empty: not asked for."""
     tls_profile: TlsProfile = TlsProfile.MODERN
-    is_of_fleet: Annotated[bool, Field(exclude=True)] = False
-    """Made of a table with a `count`; such phones share a few keys."""
+    shares_keys: bool = False
+    """Whether its certificates are for one of a few keys that phones share; always so for a range of phones."""
 
     @property
     def name(self) -> str:
@@ -181,7 +181,7 @@ class PhoneTable(Table):
                     "host": self.host + number,
                     "serial_number": f"{self.serial_number}{number:03}",
                     "count": 1,
-                    "is_of_fleet": True,
+                    "shares_keys": True,
                 }
             )
             for number in range(self.count)

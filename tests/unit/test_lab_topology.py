@@ -150,6 +150,7 @@ def test_a_range_of_phones() -> None:
         ("SEP00A1B20000FF", 101, "X001"),
         ("SEP00A1B2000100", 102, "X002"),
     ]
+    assert Topology.model_validate(topology.model_dump(mode="json", by_alias=True)) == topology
     assert len(topology.phones_named("g")) == len(topology.phones_named("all")) == 3
     assert [phone.host for phone in topology.phones_named("SEP00A1B20000FF")] == [101]
     with pytest.raises(UsageError, match="no phone or group of phones 'h'"):
