@@ -129,6 +129,8 @@ class SignCertificate(NodeOperation):
 
 
 class GenerateSigningRequest(NodeOperation):
+    """The CSR lies in the lab's folder then: `clusters/CLUSTER/NODE/security/CERTIFICATE.csr`."""
+
     do: Literal["generate-signing-request"]
     certificate: CertificateUnit
 
