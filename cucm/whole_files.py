@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from cucm.errors import EnvironmentProblem
+
+_UNFINISHED: Final = ".new-"
 
 
 def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Replace the file: the old one or the new one is there at any instant. Raises EnvironmentProblem."""
     temporary: Path | None = None
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-", suffix=path.suffix)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED, suffix=path.suffix)
         temporary = Path(name)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -26,6 +29,17 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             temporary.unlink(missing_ok=True)
         raise EnvironmentProblem(
             f"cannot be written: {error.strerror}", where=str(path), mend="make room and let the lab write there"
+        ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what a kill left half-written in the folder. EnvironmentProblem if that cannot be done."""
+    try:
+        for path in folder.glob(f"{_UNFINISHED}*"):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"cannot be tidied: {error.strerror}", where=str(folder), mend="let the lab write there"
         ) from error
 
 

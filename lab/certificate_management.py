@@ -13,10 +13,9 @@ from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cucm.certificates import CertificateAuthority, Organisation, capf_certificate, node_certificate
+from cucm.certificates import Organisation, capf_certificate, node_certificate
 from cucm.database import PutOutcome, StoredCertificate
 from cucm.database.certificates import name_in_store
 from cucm.errors import CertificateRefused, LabError, UsageError
@@ -29,13 +28,12 @@ from cucm.events.administration import (
     SigningRequestMade,
 )
 from cucm.identity import Identity, describe, load_certificate
-from cucm.issuing import CertificateRequest, Purpose, issue_for_key, serial_from_seed
 from cucm.key_store import private_key_der
-from cucm.names import cisco_name
 from cucm.roles import CertificateUnit, roles_of_units
 from cucm.versions import RecoveryScope, VersionProfile
 from cucm.whole_files import write_private, write_whole
 from lab.cluster_state import ClusterState
+from lab.company_authority import company_authority, sign_request
 from lab.node import CHANGE_NOTIFICATION, Node, Surroundings
 from lab.topology import ClusterTable, NodeTable
 
@@ -134,6 +132,7 @@ class CertificateManagement:
             raise UsageError(f"{self._cluster.cluster} has no {unit} certificate", mend=f"it is {self._version}")
         for one in owners:
             self._require_up(one)
+        for one in owners:
             self._cluster.state.begin_generation(unit, one.name)
             self._generate(unit, one, self._around.clock.now(), key_bits)
 
@@ -176,11 +175,11 @@ class CertificateManagement:
             return nodes[:1] if self._is_shared(unit) else nodes
         if unit is CertificateUnit.CAPF:
             return tuple(node for node in nodes if "CAPF" in node.services)
-        if unit is CertificateUnit.CALLMANAGER:
-            return tuple(node for node in nodes if {"CallManager", "TFTP"} & set(node.services))
         if unit is CertificateUnit.TVS:
             return tuple(node for node in nodes if "TVS" in node.services)
-        return nodes if unit is CertificateUnit.TOMCAT else ()
+        # the installer makes these on every node, whatever is activated there [recall]: a publisher without phones and
+        # files signs the CTL all the same (facts 6.1)
+        return nodes if unit in (CertificateUnit.CALLMANAGER, CertificateUnit.TOMCAT) else ()
 
     def _owner(self, unit: CertificateUnit, node: str) -> Node:
         one = self._node(node)
@@ -216,7 +215,7 @@ class CertificateManagement:
         common_name = f"ITLRECOVERY_{host}" if unit is CertificateUnit.ITLRECOVERY else host
         signed = table.certificate.get("CallManager") if unit is CertificateUnit.CALLMANAGER else None
         subject = signed.subject if signed else self._organisation.node_subject(common_name)
-        issuer = self._authority(signed.issuer, not_before) if signed and signed.issuer else None
+        issuer = self._authority(signed.issuer) if signed and signed.issuer else None
         first = signed if generation == 0 else None  # a regenerated certificate cannot have the old one's serial
         return node_certificate(
             keys,
@@ -253,25 +252,9 @@ class CertificateManagement:
 
     def sign_request(self, pem: bytes, authority: str) -> tuple[bytes, bytes]:
         """What a company's CA does with a CSR: (certificate, CA certificate), both DER. Raises UsageError."""
-        try:
-            request = x509.load_pem_x509_csr(pem)
-        except ValueError as error:
-            raise UsageError("not a certificate signing request in PEM") from error
-        if not request.is_signature_valid:
-            raise UsageError("the request's own signature does not hold", mend="make the request again")
+        issuer = self._authority(authority)
         moment = self._around.clock.now()
-        issuer = self._authority(authority, moment)
-        subject = cisco_name(request.subject)
-        asked = CertificateRequest(
-            subject=subject,
-            serial=serial_from_seed(self._around.seed, f"signed {subject} {int(moment)}"),
-            not_before=moment,
-            purpose=Purpose.SERVICE,
-        )
-        key = request.public_key()
-        if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
-            raise UsageError("a key of this kind is of no use here", mend="use RSA or an elliptic curve")
-        return issue_for_key(asked, key, issuer).public_bytes(Encoding.DER), issuer.certificate_der
+        return sign_request(pem, issuer, seed=self._around.seed, moment=moment), issuer.certificate_der
 
     def import_signed(self, der: bytes, unit: CertificateUnit, node: str | None = None) -> None:
         """Import the certificate for the node's pending CSR. CertificateRefused unless key and CA fit [recall]."""
@@ -302,16 +285,8 @@ class CertificateManagement:
         for name in (f"{unit}.csr", f"{unit}.csr.key"):
             (owner.security / name).unlink(missing_ok=True)
 
-    def authority_certificate(self, authority: str) -> bytes:
-        """DER of the company's CA of that name, for upload to a trust store."""
-        return self._authority(authority, self._around.clock.now()).certificate_der
-
-    def _authority(self, subject: str, moment: float) -> Identity:
-        """One CA of that name for the whole lab: its dates do not depend on who asks when."""
-        begins = moment // _YEAR_S * _YEAR_S - _YEAR_S
-        return CertificateAuthority.self_signed(
-            self._around.keys, subject, seed=self._around.seed, not_before=begins
-        ).identity
+    def _authority(self, name: str) -> Identity:
+        return company_authority(self._around.keys, name, seed=self._around.seed)
 
     # --- trust stores
 
@@ -325,8 +300,6 @@ class CertificateManagement:
         owner = self._node(node)
         database = owner.database if store is CertificateUnit.CAPF_TRUST else self._publisher.database
         self._require_up(owner)
-        if database is self._publisher.database:
-            self._require_up(self._publisher)
         outcome = database.put_certificate(der, store, name, moment=self._around.clock.now())
         if outcome is PutOutcome.IGNORED:
             self._emit(CertificateIgnored(self._cluster.cluster, store, known.subject, known.issuer, known.serial))
@@ -349,18 +322,19 @@ class CertificateManagement:
         elif unit is CertificateUnit.CAPF_TRUST:
             self._delete_everywhere(unit, common_name)
         else:
-            self._require_up(self._publisher)
             self._publisher.database.delete_certificate(unit, common_name)
         self._emit(CertificateDeleted(self._cluster.cluster, owner.name, unit, common_name))
 
     def _delete_everywhere(self, unit: CertificateUnit, common_name: str) -> None:
+        """On every node that can be reached: what is per node stays on one that is down [inferred]."""
         refusals: list[CertificateRefused] = []
-        for node in self._cluster.nodes.values():
+        reached = [node for node in self._cluster.nodes.values() if node.is_up]
+        for node in reached:
             try:
                 node.database.delete_certificate(unit, common_name)
             except CertificateRefused as refusal:
                 refusals.append(refusal)
-        if len(refusals) == len(self._cluster.nodes):
+        if len(refusals) == len(reached):
             raise refusals[0]
 
     def synchronise(self) -> None:
@@ -434,7 +408,6 @@ class CertificateManagement:
 
 
 _DAY_S: Final = 86_400.0
-_YEAR_S: Final = 365 * _DAY_S
 
 
 def _issued(authority_der: bytes, der: bytes) -> bool:

@@ -14,6 +14,7 @@ from cucm.errors import LabError, UsageError
 from cucm.events.administration import NodeCrashed, NodeStarted, ParameterSet
 from cucm.roles import CertificateUnit
 from cucm.versions import VersionProfile
+from cucm.whole_files import remove_unfinished
 from lab.bulk_certificates import BulkCertificateManagement
 from lab.certificate_management import CertificateManagement, NodeCertificates
 from lab.cluster_state import ClusterState
@@ -44,6 +45,7 @@ class Cluster:
         self.nodes = {node.name: node for node in nodes}
         self.publisher = nodes[0]
         self._around = surroundings
+        remove_unfinished(self.directory)
         self._state = ClusterState(self.directory / "cluster.json")
         view = NodeCertificates(name, table, profile, self.nodes, self._state, surroundings)
         self.certificates = CertificateManagement(view)
@@ -87,6 +89,7 @@ class Cluster:
         """
         if self._state.is_installed:
             self._take_services_from_database()
+            self._take_tvs_cache()
             self.certificates.finish_interrupted()
             return
         database = self.publisher.database
@@ -170,6 +173,7 @@ class Cluster:
     async def activate(self, node: str, service: FeatureService) -> None:
         """The node has the service from now on: its certificate is made if it lacks one, and the service starts."""
         one = self.node(node)
+        self._require_up(one)
         if service not in one.services:
             self._set_services(one, (*one.services, service))
             self.certificates.provide(one)
@@ -178,11 +182,16 @@ class Cluster:
     async def deactivate(self, node: str, service: FeatureService) -> None:
         """The node has the service no more; lists and configurations that name it follow."""
         one = self.node(node)
+        self._require_up(one)
         await one.stop_service(service)
         self._set_services(one, tuple(each for each in one.services if each != service))
 
-    def _set_services(self, node: Node, services: tuple[Service, ...]) -> None:
+    def _require_up(self, node: Node) -> None:
         self._require_publisher()
+        if not node.is_up:
+            raise LabError(f"{node.name} is down", mend="start the node first")
+
+    def _set_services(self, node: Node, services: tuple[Service, ...]) -> None:
         features = [service for service in services if service != CHANGE_NOTIFICATION]
         self.publisher.database.add_node(node.name, node.address, services=features)
         node.services = services
@@ -192,6 +201,12 @@ class Cluster:
         for node in self.nodes.values():
             known = set(self.publisher.database.services_of(node.name))
             node.services = tuple(one for one in SERVICES if one in known or one == CHANGE_NOTIFICATION)
+
+    def _take_tvs_cache(self) -> None:
+        kept = self._state.tvs_cache
+        if kept is not None:
+            for node in self.nodes.values():
+                node.tvs_cache = FreshnessMode(kept)
 
     # --- the CLI and CM Administration
 
@@ -209,10 +224,11 @@ class Cluster:
         self.publisher.database.delete_device(name)
 
     async def set_tvs_cache(self, mode: FreshnessMode) -> None:
-        """How fresh TVS's certificate cache is, from its next start on; TVS is restarted for it."""
-        for node in self.nodes_running("TVS"):
-            node.tvs_cache = mode
-            if node.is_up:
+        """How fresh TVS's certificate cache is, from its next start on; where TVS runs it is restarted for it."""
+        self._state.set_tvs_cache(mode)
+        self._take_tvs_cache()
+        for node in self.nodes.values():
+            if node.runs("TVS"):
                 await node.restart_service("TVS")
 
     def callmanager_group_of_pool(self, pool: str) -> str:

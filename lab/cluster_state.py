@@ -1,6 +1,7 @@
-"""What a cluster must remember beside its nodes' files: whether it is installed, and how often pairs were made anew.
+"""What a cluster must remember beside its nodes' files.
 
-The generation is counted before a pair is made, so that a kill in between never gives an old key a second life.
+Whether it is installed, how often pairs were made anew, and how TVS's cache was set. The generation is counted before a
+pair is made, so that a kill in between never gives an old key a second life.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class ClusterState:
         try:
             with self._path.open("rb") as file:
                 data = json.loads(file.read(MAX_STATE))
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(
                 f"cannot be read as a lab's state: {error}", where=str(self._path), mend="delete the lab's folder"
             ) from error
@@ -53,6 +54,15 @@ class ClusterState:
         number = self.generation(unit, node) + 1
         self._change(generations={**self._data["generations"], f"{node} {unit}": number})
         return number
+
+    @property
+    def tvs_cache(self) -> str | None:
+        """How fresh TVS's certificate cache was set to be; None as long as nobody did."""
+        kept = self._data.get("tvs_cache")
+        return None if kept is None else str(kept)
+
+    def set_tvs_cache(self, mode: str) -> None:
+        self._change(tvs_cache=str(mode))
 
     def _change(self, **changes: Any) -> None:
         self._data |= changes

@@ -29,7 +29,7 @@ from cucm.net.reachability import Reachability
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.roles import CertificateUnit
 from cucm.versions import VersionProfile
-from cucm.whole_files import write_private, write_whole
+from cucm.whole_files import remove_unfinished, write_private, write_whole
 from lab.call_processing import CallProcessing
 from lab.capf import CertificateAuthorityProxyFunction
 from lab.served_files import ServedFiles
@@ -120,6 +120,8 @@ class Node:
         self._reachability: dict[str, Reachability] = {}
         (plan.directory / "security").mkdir(parents=True, mode=0o700, exist_ok=True)
         (plan.directory / "tftp").mkdir(exist_ok=True)
+        for folder in (self.security, plan.directory / "tftp"):
+            remove_unfinished(folder)
         role = DatabaseRole.PUBLISHER if plan.is_publisher else DatabaseRole.SUBSCRIBER
         self.database = NodeDatabase(plan.directory / DATABASE_FILE).create(role=role)
 
@@ -165,12 +167,18 @@ class Node:
         return self.directory / "tftp" / "ITLFile.tlv"
 
     def alter_ctl_file(self, from_end: int) -> None:
-        """Change one byte of the file on disk, `from_end` bytes before its end, as an attacker or a bad disk would."""
-        data = bytearray(self.ctl_file.read_bytes())
+        """Change one byte of the file on disk, `from_end` bytes before its end, as an attacker or a bad disk would.
+
+        Raises UsageError if there is no such file or byte.
+        """
+        try:
+            data = bytearray(self.ctl_file.read_bytes())
+        except FileNotFoundError:
+            raise UsageError(f"{self.name} has no CTLFile.tlv", mend="set the cluster to mixed mode first") from None
         if from_end > len(data):
             raise UsageError(f"CTLFile.tlv has {len(data)} bytes only", where="from_end", mend="give a smaller number")
         data[-from_end] ^= 0x01
-        self.ctl_file.write_bytes(bytes(data))
+        write_whole(self.ctl_file, bytes(data))
 
     # --- services
 
@@ -239,12 +247,19 @@ class Node:
         """What becomes of packets to this service: also after it was restarted, until it is set to OPEN."""
         self._require_service(service)
         self._reachability[service] = how
-        if service in self._running:
-            self._running[service].set_reachability(how)
+        for key in (service, IMPOSTOR) if service == "TVS" else (service,):  # it answers on the same port
+            if key in self._running:
+                self._running[key].set_reachability(how)
         self._tell(ReachabilityChanged(self.name, service, how))
 
     async def replace_tvs_by_impostor(self) -> None:
-        """End TVS and let a server with a key and certificate of its own answer on its port, under its name."""
+        """End TVS and let a server with a key and certificate of its own answer on its port, under its name.
+
+        Nothing happens when one does so already.
+        """
+        if IMPOSTOR in self._running:
+            return
+        self._require_service("TVS")
         await self.stop_service("TVS")
         false_identity = node_certificate(
             self._around.keys,
@@ -271,7 +286,7 @@ class Node:
         await service.start()
         self._running[key] = service
         self._crashed.discard(key)
-        how = self._reachability.get(key, Reachability.OPEN)
+        how = self.reachability_of(name or key)
         if how is not Reachability.OPEN:
             service.set_reachability(how)
         self._tell(ServiceStarted(self.name, name or key, self.address, impostor))

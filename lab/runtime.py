@@ -5,7 +5,6 @@ Everything it knows lies in its folder; a lab on the folder of one that ended, o
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -27,11 +26,11 @@ from cucm.net.tls import TlsProfile
 from cucm.roles import CertificateUnit
 from cucm.signalling import DeviceSecurityMode
 from cucm.versions import TraceDialect, profile_of
-from cucm.whole_files import write_whole
 from lab.capf import CertificateAuthorityProxyFunction
 from lab.cluster import Cluster
 from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import DhcpServer
+from lab.folder_claim import claim_folder
 from lab.node import Node, NodePlan, Surroundings
 from lab.plain_server import PlainServer
 from lab.served_files import ServedFiles
@@ -59,8 +58,6 @@ _DAY_S: Final = 86_400.0
 PHONE_CERTIFICATES_DAYS_AGO: Final = 20
 MANUFACTURING_BEGAN: Final = 1_262_304_000.0
 """2010-01-01: the emulated manufacturer's CA is the same on whatever day a lab is opened."""
-LAB_FILE: Final = "lab.json"
-"""In a lab's folder: what it was built from, so that it is not resumed with another topology, network or seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +102,7 @@ class Lab:
 
         Raises AddressBusy, EnvironmentProblem, and UsageError for a folder of another lab.
         """
-        self._claim_directory()
+        claim_folder(self.options.directory, self.topology, self.options.network, self.options.seed)
         try:
             self._build()
             await self.dhcp.start()
@@ -166,6 +163,11 @@ class Lab:
             return node
         return next((name for name, cluster in self.clusters.items() if node in cluster.nodes), None)
 
+    def is_registered(self, device: str) -> bool:
+        """Whether a cluster or a plain call server has the device registered now."""
+        plain = (server.call_processing.registered for server in self.plain_servers.values())
+        return any(device in known for known in (*(each.registered_devices for each in self.clusters.values()), *plain))
+
     @property
     def trace_dialects(self) -> dict[str, TraceDialect]:
         """The form of its TVS trace, by node."""
@@ -225,30 +227,6 @@ class Lab:
         """The address of a host number in the lab's network."""
         return str(self.options.network[host])
 
-    def _claim_directory(self) -> None:
-        directory = self.options.directory
-        wanted = {
-            "network": str(self.options.network),
-            "seed": self.options.seed,
-            "topology": self.topology.model_dump(mode="json", by_alias=True),
-        }
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        marker = directory / LAB_FILE
-        try:
-            found = json.loads(marker.read_bytes())
-        except FileNotFoundError:
-            write_whole(marker, json.dumps(wanted).encode())
-            return
-        except (OSError, ValueError) as error:
-            raise UsageError("cannot be read", where=str(marker), mend="delete the lab's folder") from error
-        different = [key for key, value in wanted.items() if not isinstance(found, dict) or found.get(key) != value]
-        if different:
-            raise UsageError(
-                f"is the folder of a lab with another {' and '.join(different)}",
-                where=str(directory),
-                mend="resume it as it was, name another folder, or delete this one",
-            )
-
     def _build(self) -> None:
         maker = self._maker = manufacturing_ca(self.keys, seed=self.options.seed, not_before=MANUFACTURING_BEGAN)
         around = Surroundings(self.events, self.clock, self.keys, self.served, self.options.seed, maker.certificate_der)
@@ -293,8 +271,14 @@ class Lab:
     def _build_cluster(self, name: str, table: ClusterTable, around: Surroundings) -> Cluster:
         profile = profile_of(table.version)
         cache = table.tvs_cache or FreshnessMode(profile.tvs_cache)
-        nodes = [Node(self._node_plan(name, table, node), around, cache) for node in table.nodes]
-        return Cluster(name, table, profile, nodes, around)
+        nodes: list[Node] = []
+        try:
+            nodes += (Node(self._node_plan(name, table, node), around, cache) for node in table.nodes)
+            return Cluster(name, table, profile, nodes, around)
+        except BaseException:  # nobody else knows of their open databases
+            for node in nodes:
+                node.database.close()
+            raise
 
     def _node_plan(self, cluster: str, table: ClusterTable, node: NodeTable) -> NodePlan:
         profile = profile_of(table.version)

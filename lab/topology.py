@@ -135,10 +135,21 @@ class ClusterTable(Table):
             raise ValueError(f"{self.version} has no tokenless CTL; write mixed-etoken")
         for group, members in self.callmanager_groups.items():
             require_known(members, self.node_names, f"CallManager group {group}", "node")
+            if len(set(members)) != len(members):
+                raise ValueError(f"CallManager group {group} names a node twice: {', '.join(members)}")
+        self._require_callmanager()
         groups = (*self.callmanager_groups, DEFAULT_POOL)
         for pool, group in self.device_pools.items():
             require_known((group,), groups, f"device pool {pool}", "CallManager group")
         return self
+
+    def _require_callmanager(self) -> None:
+        for node in self.nodes:
+            services = self.services_of(node)
+            if len(set(services)) != len(services):
+                raise ValueError(f"node {node.name} has a service twice: {', '.join(services)}")
+        if not any("CallManager" in self.services_of(node) for node in self.nodes):
+            raise ValueError("no node has CallManager: activate it on one")
 
 
 class PhoneTable(Table):
@@ -174,6 +185,8 @@ class PhoneTable(Table):
         if self.count == 1:
             return (self,)
         first = int(self.mac, 16)
+        if first + self.count > 1 << 48:
+            raise ValueError(f"{self.count} phones from {self.mac} on: no MAC address is higher than FFFFFFFFFFFF")
         return tuple(
             self.model_copy(
                 update={
@@ -256,6 +269,8 @@ class Topology(Table):
                 require_known((phone.pool,), pools, f"phone {phone.name}, cluster {cluster}", "device pool")
         for name, pool in self.dhcp.pools.items():
             require_known(pool.option_150, self.node_names, f"DHCP pool {name}", "node")
+        groups = dict.fromkeys((*self.phone_groups, DEFAULT_POOL))
+        require_known(self.dhcp.pools, groups, "dhcp.pools", "group of phones")
         self._refuse_doubles()
         return self
 

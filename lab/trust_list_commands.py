@@ -6,13 +6,14 @@ TFTP service (facts 5.6, 6.3), until a reset puts another one in its place.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from cucm.certificates import security_token
-from cucm.errors import LabError, UsageError
+from cucm.errors import DecodeError, LabError, UsageError
 from cucm.events.administration import CtlFileDeleted, ItlResetTransferred, RecoveryPairExported
 from cucm.identity import Identity
 from cucm.roles import CertificateUnit
@@ -53,15 +54,18 @@ class TrustListCommands:
         self._require_tokenless()
         if is_mixed_mode(self._publisher.database):
             raise LabError("the cluster is in mixed mode already", where=self._cluster.cluster)
-        self._set_security_mode("1")
-        self._write_ctl(self._own_ctl())
+        self._change_mode("1", self._own_ctl)
 
     def set_non_secure_mode(self) -> None:
         """`utils ctl set-cluster non-secure-mode`: the CTL stays, its CCM+TFTP records become blank (facts 6.3)."""
         self._require_mixed()
         tokens = self._tokens_in_ctl()
-        self._set_security_mode("0")
-        self._write_ctl(self._token_ctl(tokens) if tokens else self._own_ctl())
+        if tokens:
+            self._change_mode("0", lambda: self._token_ctl(tokens))
+        elif self._profile.ctl_signer is not None:
+            self._change_mode("0", self._own_ctl)
+        else:  # its CTL was deleted, and without tokens the release makes no other
+            self._set_security_mode("0")
 
     def update_ctl_file(self) -> None:
         """`utils ctl update CTLFile`: build and sign the CTL anew and put it on every node."""
@@ -86,8 +90,10 @@ class TrustListCommands:
 
     def delete_ctl_file(self, node: str | None = None) -> None:
         """`file delete tftp CTLFile.tlv` on one node or on all; from then on its TFTP service answers not found."""
-        nodes = [self._node(node)] if node else list(self._cluster.nodes.values())
+        nodes = [self._node(node)] if node else [one for one in self._cluster.nodes.values() if one.is_up]
         for one in nodes:
+            if not one.is_up:
+                raise LabError(f"{one.name} is down", mend="start the node first")
             one.ctl_file.unlink(missing_ok=True)
             self._around.events.emit(f"cluster:{self._cluster.cluster}", CtlFileDeleted(one.name))
 
@@ -110,8 +116,7 @@ class TrustListCommands:
                 where=self._cluster.cluster,
                 mend="insert a token of the CTL, or upload the tokens' certificates as Phone-SAST-trust and run again",
             )
-        self._set_security_mode("1")
-        self._write_ctl(self._token_ctl(tokens))
+        self._change_mode("1", lambda: self._token_ctl(tokens))
 
     def token_certificate(self, number: int) -> bytes:
         """DER of a USB token's certificate, for upload. Raises UsageError for a number that is none."""
@@ -139,10 +144,10 @@ class TrustListCommands:
         return security_token(self._around.keys, number, seed=self._around.seed, not_before=_TOKENS_BEGIN)
 
     def _tokens_in_ctl(self) -> tuple[int, ...]:
-        """Numbers of the tokens that the present CTL lists; empty for a tokenless one, or for none."""
+        """Numbers of the tokens that the present CTL lists; empty for a tokenless one, none, or a damaged one."""
         try:
             known = decode_trust_list(self._publisher.ctl_file.read_bytes())
-        except FileNotFoundError:
+        except (FileNotFoundError, DecodeError):
             return ()
         listed = {record.serial for record in known.records}
         return tuple(number for number in range(1, TOKENS + 1) if self._token(number).serial in listed)
@@ -228,6 +233,17 @@ class TrustListCommands:
         except KeyError:
             known = ", ".join(self._cluster.nodes)
             raise UsageError(f"no node {name!r} in {self._cluster.cluster}", mend=f"one of: {known}") from None
+
+    def _change_mode(self, value: str, build: Callable[[], bytes]) -> None:
+        """Parameter and CTL together: if the CTL cannot be built, the cluster stays as it was. Raises LabError."""
+        before = self._publisher.database.parameter(SECURITY_MODE_PARAMETER) or "0"
+        self._set_security_mode(value)
+        try:
+            data = build()
+        except LabError:
+            self._set_security_mode(before)
+            raise
+        self._write_ctl(data)
 
     def _set_security_mode(self, value: str) -> None:
         self._require_publisher()

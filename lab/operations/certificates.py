@@ -39,8 +39,13 @@ class UploadCertificate(Operation):
             cluster.node(node)
         own = cluster.certificates.own(self.certificate)
         wanted = [(node, der) for node, der in own if not self.nodes or node in self.nodes]
-        if not wanted:
-            raise UsageError(f"{cluster.name} has no {self.certificate} certificate of its own", where=self.do)
+        lacking = [node for node in self.nodes if node not in dict(own)]
+        if not wanted or lacking:
+            who = ", ".join(lacking) or cluster.name
+            names = ", ".join(dict(own)) or "no node"
+            raise UsageError(
+                f"{who} has no {self.certificate} certificate of its own", where=self.do, mend=f"{names} has"
+            )
         return wanted
 
     def says(self, lab: Lab) -> str:

@@ -150,7 +150,7 @@ class WaitForRegistration(PhoneOperation):
         end = lab.events.subscribe(lambda _record: changed.set())
         try:
             async with asyncio.timeout(self.timeout_s):
-                while not any(phone.model.name in each.registered_devices for each in lab.clusters.values()):
+                while not lab.is_registered(phone.model.name):
                     changed.clear()
                     await changed.wait()
         except TimeoutError:

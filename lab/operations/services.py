@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
+from cucm.errors import UsageError
 from cucm.net.reachability import Reachability
 from lab.operations.base import ClusterOperation, NodeOperation, ServiceOperation, require_some
 from lab.topology import FeatureService, NodeName, Service
@@ -115,7 +116,12 @@ class SetReachability(ClusterOperation):
     def targets(self, lab: Lab) -> list[tuple[Node, Service]]:
         cluster = lab.cluster(self.cluster)
         nodes = [cluster.node(self.node)] if self.node else list(cluster.nodes.values())
-        return [(node, service) for node in nodes for service in node.services if self.service in (None, service)]
+        found = [(node, service) for node in nodes for service in node.services if self.service in (None, service)]
+        if not found:
+            raise UsageError(
+                f"{self.service} is not activated on {self.node or 'any node'}", where=self.do, mend="activate it first"
+            )
+        return found
 
     def what(self) -> str:
         return f"the network makes {self.service or 'everything'} {self.reachability}"
@@ -123,6 +129,7 @@ class SetReachability(ClusterOperation):
     def says(self, lab: Lab) -> str:
         cluster = lab.cluster(self.cluster)
         where = cluster.node(self.node).name if self.node else f"all nodes of {cluster.name}"
+        self.targets(lab)
         return f"{where}: {self.what()}"
 
     async def perform(self, lab: Lab) -> None:
