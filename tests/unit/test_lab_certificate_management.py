@@ -9,6 +9,7 @@ from cucm.database import PutOutcome
 from cucm.errors import CertificateRefused, LabError, UsageError
 from cucm.identity import describe
 from cucm.roles import CertificateUnit, TrustRole
+from cucm.wire.trust_list import decode_trust_list
 from lab.runtime import Lab, LabOptions
 
 SAST = CertificateUnit.PHONE_SAST_TRUST
@@ -257,3 +258,154 @@ async def test_a_certificate_that_all_deleted_stays_away_while_another_comes_bac
     assert [held(lab, node, SAST) for node in cluster.nodes] == [[], [], []]
     assert other in held(lab, "sub1", CertificateUnit.CALLMANAGER_TRUST)
     assert [link.paused for link in cluster.replication.status() if link.node == "sub1"] == [True]
+
+
+async def test_units_of_one_node_signed_in_the_same_second_have_serials_of_their_own(tmp_path, loopback):
+    clock = MovableClock(1_800_000_000.0, frozen=True)
+    async with Lab(clusters("12.5"), LabOptions(tmp_path / "lab", network_of(loopback)), clock=clock) as lab:
+        pages, serials = lab.cluster("here").certificates, set()
+        for unit in (CALLMANAGER, CertificateUnit.TVS, CertificateUnit.TOMCAT):
+            signed, authority = pages.sign_request(pages.make_signing_request(unit), CA)
+            pages.upload(authority, CertificateUnit(f"{unit}-trust"))
+            pages.import_signed(signed, unit)
+            serials.add(describe(signed).serial)
+        assert len(serials) == 3
+
+
+async def test_a_ca_is_the_same_in_every_year_and_an_old_signature_is_not_imported(tmp_path, loopback):
+    clock = MovableClock(1_800_000_000.0)
+    async with Lab(clusters("12.5"), LabOptions(tmp_path / "lab", network_of(loopback)), clock=clock) as lab:
+        pages = lab.cluster("here").certificates
+        request = pages.make_signing_request(CALLMANAGER)
+        signed, authority = pages.sign_request(request, CA)
+        assert pages.upload(authority, CertificateUnit.CALLMANAGER_TRUST) is PutOutcome.ADDED
+        clock.move(6 * 365 * 86_400)
+        with pytest.raises(CertificateRefused, match="has expired"):
+            pages.import_signed(signed, CALLMANAGER)
+        again, same = pages.sign_request(request, CA)
+        assert same == authority
+        assert pages.upload(same, CertificateUnit.CALLMANAGER_TRUST) is PutOutcome.UNCHANGED
+        pages.import_signed(again, CALLMANAGER)
+        assert lab.node("pub").certificate(CALLMANAGER) == again
+
+
+async def test_a_later_start_replaces_and_an_earlier_one_is_ignored(lab):
+    pages, other = lab.cluster("here").certificates, lab.cluster("there")
+    old = foreign(lab)
+    other.certificates.regenerate(CALLMANAGER)
+    new = foreign(lab)
+    assert describe(old).common_name == describe(new).common_name
+    for store in (SAST, CertificateUnit.CALLMANAGER_TRUST):
+        assert pages.upload(old, store) is PutOutcome.ADDED
+        assert pages.upload(new, store) is PutOutcome.REPLACED
+        assert pages.upload(old, store) is PutOutcome.IGNORED
+    await lab.settle()
+    assert held(lab, "sub2", SAST) == [new]
+
+
+async def test_listing_and_downloading(lab):
+    pages = lab.cluster("here").certificates
+    assert pages.download(CALLMANAGER, "sub1") == lab.node("sub1").certificate(CALLMANAGER)
+    assert {item.der for item in pages.listed(None, CALLMANAGER)} == {der for _, der in pages.own(CALLMANAGER)}
+    with pytest.raises(UsageError, match="0 certificates of that name in Phone-SAST-trust") as none:
+        pages.download(SAST)
+    assert none.value.mend == "there are: none"
+    capf = lab.cluster("there").publisher.certificate(CertificateUnit.CAPF)
+    for der in (foreign(lab), capf):
+        pages.upload(der, SAST)
+    with pytest.raises(UsageError, match="2 certificates of that name") as both:
+        pages.download(SAST)
+    assert both.value.mend == "there are: other, CAPF-00000001"
+    assert pages.download(SAST, common_name=describe(capf).subject) == capf
+    with pytest.raises(UsageError, match="has no Phone-VPN-trust|0 certificates"):
+        pages.download(CertificateUnit.PHONE_VPN_TRUST)
+    for wrong in (lambda: pages.listed("nobody"), lambda: pages.download(CALLMANAGER, "nobody")):
+        with pytest.raises(UsageError, match="no node 'nobody' in here"):
+            wrong()
+
+
+async def test_regenerating_everywhere_is_refused_whole_while_a_node_is_down(lab):
+    cluster = lab.cluster("here")
+    before = cluster.certificates.own(CALLMANAGER)
+    await cluster.crash_node("sub2")
+    with pytest.raises(LabError, match="sub2 is down"):
+        cluster.certificates.regenerate(CALLMANAGER)
+    assert cluster.certificates.own(CALLMANAGER) == before
+
+
+async def test_a_capf_trust_that_cannot_be_reached_keeps_what_it_has(lab):
+    cluster = lab.cluster("here")
+    capf = lab.cluster("there").publisher.certificate(CertificateUnit.CAPF)
+    for node in ("sub1", "sub2"):
+        cluster.certificates.upload(capf, CAPF_TRUST, node)
+    await cluster.crash_node("sub2")
+    cluster.certificates.delete(CAPF_TRUST, describe(capf).common_name)
+    assert [held(lab, node, CAPF_TRUST) for node in ("sub1", "sub2")] == [[], [capf]]
+    with pytest.raises(CertificateRefused, match="there is no certificate"):
+        cluster.certificates.delete(CAPF_TRUST, describe(capf).common_name)
+
+
+async def test_before_11_0_capf_trust_is_deleted_on_one_node_and_stays_away(old_lab):
+    cluster = old_lab.cluster("here")
+    capf = old_lab.cluster("there").publisher.certificate(CertificateUnit.CAPF)
+    for node in ("sub1", "sub2"):
+        cluster.certificates.upload(capf, CAPF_TRUST, node)
+    cluster.certificates.delete(CAPF_TRUST, describe(capf).common_name, "sub1")
+    cluster.certificates.synchronise()
+    assert [held(old_lab, node, CAPF_TRUST) for node in ("sub1", "sub2")] == [[], [capf]]
+
+
+async def test_a_node_whose_change_notification_is_stopped_neither_gives_nor_takes(old_lab):
+    lab, cluster = old_lab, old_lab.cluster("here")
+    cluster.certificates.upload(foreign(lab), SAST)
+    await lab.settle()
+    name = describe(foreign(lab)).common_name
+    for node in ("pub", "sub1"):
+        cluster.certificates.delete(SAST, name, node)
+    await cluster.node("sub2").stop_service("CertificateChangeNotification")
+    cluster.certificates.synchronise()  # the only one that has it does not give
+    assert [held(lab, node, SAST) for node in cluster.nodes] == [[], [], [foreign(lab)]]
+    await cluster.node("sub2").start_service("CertificateChangeNotification")
+    await cluster.node("sub1").stop_service("CertificateChangeNotification")
+    cluster.certificates.synchronise()  # and sub1 does not take
+    assert [held(lab, node, SAST) for node in cluster.nodes] == [[foreign(lab)], [], [foreign(lab)]]
+
+
+@pytest.mark.parametrize("unit", [CertificateUnit.CAPF, CertificateUnit.ITLRECOVERY])
+async def test_what_cannot_be_signed_or_imported(lab, unit):
+    pages = lab.cluster("here").certificates
+    with pytest.raises(UsageError, match=f"makes no CSR for {unit}"):
+        pages.make_signing_request(unit)
+    with pytest.raises(CertificateRefused, match=f"has no CSR for {unit}"):
+        pages.import_signed(foreign(lab), unit)
+
+
+async def test_every_node_has_a_callmanager_certificate_whatever_is_activated_there(tmp_path, loopback):
+    """A publisher without phones and files signs the CTL of 11.5 all the same (facts 6.1)."""
+    topology = topology_of({"name": "here", "version": "11.5", "nodes": ["pub", "sub"]})
+    table = topology.clusters["here"]
+    nodes = (
+        table.nodes[0].model_copy(update={"services": ("TVS",)}),
+        table.nodes[1].model_copy(update={"services": ("CallManager", "TVS", "TFTP")}),
+    )
+    clusters = {"here": table.model_copy(update={"nodes": nodes})}
+    dedicated = topology.model_copy(update={"clusters": clusters})
+    async with make_lab(tmp_path / "lab", network_of(loopback), dedicated) as lab:
+        pages = lab.cluster("here").certificates
+        assert [node for node, _ in pages.own(CALLMANAGER)] == ["pub", "sub"]
+        known = decode_trust_list(lab.node("sub").ctl_file.read_bytes())
+        assert known.signer.serial == describe(lab.node("pub").certificate(CALLMANAGER)).serial
+        assert [r.dns_name for r in known.records if r.function == TrustRole.CALLMANAGER_TFTP] == ["sub"]
+
+
+async def test_a_shared_recovery_pair_that_reached_some_nodes_reaches_all_when_opened_again(tmp_path, loopback):
+    network, recovery = network_of(loopback), CertificateUnit.ITLRECOVERY
+    async with make_lab(tmp_path / "lab", network, clusters("12.5")) as lab:
+        old = lab.node("pub").identity(recovery)
+        lab.cluster("here").certificates.regenerate(recovery)
+        new = lab.node("pub").identity(recovery)
+        # as if the kill had come when the publisher's pair and sub1's key were written, and nothing of sub2's
+        (lab.node("sub1").security / f"{recovery}.pem").write_bytes(old.certificate_pem)
+        lab.node("sub2").write_identity(recovery, old)
+    async with make_lab(tmp_path / "lab", network, clusters("12.5")) as lab:
+        assert {lab.node(node).certificate(recovery) for node in ("pub", "sub1", "sub2")} == {new.certificate_der}

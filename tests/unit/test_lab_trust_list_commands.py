@@ -172,3 +172,82 @@ async def test_nothing_is_signed_while_the_publisher_is_down(tmp_path, loopback)
         ):
             with pytest.raises(LabError, match="the publisher pub is down"):
                 refused()
+
+
+async def test_a_blank_record_holds_name_function_and_address_only(tmp_path, loopback):
+    """33 bytes for a name of 12 letters, as in Cisco's sample (facts 3.2)."""
+    topology = topology_of({"name": "here", "version": "10.5.2", "nodes": ["cucm-b-12345"]})
+    async with make_lab(tmp_path / "lab", network_of(loopback), topology) as lab:
+        lab.cluster("here").trust_lists.set_non_secure_mode()
+        (blank,) = [each for each in ctl(lab, "cucm-b-12345").records if each.function == TrustRole.CALLMANAGER_TFTP]
+        assert blank.length == 33
+        assert [element.tag for element in blank.elements] == [1, 2, 4, 10]
+
+
+@pytest.mark.parametrize("mode", ["mixed", "mixed-etoken"])
+async def test_when_the_ctl_cannot_be_built_the_mode_stays(tmp_path, loopback, mode):
+    async with await lab_of(tmp_path, loopback, "11.5", mode) as lab:
+        cluster, before = lab.cluster("here"), lab.node("pub").ctl_file.read_bytes()
+        cluster.set_parameter("TFTP File Signature Algorithm", "none of these")
+        with pytest.raises(UsageError, match="no signature algorithm"):
+            cluster.trust_lists.set_non_secure_mode()
+        assert is_mixed_mode(lab.node("pub").database)
+        assert lab.node("pub").ctl_file.read_bytes() == before
+        cluster.set_parameter("TFTP File Signature Algorithm", "SHA-512")
+        cluster.trust_lists.set_non_secure_mode()
+        assert ctl(lab).digest.name == "SHA512"
+
+
+async def test_an_old_cluster_whose_ctl_was_deleted_can_be_made_non_secure(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "9.1", "mixed-etoken") as lab:
+        commands = lab.cluster("here").trust_lists
+        commands.delete_ctl_file()
+        commands.set_non_secure_mode()
+        assert not is_mixed_mode(lab.node("pub").database)
+        assert not lab.node("pub").ctl_file.exists()
+        commands.run_ctl_client((3, 4))  # no list names tokens any more: any will do
+        assert ctl_signer(lab) == commands.token_certificate(3)
+
+
+async def test_an_update_replaces_a_damaged_ctl(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "12.5") as lab:
+        path = lab.node("pub").ctl_file
+        path.write_bytes(path.read_bytes()[:1000])
+        lab.cluster("here").trust_lists.update_ctl_file()
+        assert ctl_signer(lab) == lab.node("pub").certificate(RECOVERY)
+
+
+async def test_nothing_is_deleted_on_a_node_that_is_down(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "12.5") as lab:
+        commands = lab.cluster("here").trust_lists
+        await lab.cluster("here").crash_node("sub")
+        with pytest.raises(LabError, match="sub is down"):
+            commands.delete_ctl_file("sub")
+        commands.delete_ctl_file()
+        assert (lab.node("pub").ctl_file.exists(), lab.node("sub").ctl_file.exists()) == (False, True)
+
+
+@pytest.mark.parametrize("how", ["stop_service", "crash_service"])
+async def test_a_reset_itl_lies_on_a_node_whose_tftp_is_down_until_it_starts(tmp_path, loopback, how):
+    async with await lab_of(tmp_path, loopback, "11.5") as lab:
+        sub = lab.node("sub")
+        own = signer(lab, sub.itl_file.read_bytes())
+        assert own == sub.certificate(CALLMANAGER)
+        await getattr(sub, how)("TFTP")
+        lab.cluster("here").trust_lists.reset_itl("localkey")
+        assert sub.itl_file.read_bytes() == lab.node("pub").itl_file.read_bytes()
+        assert signer(lab, sub.itl_file.read_bytes()) == lab.node("pub").certificate(RECOVERY)
+        await sub.start_service("TFTP")
+        assert signer(lab, sub.itl_file.read_bytes()) == own
+
+
+async def test_a_reset_itl_is_served_until_the_itl_has_something_new_to_say(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "11.5") as lab:
+        cluster, node = lab.cluster("here"), lab.node("pub")
+        since = len(lab.events)
+        cluster.trust_lists.reset_itl("localkey")
+        kinds = [record.event.kind for record in lab.events.since(since)]
+        assert kinds.count("itl_reset.transferred") == 2
+        assert signer(lab, node.file_store.read("ITLFile.tlv")) == node.certificate(RECOVERY)
+        await cluster.deactivate("sub", "TVS")
+        assert signer(lab, node.file_store.read("ITLFile.tlv")) == node.certificate(CALLMANAGER)
