@@ -317,7 +317,7 @@ async def test_listing_and_downloading(lab):
         pages.download(SAST)
     assert both.value.mend == "there are: other, CAPF-00000001"
     assert pages.download(SAST, common_name=describe(capf).subject) == capf
-    with pytest.raises(UsageError, match="has no Phone-VPN-trust|0 certificates"):
+    with pytest.raises(UsageError, match="0 certificates of that name in Phone-VPN-trust"):
         pages.download(CertificateUnit.PHONE_VPN_TRUST)
     for wrong in (lambda: pages.listed("nobody"), lambda: pages.download(CALLMANAGER, "nobody")):
         with pytest.raises(UsageError, match="no node 'nobody' in here"):

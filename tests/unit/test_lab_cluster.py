@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+import os
+from pathlib import Path
+
 import pytest
 from lab_on_sockets import PHONE, make_lab, network_of, topology_of
 
@@ -287,3 +291,122 @@ async def test_a_folder_of_another_lab_is_left_alone(tmp_path, loopback):
     (tmp_path / "lab" / "lab.json").write_bytes(b"{")
     with pytest.raises(UsageError, match="cannot be read"):
         await make_lab(tmp_path / "lab", network, three_nodes()).start()
+
+
+async def test_another_network_is_another_lab(tmp_path, loopback):
+    network = network_of(loopback)
+    async with make_lab(tmp_path / "lab", network, three_nodes()):
+        pass
+    other = network_of(lambda: f"127.{network[0].packed[1]}.253.1")
+    with pytest.raises(UsageError, match="another network"):
+        await make_lab(tmp_path / "lab", other, three_nodes()).start()
+
+
+async def test_replication_and_tvs_cache_stay_as_they_were_set(tmp_path, loopback):
+    network = network_of(loopback)
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        cluster = lab.cluster("here")
+        await cluster.node("sub1").stop_service("TVS")
+        await cluster.set_tvs_cache(FreshnessMode.STALE_UNTIL_RESTART)
+        assert [node.runs("TVS") for node in cluster.nodes.values()] == [True, False, True]
+        cluster.replication.break_link("sub1", "cut")
+        cluster.replication.set_lag("sub2", 60)
+        lsc = lab.phone(PHONE).flash.contents.lsc
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        cluster = lab.cluster("here")
+        assert {node.tvs_cache for node in cluster.nodes.values()} == {FreshnessMode.STALE_UNTIL_RESTART}
+        assert [(link.problem, link.lag_s) for link in cluster.replication.status()] == [("cut", 0.0), (None, 60.0)]
+        assert lab.phone(PHONE).flash.contents.lsc == lsc is not None
+
+
+async def test_the_publisher_comes_back_and_replicates(wide):
+    cluster = wide.cluster("here")
+    await cluster.crash_node("sub2")
+    cluster.set_parameter("x", "1")
+    await cluster.crash_node("pub")
+    await cluster.start_node("sub2")  # nobody replicates to it yet
+    await wide.settle()
+    assert [cluster.node(node).database.parameter("x") for node in ("sub1", "sub2")] == ["1", None]
+    assert {link.problem for link in cluster.replication.status()} == {"sub1 does not run", "sub2 does not run"}
+    await cluster.start_node("pub")
+    await wide.settle()
+    assert cluster.node("sub2").database.parameter("x") == "1"
+    kinds = [record.event.kind for record in wide.events if record.event.kind.startswith("node.")]
+    assert kinds == ["node.crashed", "node.crashed", "node.started", "node.started"]
+
+
+async def test_services_are_not_activated_on_what_is_down_nor_without_the_publisher(wide):
+    cluster, sub = wide.cluster("here"), wide.node("sub1")
+    before = sub.services
+    await cluster.crash_node("sub1")
+    for change in (cluster.activate("sub1", "CAPF"), cluster.deactivate("sub1", "TVS")):
+        with pytest.raises(LabError, match="sub1 is down"):
+            await change
+    await cluster.start_node("sub1")
+    await cluster.crash_node("pub")
+    for change in (cluster.activate("sub1", "CAPF"), cluster.deactivate("sub1", "TVS")):
+        with pytest.raises(LabError, match="publisher pub is down"):
+            await change
+    assert sub.services == before
+    assert sub.runs("TVS")
+    assert set(cluster.publisher.database.services_of("sub1")) == {"CallManager", "TVS", "TFTP"}
+
+
+async def test_a_service_activated_again_has_the_certificate_it_had(wide):
+    cluster, sub = wide.cluster("here"), wide.node("sub1")
+    before = sub.certificate(CertificateUnit.TVS)
+    await cluster.deactivate("sub1", "TVS")
+    await cluster.activate("sub1", "TVS")
+    await cluster.activate("sub1", "TVS")
+    assert (sub.certificate(CertificateUnit.TVS), sub.runs("TVS"), sub.services.count("TVS")) == (before, True, 1)
+
+
+async def test_a_lab_that_cannot_be_built_leaves_no_database_open(tmp_path, loopback):
+    network = network_of(loopback)
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        state = lab.cluster("here").directory / "cluster.json"
+    state.write_bytes(b"{")
+    with pytest.raises(UsageError, match="state"):
+        await make_lab(tmp_path / "lab", network, three_nodes()).start()
+    held = {os.path.realpath(link) for link in Path("/proc/self/fd").iterdir()}
+    assert not {path for path in held if path.startswith(str(tmp_path / "lab"))}
+
+
+async def test_one_part_of_a_kill_after_another_is_finished(tmp_path, loopback):
+    """Killed when a service was activated in the database and its certificate not made; files half-written."""
+    network = network_of(loopback)
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        cluster = lab.cluster("here")
+        cluster.publisher.database.add_node(
+            "sub1", cluster.node("sub1").address, services=("CallManager", "TVS", "TFTP", "CAPF")
+        )
+        left = [cluster.node("sub1").security / ".new-half.key", cluster.directory / ".new-half.json"]
+        for path in left:
+            path.write_bytes(b"half")
+    async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
+        sub = lab.node("sub1")
+        assert sub.runs("CAPF")
+        assert sub.certificate(CertificateUnit.CAPF) in [
+            item.der for item in lab.node("sub2").database.certificates(CertificateUnit.CAPF)
+        ]
+        assert not any(path.exists() for path in left)
+
+
+async def test_what_change_notification_cannot_do_is_tried_again(wide, caplog, monkeypatch):
+    """A database that cannot be used for a while does not end the service."""
+    cluster, rounds = wide.cluster("here"), asyncio.Event()
+
+    def fails() -> None:
+        if fails.calls:
+            rounds.set()
+        fails.calls += 1
+        raise LabError("the disk is full")
+
+    fails.calls = 0
+    monkeypatch.setattr("lab.cluster.CHANGE_NOTIFICATION_S", 0)
+    monkeypatch.setattr(cluster.certificates, "synchronise", fails)
+    cluster._synchronising.cancel()
+    cluster._synchronising = asyncio.create_task(cluster._synchronise_again_and_again())
+    async with asyncio.timeout(10):
+        await rounds.wait()
+    assert "the disk is full" in caplog.text

@@ -7,9 +7,10 @@ import pytest
 from lab_on_sockets import PHONE, make_lab, network_of
 
 from cucm.clock import MovableClock
-from cucm.errors import UsageError
+from cucm.errors import AddressBusy, UsageError
 from cucm.events.administration import ServiceStarted, ServiceStopped
 from cucm.events.tvs import TvsHandshakeDone, TvsHandshakeFailed
+from cucm.net.reachability import Reachability
 from cucm.net.tls import TlsProfile, client_context, open_stream
 from cucm.roles import CertificateUnit
 from lab.runtime import Lab, LabOptions
@@ -118,3 +119,72 @@ async def test_a_certificate_the_node_does_not_have(node):
 async def test_nothing_is_registered_where_callmanager_is_down(node):
     await node.stop_service("CallManager")
     assert node.registered_devices == frozenset()
+
+
+async def test_a_second_impostor_is_the_first(lab, node):
+    await node.replace_tvs_by_impostor()
+    false = await tvs_certificate(node)
+    await node.replace_tvs_by_impostor()
+    assert await tvs_certificate(node) == false
+    await node.restart_service("TVS")
+    assert await tvs_certificate(node) == node.certificate(CertificateUnit.TVS)
+
+
+async def test_a_firewall_stands_before_an_impostor_too(lab, node):
+    """It blocks the port, whoever answers there, and stays when the service is started anew."""
+    node.set_reachability("TVS", Reachability.REFUSE)
+    await node.replace_tvs_by_impostor()
+    with pytest.raises(OSError):
+        await tvs_certificate(node)
+    node.set_reachability("TVS", Reachability.OPEN)
+    assert await tvs_certificate(node) != node.certificate(CertificateUnit.TVS)
+    node.set_reachability("TVS", Reachability.REFUSE)
+    with pytest.raises(OSError):
+        await tvs_certificate(node)
+    await node.restart_service("TVS")
+    with pytest.raises(OSError):
+        await tvs_certificate(node)
+    assert node.reachability_of("TVS") is Reachability.REFUSE
+    node.set_reachability("TVS", Reachability.OPEN)
+    assert await tvs_certificate(node) == node.certificate(CertificateUnit.TVS)
+
+
+async def test_a_service_that_died_is_told_from_one_that_was_stopped(lab, node):
+    await node.crash_service("TVS")
+    await node.stop_service("CAPF")
+    assert [node.state_of(service) for service in ("CallManager", "TVS", "CAPF")] == ["running", "crashed", "stopped"]
+    await node.crash_service("CAPF")  # it does not run: nothing dies
+    assert node.state_of("CAPF") == "stopped"
+    await node.start_service("TVS")
+    assert node.state_of("TVS") == "running"
+    await node.crash_service("TVS")
+    await node.stop_service("TVS")
+    assert node.state_of("TVS") == "stopped"
+
+
+async def test_what_is_not_activated(lab, node):
+    node.services = tuple(service for service in node.services if service != "TVS")
+    await node.stop_service("TVS")
+    for refused in (node.start_service("TVS"), node.replace_tvs_by_impostor()):
+        with pytest.raises(UsageError, match="TVS is not activated on ucm105pub"):
+            await refused
+    with pytest.raises(UsageError, match="TVS is not activated"):
+        node.set_reachability("TVS", Reachability.REFUSE)
+
+
+async def test_without_a_ctl_file_no_byte_of_it_is_altered(node):
+    node.ctl_file.unlink()
+    with pytest.raises(UsageError, match="ucm105pub has no CTLFile"):
+        node.alter_ctl_file(1)
+
+
+async def test_when_a_service_cannot_start_those_before_it_are_stopped_again(lab, node):
+    await node.stop()
+    taken = await asyncio.start_server(lambda *_: None, node.address, 2445)
+    with pytest.raises(AddressBusy, match="2445"):
+        await node.start()
+    assert not any(node.runs(service) for service in node.services)
+    taken.close()
+    await taken.wait_closed()
+    await node.start()
+    assert all(node.runs(service) for service in node.services)

@@ -165,6 +165,9 @@ def test_a_range_of_phones() -> None:
         ("version", "7.1", "unknown CUCM version '7.1'"),
         ("version", "8.6", None),
         ("installed_days_ago", 0, "greater than or equal to 1"),
+        ("callmanager_groups", {"g": ["pub", "pub"]}, "CallManager group g names a node twice: pub, pub"),
+        ("nodes", [{"name": "pub", "host": 10, "services": ["TVS"]}], "no node has CallManager: activate it on one"),
+        ("nodes", [{"name": "pub", "host": 10, "services": ["TVS", "TVS"]}], "node pub has a service twice: TVS, TVS"),
     ],
 )
 def test_what_is_wrong_with_a_cluster_is_said(place: str, value: object, what: str | None) -> None:
@@ -187,9 +190,33 @@ def test_what_is_wrong_with_a_cluster_is_said(place: str, value: object, what: s
         ({"plain_servers": {"pub": {"host": 70}}}, "node name used twice: pub"),
         ({"phones": [{"mac": "00A1B2000001", "host": 100, "pool": "x"}]}, "names the device pool 'x'"),
         ({"phones": [{"mac": "00A1B2000001", "host": 100, "lsc_from": "hare"}]}, "did you mean here?"),
+        (
+            {
+                "phones": [{"mac": "00A1B2000001", "host": 100, "group": "east"}],
+                "dhcp": {"pools": {"eest": {"option_150": ["pub"]}}},
+            },
+            "dhcp.pools names the group of phones 'eest'; did you mean east?",
+        ),
+        ({"phones": [{"mac": "FFFFFFFFFFFE", "host": 100, "count": 3}]}, "no MAC address is higher than FFFFFFFFFFFF"),
+        (
+            {"phones": [{"mac": "00A1B2000001", "host": 100}, {"mac": "00A1B2000000", "host": 101, "count": 2}]},
+            "phone used twice: 00A1B2000001",
+        ),
         ({"dhcp": {"pools": {"p": {"option_150": ["pab"]}}}}, "DHCP pool p names the node 'pab'; did you mean pub?"),
     ],
 )
 def test_what_is_wrong_with_a_topology_is_said(changes: dict[str, Any], what: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(what)):
         Topology.model_validate(_given(**changes))
+
+
+def test_the_last_mac_address_there_is() -> None:
+    phones = [{"mac": "FFFFFFFFFFFE", "host": 100, "count": 2}]
+    assert [phone.mac for phone in Topology.model_validate(_given(phones=phones)).phones][-1] == "F" * 12
+
+
+@pytest.mark.parametrize("name", sorted(packaged("topologies")))
+def test_a_packaged_topology_says_itself_again(name: str) -> None:
+    """What `lab.json` keeps of it is the same topology when it is read: a lab is resumed with it."""
+    topology = load_topology(name)
+    assert Topology.model_validate(topology.model_dump(mode="json", by_alias=True)) == topology
