@@ -7,7 +7,6 @@ interface. A batch of replies leaves only after the leases in it are in the stat
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,8 +25,6 @@ from lab.dhcp_pools import DhcpLease, DhcpPool, LeaseBook
 
 REQUESTS_PER_TURN: Final = 64
 """Messages answered together, with one writing of the state file."""
-
-_log = logging.getLogger(__name__)
 
 
 class DhcpServer:
@@ -157,8 +154,9 @@ class DhcpServer:
             answers.append((message, peer, port, self._rules.answer(message, peer, port, self._clock.now())))
         try:
             self._book.save()
-        except LabError:
-            _log.exception("leases cannot be kept: %d DHCP messages stay without answer", len(answers))
+        except LabError as error:
+            for message, peer, port, _ in answers:
+                self._tell_unanswered(message, peer, port, IgnoredReason.NOT_KEPT, error)
             return
         for message, peer, port, answer in answers:
             self._carry_out(message, peer, port, answer)
@@ -170,10 +168,14 @@ class DhcpServer:
         try:
             self._send(answer.reply, message.max_message_bytes)
         except (OSError, LabError) as error:
-            client = message.chaddr.hex().upper()
-            self._emit(DhcpIgnored(peer, port, client, IgnoredReason.NOT_SENT, str(error)))
+            self._tell_unanswered(message, peer, port, IgnoredReason.NOT_SENT, error)
         else:
             self._emit(answer.event)
+
+    def _tell_unanswered(
+        self, message: DhcpMessage, peer: str, port: int, reason: IgnoredReason, error: Exception
+    ) -> None:
+        self._emit(DhcpIgnored(peer, port, message.chaddr.hex().upper(), reason, str(error)))
 
     def _send(self, reply: Reply, max_bytes: int) -> None:
         data = encode_message(reply.message, max_bytes=max_bytes)

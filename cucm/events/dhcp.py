@@ -23,6 +23,8 @@ class IgnoredReason(StrEnum):
     NOT_RELAYED = "not-relayed"
     FULL = "full"
     NOT_SENT = "not-sent"
+    NOT_KEPT = "not-kept"
+    """The state file cannot be written."""
 
 
 @dataclass(frozen=True, slots=True)
