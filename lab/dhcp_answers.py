@@ -25,9 +25,11 @@ from cucm.wire.dhcp import (
     INFINITE_LEASE_S,
     NO_ADDRESS,
     DhcpMessage,
+    Operation,
+)
+from cucm.wire.dhcp_options import (
     DhcpOption,
     MessageType,
-    Operation,
     OptionCode,
     address_option,
     number_option,

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from cucm.errors import EncodeError, LabError, UsageError
 from cucm.whole_files import write_whole
-from cucm.wire.dhcp import INFINITE_LEASE_S, OptionCode, is_host_address, text_option
+from cucm.wire.dhcp import INFINITE_LEASE_S, is_host_address
+from cucm.wire.dhcp_options import OptionCode, text_option
 
 DEFAULT_LEASE_S: Final = 86_400
 """Ours: a day."""

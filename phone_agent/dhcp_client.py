@@ -22,15 +22,8 @@ from cucm.events.dhcp import LeaseExpired, LeaseNotObtained, LeaseStep
 from cucm.net.addresses import bind_udp
 from cucm.net.broadcast import bind_interface
 from cucm.wire.dhcp import BROADCAST_ADDRESS, CLIENT_PORT, MAX_BYTES, SERVER_PORT, decode_message, encode_message
-from phone_agent.dhcp_lease import (
-    CONFIRMS_LEASE,
-    DhcpDeadlines,
-    DhcpIdentity,
-    Lease,
-    LeaseExchange,
-    Sending,
-    release,
-)
+from phone_agent.dhcp_exchange import LeaseExchange
+from phone_agent.dhcp_lease import CONFIRMS_LEASE, DhcpDeadlines, DhcpIdentity, Lease, Sending, release
 
 DATAGRAMS_PER_TURN: Final = 32
 """Read before others get their turn again."""

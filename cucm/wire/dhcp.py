@@ -11,9 +11,21 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
+from cucm.wire.dhcp_options import (
+    PARSERS,
+    DhcpOption,
+    OptionCode,
+    address_bytes,
+    as_address,
+    as_address_list,
+    as_number,
+    as_text,
+    number_bytes,
+    option_path,
+)
 
 SERVER_PORT: Final = 67
 """Of servers and of relay agents (RFC 2131, 4.1)."""
@@ -51,52 +63,6 @@ class Operation(IntEnum):
     REPLY = 2
 
 
-class MessageType(IntEnum):
-    """Values of option 53."""
-
-    DISCOVER = 1
-    OFFER = 2
-    REQUEST = 3
-    DECLINE = 4
-    ACK = 5
-    NAK = 6
-    RELEASE = 7
-    INFORM = 8
-
-
-class OptionCode(IntEnum):
-    """Options that something here reads or writes; names of RFC 2132, 3046 (82) and 5859 (150)."""
-
-    PAD = 0
-    SUBNET_MASK = 1
-    ROUTER = 3
-    DOMAIN_NAME_SERVER = 6
-    HOST_NAME = 12
-    REQUESTED_ADDRESS = 50
-    LEASE_TIME = 51
-    OVERLOAD = 52
-    MESSAGE_TYPE = 53
-    SERVER_IDENTIFIER = 54
-    PARAMETER_REQUEST_LIST = 55
-    MESSAGE = 56
-    MAXIMUM_MESSAGE_SIZE = 57
-    RENEWAL_TIME = 58
-    REBINDING_TIME = 59
-    VENDOR_CLASS = 60
-    CLIENT_IDENTIFIER = 61
-    TFTP_SERVER_NAME = 66
-    RELAY_AGENT_INFORMATION = 82
-    TFTP_SERVER_ADDRESSES = 150
-    END = 255
-
-
-class DhcpOption(NamedTuple):
-    """One option with its whole value, which may be longer than the 255 bytes of a piece on the wire."""
-
-    code: int
-    value: bytes
-
-
 @dataclass(frozen=True, slots=True)
 class DhcpMessage:
     """`options` without PAD, END and OVERLOAD, each code once when decoded. `sname` and `file` are without their
@@ -125,53 +91,53 @@ class DhcpMessage:
     @property
     def message_type(self) -> int | None:
         """A MessageType, or the number of one that is unknown."""
-        return self._parsed(OptionCode.MESSAGE_TYPE, _number(1))
+        return self._parsed(OptionCode.MESSAGE_TYPE, as_number(1))
 
     @property
     def server_identifier(self) -> str | None:
-        return self._parsed(OptionCode.SERVER_IDENTIFIER, _address)
+        return self._parsed(OptionCode.SERVER_IDENTIFIER, as_address)
 
     @property
     def requested_address(self) -> str | None:
-        return self._parsed(OptionCode.REQUESTED_ADDRESS, _address)
+        return self._parsed(OptionCode.REQUESTED_ADDRESS, as_address)
 
     @property
     def lease_s(self) -> int | None:
-        return self._parsed(OptionCode.LEASE_TIME, _number(4))
+        return self._parsed(OptionCode.LEASE_TIME, as_number(4))
 
     @property
     def renewal_s(self) -> int | None:
         """T1."""
-        return self._parsed(OptionCode.RENEWAL_TIME, _number(4))
+        return self._parsed(OptionCode.RENEWAL_TIME, as_number(4))
 
     @property
     def rebinding_s(self) -> int | None:
         """T2."""
-        return self._parsed(OptionCode.REBINDING_TIME, _number(4))
+        return self._parsed(OptionCode.REBINDING_TIME, as_number(4))
 
     @property
     def subnet_mask(self) -> str | None:
-        return self._parsed(OptionCode.SUBNET_MASK, _address)
+        return self._parsed(OptionCode.SUBNET_MASK, as_address)
 
     @property
     def tftp_servers(self) -> tuple[str, ...] | None:
         """Option 150."""
-        return self._parsed(OptionCode.TFTP_SERVER_ADDRESSES, _address_list)
+        return self._parsed(OptionCode.TFTP_SERVER_ADDRESSES, as_address_list)
 
     @property
     def tftp_server_name(self) -> str | None:
         """Option 66: a name or an address as text."""
-        return self._parsed(OptionCode.TFTP_SERVER_NAME, _text)
+        return self._parsed(OptionCode.TFTP_SERVER_NAME, as_text)
 
     @property
     def message(self) -> str | None:
         """Option 56: why the server refuses."""
-        return self._parsed(OptionCode.MESSAGE, _text)
+        return self._parsed(OptionCode.MESSAGE, as_text)
 
     @property
     def max_message_bytes(self) -> int:
         """What the sender takes of a datagram's content: option 57, or what every client takes."""
-        said = self._parsed(OptionCode.MAXIMUM_MESSAGE_SIZE, _number(2))
+        said = self._parsed(OptionCode.MAXIMUM_MESSAGE_SIZE, as_number(2))
         return max(said - IP_AND_UDP_BYTES, DEFAULT_MAX_BYTES) if said is not None else DEFAULT_MAX_BYTES
 
     def _parsed(self, code: OptionCode, parse: Callable[[bytes], T]) -> T | None:
@@ -182,12 +148,6 @@ class DhcpMessage:
             return parse(value)
         except ValueError as problem:
             raise DecodeError(str(problem), offset=_OPTIONS_AT, path=option_path(code)) from None
-
-
-def option_path(code: int) -> str:
-    """`option 150 TFTP_SERVER_ADDRESSES`; the number alone for an option without a name here."""
-    known = code in OptionCode._value2member_map_
-    return f"option {code} {OptionCode(code).name}" if known else f"option {code}"
 
 
 # --- reading
@@ -261,7 +221,7 @@ class _Pieces:
 
     def checked(self) -> tuple[DhcpOption, ...]:
         for code, value in self._values.items():
-            parse = _PARSERS.get(code)
+            parse = PARSERS.get(code)
             if parse is not None:
                 try:
                     parse(value)
@@ -307,83 +267,7 @@ def _pieces(data: bytes, start: int, end: int, path: str) -> Iterator[tuple[int,
     raise DecodeError("the END option is missing", offset=end, path=path)
 
 
-def _number(size: int) -> Callable[[bytes], int]:
-    def parse(value: bytes) -> int:
-        if len(value) != size:
-            raise ValueError(f"{len(value)} bytes where {size} are needed")
-        return int.from_bytes(value, "big")
-
-    return parse
-
-
-def _address(value: bytes) -> str:
-    if len(value) != 4:
-        raise ValueError(f"{len(value)} bytes where an address needs 4")
-    return str(IPv4Address(value))
-
-
-def _address_list(value: bytes) -> tuple[str, ...]:
-    if not value or len(value) % 4:
-        raise ValueError(f"{len(value)} bytes are no list of addresses of 4 bytes each")
-    return tuple(str(IPv4Address(value[at : at + 4])) for at in range(0, len(value), 4))
-
-
-def _text(value: bytes) -> str:
-    """Trailing NULs are tolerated (RFC 2132, 2); a NUL inside is not: C code and we would read different names."""
-    text = value.rstrip(b"\0")
-    if not text:
-        raise ValueError("is empty")
-    if b"\0" in text:
-        raise ValueError("has a NUL in the middle of a text")
-    return text.decode("latin-1")
-
-
-def _at_least_one(value: bytes) -> bytes:
-    if not value:
-        raise ValueError("is empty")
-    return value
-
-
-_PARSERS: Final[dict[int, Callable[[bytes], Any]]] = {
-    OptionCode.SUBNET_MASK: _address,
-    OptionCode.REQUESTED_ADDRESS: _address,
-    OptionCode.LEASE_TIME: _number(4),
-    OptionCode.MESSAGE_TYPE: _number(1),
-    OptionCode.SERVER_IDENTIFIER: _address,
-    OptionCode.PARAMETER_REQUEST_LIST: _at_least_one,
-    OptionCode.MESSAGE: _text,
-    OptionCode.MAXIMUM_MESSAGE_SIZE: _number(2),
-    OptionCode.RENEWAL_TIME: _number(4),
-    OptionCode.REBINDING_TIME: _number(4),
-    OptionCode.CLIENT_IDENTIFIER: _at_least_one,
-    OptionCode.TFTP_SERVER_NAME: _text,
-    OptionCode.TFTP_SERVER_ADDRESSES: _address_list,
-}
-
-
 # --- writing
-
-
-def address_option(code: int, *addresses: str) -> DhcpOption:
-    """An option of one or more addresses. Raises EncodeError."""
-    return DhcpOption(code, b"".join(_address_bytes(address, option_path(code)) for address in addresses))
-
-
-def number_option(code: int, value: int, size: int) -> DhcpOption:
-    """An option of one number of `size` bytes. Raises EncodeError."""
-    return DhcpOption(code, _number_bytes(value, size, option_path(code)))
-
-
-def text_option(code: int, text: str) -> DhcpOption:
-    """Without NUL at the end. Raises EncodeError for what is not latin-1."""
-    try:
-        return DhcpOption(code, text.encode("latin-1"))
-    except UnicodeEncodeError:
-        raise EncodeError(f"{text!r} is not latin-1", where=option_path(code), mend="use ASCII characters") from None
-
-
-def type_option(message_type: MessageType) -> DhcpOption:
-    return number_option(OptionCode.MESSAGE_TYPE, message_type, 1)
 
 
 def encode_message(message: DhcpMessage, *, max_bytes: int = MAX_BYTES) -> bytes:
@@ -453,7 +337,7 @@ def _fixed_bytes(message: DhcpMessage, sname: bytes, file: bytes) -> bytes:
         (message.secs, 2, "secs"),
         (message.flags, 2, "flags"),
     ):
-        _number_bytes(number, size, name)
+        number_bytes(number, size, name)
     return _FIXED.pack(
         message.op,
         message.htype,
@@ -462,25 +346,12 @@ def _fixed_bytes(message: DhcpMessage, sname: bytes, file: bytes) -> bytes:
         message.xid,
         message.secs,
         message.flags,
-        *(_address_bytes(getattr(message, name), name) for name in ("ciaddr", "yiaddr", "siaddr", "giaddr")),
+        *(address_bytes(getattr(message, name), name) for name in ("ciaddr", "yiaddr", "siaddr", "giaddr")),
         message.chaddr,
         sname,
         file,
         MAGIC,
     )
-
-
-def _number_bytes(value: int, size: int, where: str) -> bytes:
-    if not 0 <= value < 1 << 8 * size:
-        raise EncodeError(f"{value} does not fit {size} bytes", where=where, mend=f"use 0 to {(1 << 8 * size) - 1}")
-    return value.to_bytes(size, "big")
-
-
-def _address_bytes(address: str, where: str) -> bytes:
-    try:
-        return IPv4Address(address).packed
-    except AddressValueError:
-        raise EncodeError(f"{address!r} is no IPv4 address", where=where, mend="give one like 127.0.11.32") from None
 
 
 def is_host_address(address: str, mask: str | None = None) -> bool:

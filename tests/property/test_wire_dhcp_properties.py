@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cucm.errors import EncodeError, WireError
-from cucm.wire.dhcp import DhcpMessage, DhcpOption, decode_message, encode_message
+from cucm.wire.dhcp import DhcpMessage, decode_message, encode_message
+from cucm.wire.dhcp_options import DhcpOption
 
 READ = {1, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 61, 66, 150}
 """Options whose values are checked."""

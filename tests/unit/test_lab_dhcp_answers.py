@@ -22,16 +22,11 @@ from cucm.wire.dhcp import (
     INFINITE_LEASE_S,
     NO_ADDRESS,
     DhcpMessage,
-    DhcpOption,
-    MessageType,
     Operation,
-    OptionCode,
-    address_option,
     decode_message,
     encode_message,
-    number_option,
-    text_option,
 )
+from cucm.wire.dhcp_options import DhcpOption, MessageType, OptionCode, address_option, number_option, text_option
 from lab.dhcp_answers import Answer, AnsweringRules
 from lab.dhcp_pools import DhcpPool, LeaseBook
 

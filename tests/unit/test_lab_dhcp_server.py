@@ -24,16 +24,8 @@ from cucm.events.dhcp import (
 )
 from cucm.net.addresses import bind_udp
 from cucm.net.reachability import Reachability
-from cucm.wire.dhcp import (
-    DhcpMessage,
-    MessageType,
-    Operation,
-    OptionCode,
-    address_option,
-    decode_message,
-    encode_message,
-    type_option,
-)
+from cucm.wire.dhcp import DhcpMessage, Operation, decode_message, encode_message
+from cucm.wire.dhcp_options import MessageType, OptionCode, address_option, type_option
 from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import REQUESTS_PER_TURN, DhcpServer
 

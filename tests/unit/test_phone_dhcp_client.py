@@ -27,17 +27,8 @@ from cucm.events.dhcp import (
 from cucm.net.addresses import bind_udp
 from cucm.net.broadcast import bind_interface
 from cucm.net.reachability import Reachability
-from cucm.wire.dhcp import (
-    INFINITE_LEASE_S,
-    NO_ADDRESS,
-    DhcpMessage,
-    MessageType,
-    Operation,
-    address_option,
-    decode_message,
-    encode_message,
-    type_option,
-)
+from cucm.wire.dhcp import INFINITE_LEASE_S, NO_ADDRESS, DhcpMessage, Operation, decode_message, encode_message
+from cucm.wire.dhcp_options import MessageType, address_option, type_option
 from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import DhcpServer
 from phone_agent.dhcp_client import DhcpClient, DhcpForm
