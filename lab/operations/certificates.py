@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
 from cucm.errors import UsageError
-from cucm.program import read_certificates
+from cucm.identity import describe
+from cucm.program import read_certificates, read_file
 from cucm.roles import CertificateUnit
 from lab.operations.base import ClusterOperation, NodeOperation, Operation
 from lab.topology import ClusterName, NodeName
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from lab.runtime import Lab
 
 Stores = Annotated[tuple[CertificateUnit, ...], Field(min_length=1, max_length=8)]
+_SEQUENCE: Final = b"\x30"
+"""How DER of a certificate begins; PEM begins with text."""
+
+
+def _certificates_in(path: Path) -> list[bytes]:
+    """DER of every certificate in a PEM file, or of the one in a DER file. Raises UsageError, DecodeError."""
+    content = read_file(path)
+    if not content.startswith(_SEQUENCE):
+        return read_certificates(path)
+    return [describe(content).der]
 
 
 class UploadCertificate(Operation):
@@ -71,7 +82,7 @@ class UploadCertificateFile(NodeOperation):
         return f"upload {Path(self.file).name} as {' and '.join(self.stores)}"
 
     async def perform(self, lab: Lab) -> None:
-        certificates = read_certificates(Path(self.file))
+        certificates = _certificates_in(Path(self.file))
         if len(certificates) != 1:
             raise UsageError(f"holds {len(certificates)} certificates", where=self.file, mend="name a file with one")
         for store in self.stores:
@@ -147,7 +158,7 @@ class GenerateSigningRequest(NodeOperation):
 
 
 class ImportSignedCertificate(NodeOperation):
-    """Import the certificate that a CA made for the pending CSR, from a file."""
+    """Import the certificate that a CA made for the pending CSR, from a file (PEM, the first of a chain, or DER)."""
 
     do: Literal["import-signed-certificate"]
     certificate: CertificateUnit
@@ -157,10 +168,8 @@ class ImportSignedCertificate(NodeOperation):
         return f"import {Path(self.file).name} as {self.certificate}"
 
     async def perform(self, lab: Lab) -> None:
-        certificates = read_certificates(Path(self.file))
-        if not certificates:
-            raise UsageError("holds no certificate", where=self.file, mend="name a PEM or DER file")
-        lab.cluster(self.cluster).certificates.import_signed(certificates[0], self.certificate, self.node)
+        signed = _certificates_in(Path(self.file))[0]
+        lab.cluster(self.cluster).certificates.import_signed(signed, self.certificate, self.node)
 
 
 class DeleteCertificate(NodeOperation):
