@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
@@ -11,16 +12,24 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lab_on_sockets import topology_of
 
 from cucm.certificates import Organisation, node_certificate
 from cucm.clock import MovableClock
-from cucm.database import DatabaseRole, NodeDatabase
-from cucm.errors import CertificateRefused
-from cucm.events import ignore
+from cucm.database import DatabaseRole, NodeDatabase, PutOutcome
+from cucm.errors import CertificateRefused, UsageError
+from cucm.events import EventLog, ignore
 from cucm.identity import describe
 from cucm.key_store import KeyStore
+from cucm.net.addresses import STANDARD_PORTS
+from cucm.net.tls import TlsProfile
 from cucm.roles import CertificateUnit, roles_of_units
+from cucm.versions import profile_of
+from lab.certificate_management import COPIED_BY_CHANGE_NOTIFICATION
+from lab.cluster import Cluster
+from lab.node import CHANGE_NOTIFICATION, Node, NodePlan, Surroundings
 from lab.replication import Replication
+from lab.served_files import ServedFiles
 from tvs_server.certificate_cache import CertificateCache, FreshnessMode
 
 NOW = 1_800_000_000.0
@@ -99,23 +108,15 @@ class Stores:
             case ("settle", _):
                 await self.replication.settle()
 
-    def check(self) -> None:
-        for database in self.databases.values():
-            for store in STORES:
-                held = [describe(item.der) for item in database.certificates(store)]
-                assert max(Counter(one.common_name for one in held).values(), default=0) <= 1
-                assert all(one.not_after >= NOW for one in held)
-            for item in database.certificates():
-                assert item.roles == roles_of_units(item.units)
 
-    def replicated(self, node: str) -> set[tuple[CertificateUnit, bytes]]:
-        database = self.databases[node]
-        return {
-            (store, item.der)
-            for store in STORES
-            if store is not CertificateUnit.CAPF_TRUST
-            for item in database.certificates(store)
-        }
+def require_rules(database: NodeDatabase) -> None:
+    """Facts 5.5: one certificate per CN and store, none that has expired; 5.3: roles follow from the stores."""
+    for store in STORES:
+        held = [describe(item.der) for item in database.certificates(store)]
+        assert max(Counter(one.common_name for one in held).values(), default=0) <= 1
+        assert all(one.not_after >= NOW for one in held)
+    for item in database.certificates():
+        assert item.roles == roles_of_units(item.units)
 
 
 def in_a_loop(test: Callable[[Stores], object]) -> None:
@@ -135,20 +136,158 @@ def in_a_loop(test: Callable[[Stores], object]) -> None:
 RULES = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
-@RULES
-@given(STEPS)
-def test_stores_follow_the_rules_and_end_alike(steps: list[tuple]) -> None:
-    async def story(stores: Stores) -> None:
-        for step in steps:
-            await stores.perform(step)
-            stores.check()
-        for node in NODES[1:]:
-            stores.replication.resume(node)
-        await stores.replication.settle()
-        stores.check()
-        assert stores.replicated("sub1") == stores.replicated("sub2") == stores.replicated("pub")
+# --- what an administrator of a cluster does, on its nodes' disks
 
-    in_a_loop(story)
+
+class Administered:
+    """A cluster of three nodes whose only running service is certificate change notification: no socket."""
+
+    def __init__(self, folder: Path, version: str) -> None:
+        topology = topology_of(
+            {"name": "here", "version": version, "nodes": list(NODES), "security_mode": "non-secure"}
+        )
+        table, profile, clock = topology.clusters["here"], profile_of(version), MovableClock(NOW, frozen=True)
+        around = Surroundings(EventLog(clock), clock, KeyStore(), ServedFiles(), 0, b"")
+        plans = [
+            NodePlan(
+                name=node.name,
+                address=f"127.0.0.{node.host}",
+                directory=folder / node.name,
+                profile=profile,
+                services=table.services_of(node),
+                tls_profile=TlsProfile(profile.tls_profile),
+                ports=STANDARD_PORTS,
+                is_publisher=node is table.nodes[0],
+            )
+            for node in table.nodes
+        ]
+        self.cluster = Cluster(
+            "here", table, profile, [Node(plan, around, FreshnessMode.CHANGE_NOTIFICATION) for plan in plans], around
+        )
+        self.cluster.install()
+
+    async def start(self) -> None:
+        await self.cluster.replication.start()
+        await self.cluster.replication.settle()
+        for node in self.cluster.nodes.values():
+            await node.start_service(CHANGE_NOTIFICATION)
+
+    async def perform(self, step: tuple) -> None:
+        pages, replication = self.cluster.certificates, self.cluster.replication
+        match step:
+            case ("upload", node, store, der):
+                try:
+                    outcome = pages.upload(der, store, node)
+                except CertificateRefused:
+                    assert describe(der).not_after < NOW
+                else:
+                    assert (der in self.held(self.writer(node, store), store)) == (outcome is not PutOutcome.IGNORED)
+            case ("delete", node, store, name):
+                before = name in self.names(node, store)
+                try:
+                    pages.delete(store, name, node)
+                except CertificateRefused:
+                    assert not before or self.cluster.profile.deletes_cluster_wide
+                else:
+                    writer = node if not self.cluster.profile.deletes_cluster_wide else self.writer(node, store)
+                    assert name not in self.names(writer, store)
+            case ("regenerate", node, unit):
+                old = self.cluster.node(node).certificate(unit)
+                if node in dict(pages.own(unit)):
+                    pages.regenerate(unit, node)
+                    assert self.cluster.node(node).certificate(unit) != old
+                else:
+                    with pytest.raises(UsageError):
+                        pages.regenerate(unit, node)
+            case ("synchronise", _):
+                pages.synchronise()
+            case ("stop" | "start" as verb, node):
+                change = getattr(self.cluster.node(node), f"{verb}_service")
+                await change(CHANGE_NOTIFICATION)
+            case ("repair", node):
+                await replication.repair(node)
+            case ("settle", _):
+                await replication.settle()
+            case (verb, node):
+                getattr(replication, verb)(node)
+
+    def writer(self, node: str, store: CertificateUnit) -> str:
+        return node if store is CertificateUnit.CAPF_TRUST else "pub"
+
+    def held(self, node: str, store: CertificateUnit) -> set[bytes]:
+        return {item.der for item in self.cluster.node(node).database.certificates(store)}
+
+    def names(self, node: str, store: CertificateUnit) -> list[str | None]:
+        return [describe(der).common_name for der in self.held(node, store)]
+
+    def check(self) -> None:
+        for node in self.cluster.nodes.values():
+            require_rules(node.database)
+        for unit in REGENERATED:
+            assert self.held("pub", unit) == {der for _, der in self.cluster.certificates.own(unit)}
+
+    def check_end(self) -> None:
+        """Everything has arrived: all nodes have the publisher's own certificates, and the same trust stores."""
+        for unit in (*REGENERATED, *COPIED_BY_CHANGE_NOTIFICATION):
+            assert self.held("sub1", unit) == self.held("sub2", unit) == self.held("pub", unit)
+
+
+REGENERATED = (CertificateUnit.CALLMANAGER, CertificateUnit.ITLRECOVERY)
+ADMINISTERED = st.lists(
+    UPLOAD
+    | DELETE
+    | DISTURB
+    | st.tuples(st.just("regenerate"), st.sampled_from(NODES), st.sampled_from(REGENERATED))
+    | st.tuples(st.sampled_from(["synchronise", "stop", "start"]), st.sampled_from(NODES)),
+    max_size=12,
+)
+
+
+@pytest.fixture(scope="module", params=["10.5.2", "12.5"])
+def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """(version, folder of an installed cluster)."""
+    folder = tmp_path_factory.mktemp("installed")
+    cluster = Administered(folder, request.param).cluster
+    for node in cluster.nodes.values():
+        node.database.close()
+    return request.param, folder
+
+
+@settings(RULES, max_examples=20)
+@given(steps=ADMINISTERED)
+def test_stores_follow_the_rules_and_end_alike(installed: tuple[str, Path], steps: list[tuple]) -> None:
+    version, template = installed
+
+    async def story(folder: Path) -> None:
+        administered = Administered(folder, version)
+        cluster = administered.cluster
+        try:
+            await administered.start()
+            for step in steps:
+                await administered.perform(step)
+                administered.check()
+            for node in cluster.nodes.values():
+                await node.start_service(CHANGE_NOTIFICATION)
+            for node in NODES[1:]:
+                cluster.replication.resume(node)
+            await cluster.replication.settle()
+            somewhere = {
+                (store, der)
+                for store in COPIED_BY_CHANGE_NOTIFICATION
+                for node in NODES
+                for der in administered.held(node, store)
+            }
+            cluster.certificates.synchronise()
+            await cluster.replication.settle()
+            administered.check()
+            administered.check_end()
+            assert somewhere == {(store, der) for store, der in somewhere if der in administered.held("pub", store)}
+        finally:
+            await cluster.close()
+
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(template, folder, dirs_exist_ok=True)
+        asyncio.run(story(Path(folder)))
 
 
 @pytest.mark.parametrize("mode", list(FreshnessMode))
