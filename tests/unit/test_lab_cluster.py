@@ -323,6 +323,7 @@ async def test_the_publisher_comes_back_and_replicates(wide):
     cluster = wide.cluster("here")
     await cluster.crash_node("sub2")
     cluster.set_parameter("x", "1")
+    await wide.settle()
     await cluster.crash_node("pub")
     await cluster.start_node("sub2")  # nobody replicates to it yet
     await wide.settle()
