@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from cryptography import x509
 from OpenSSL import SSL
 
 from cucm.errors import TrustError
@@ -22,6 +23,7 @@ from cucm.net.listener import Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.tls import ClientCertificatePolicy, Stream, TlsProfile, VerifyPeer, server_context
 from cucm.signalling import SECURE_SIP_PORT, SIP_PORT
+from cucm.wire.sip import is_device_name
 from lab.admission import Admission, DeviceDatabase, device_in
 from lab.registrar import DeviceState, DeviceStatus, RegisteredDevice, Registrar, Station, Transport
 from lab.station_connection import EXPIRES_S, CallManagerParts, ServiceEnding, StationConnection
@@ -235,12 +237,12 @@ def _naming(verify: VerifyPeer) -> VerifyPeer:
 
 
 def _claimed_device(der: bytes) -> str | None:
-    """None for a certificate that cannot be read, and for what is no device's name."""
+    """None for a certificate that cannot be read, and for what is no phone's name."""
     try:
         name = device_in(der)
-    except ValueError:
+    except (ValueError, TypeError, x509.InvalidVersion):  # whatever `cryptography` finds in what OpenSSL let pass
         return None
-    return name if name is not None and name.startswith("SEP") and len(name) <= 15 else None
+    return name if name is not None and name.startswith("SEP") and len(name) <= 15 and is_device_name(name) else None
 
 
 def _unserved(stream: Stream) -> Station:

@@ -8,7 +8,7 @@ from typing import Final
 
 from sipmessage import Request, Response
 
-from cucm.errors import DecodeError, WireError
+from cucm.errors import WireError
 from cucm.events import Emit
 from cucm.events.cluster import (
     AlarmReceived,
@@ -21,7 +21,7 @@ from cucm.events.cluster import (
 from cucm.net.listener import Limits
 from cucm.net.tls import Stream
 from cucm.wire.alarm import CONTENT_TYPE, Alarm, DeviceTlInfo
-from cucm.wire.sip import SipReceiver, device_name_of, expiry_of, response_to
+from cucm.wire.sip import SipReceiver, as_device_name, device_name_of, expiry_of, granted_contact, response_to
 from lab.admission import Admission, Challenge, Refusal, device_in, malformed
 from lab.registrar import Registrar, Station, Transport
 
@@ -223,16 +223,15 @@ class StationConnection:
 
 def _accepted(request: Request, expires_s: int) -> Response:
     response = response_to(request, 200, "OK")
-    response.headers.setlist("Contact", request.headers.getlist("Contact"))
+    contacts = request.headers.getlist("Contact")
+    response.headers.setlist("Contact", [granted_contact(contact, expires_s) for contact in contacts])
     response.expires = expires_s
     return response
 
 
 def _sender_of(alarm: Alarm) -> str:
     name = next((one.value.strip() for one in alarm.parameters if one.name == "DeviceName"), "")
-    if not name:
-        raise DecodeError("no device name", offset=0, path="alarm.DeviceName")
-    return name
+    return as_device_name(name, "alarm.DeviceName")
 
 
 def _received(station: Station, name: str, alarm: Alarm, lists: DeviceTlInfo | None) -> AlarmReceived:

@@ -6,6 +6,7 @@ What a message says is parsed by `sipmessage`; this is the bounded frame around 
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Final
 
 from sipmessage import Address, Message, Request, Response
@@ -14,6 +15,8 @@ from cucm.errors import DecodeError, LimitExceeded
 
 MAX_HEAD: Final = 8 * 1024
 MAX_BODY: Final = 64 * 1024
+MAX_HEADERS: Final = 128
+"""Lines of a head; ours. A phone writes some 20, and `sipmessage` takes time with their square."""
 DEVICE_NAME_PARAMETER: Final = "+u.sip!devicename.ccm.cisco.com"
 """Contact parameter with the device's name [recall]; no REGISTER of a phone is in the facts."""
 
@@ -21,6 +24,13 @@ MAX_EXPIRES_S: Final = 2**32 - 1
 """RFC 3261 20.19."""
 
 _HEAD_END: Final = b"\r\n\r\n"
+_DEVICE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
+"""What CUCM Administration takes as the name of a device [recall]; it stands in logs and tables from here on."""
+_TELEPHONE: Final = "tel:"
+"""`sipmessage` takes time with the square of a telephone URI's length (8 KiB: 1.7 s), and nobody here needs one."""
+_CONTACT_PARTS: Final = re.compile(
+    r'"(?:[^"\\]|\\.)*+"?|<[^<>]*>|(?P<expires>[ \t]*;[ \t]*expires[ \t]*=[^;,"<>]*)', re.IGNORECASE
+)
 
 
 class SipReceiver:
@@ -66,9 +76,13 @@ class SipReceiver:
         self._take(blank)
 
     def _parse(self, head: bytes) -> Request | Response:
+        if head.count(b"\r\n") > MAX_HEADERS:
+            raise LimitExceeded(f"SIP message with more than {MAX_HEADERS} lines", where=f"offset {self._taken}")
+        if _TELEPHONE.encode() in head.partition(b"\r\n")[0]:
+            raise DecodeError("telephone URIs are not emulated", offset=self._taken, path="sip")
         try:
             return Message.parse(head)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:  # TypeError: a parameter named `self`
             raise DecodeError(f"no SIP message: {error}", offset=self._taken, path="sip") from error
 
     def _content_length(self, message: Message) -> int:
@@ -92,8 +106,28 @@ def device_name_of(request: Request) -> str:
     for contact in _contacts(request):
         name = contact.parameters.get(DEVICE_NAME_PARAMETER)
         if name:
-            return name.strip('"')
+            return as_device_name(name.strip('"'), "sip.Contact")
     raise DecodeError("no device name", offset=0, path="sip.Contact")
+
+
+def as_device_name(text: str, path: str) -> str:
+    """`text` if a device may be called that. DecodeError for what is too long or holds other characters."""
+    if not is_device_name(text):
+        raise DecodeError(f"{text[:32]!r} is no device name", offset=0, path=path)
+    return text
+
+
+def is_device_name(text: str) -> bool:
+    return _DEVICE_NAME.fullmatch(text) is not None
+
+
+def granted_contact(contact: str, expires_s: int) -> str:
+    """The Contact of a REGISTER as its answer has it: with the seconds that are granted (RFC 3261 10.3, step 8).
+
+    By hand: `sipmessage` would percent-encode a phone's parameters.
+    """
+    kept = _CONTACT_PARTS.sub(lambda part: "" if part["expires"] else part[0], contact)
+    return f"{kept};expires={expires_s}"
 
 
 def expiry_of(message: Message, default_s: int) -> int:
@@ -137,9 +171,11 @@ def _contacts(message: Message) -> list[Address]:
     values = message.headers.getlist("Contact")
     if not values or values == ["*"]:
         return []
+    if any(_TELEPHONE in value for value in values):
+        raise DecodeError("telephone URIs are not emulated", offset=0, path="sip.Contact")
     try:
         return message.contact
-    except ValueError as error:
+    except (ValueError, TypeError) as error:  # TypeError: a parameter named `self`
         raise DecodeError(f"unreadable contact: {error}", offset=0, path="sip.Contact") from error
 
 

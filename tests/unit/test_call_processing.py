@@ -35,7 +35,7 @@ from cucm.net.reachability import Reachability
 from cucm.net.tls import Stream, TlsProfile, client_context, open_stream
 from cucm.roles import CertificateUnit
 from cucm.wire.alarm import DeviceTlInfo
-from cucm.wire.sip import SipReceiver
+from cucm.wire.sip import SipReceiver, expiry_of
 from cucm.wire.sip_digest import response_of
 from lab.admission import NONCE_VALIDITY_S
 from lab.call_processing import EXPIRES_S, CallProcessing
@@ -578,8 +578,11 @@ async def test_the_answer_repeats_what_it_must(bench: Bench) -> None:
     async with by_hand(bench) as (stream, receiver):
         answer = await ask(stream, receiver, asked)
     text = asked.decode()
-    for name in ("Via", "From", "Call-ID", "CSeq", "Contact"):
+    for name in ("Via", "From", "Call-ID", "CSeq"):
         assert f"\r\n{name}: {answer.headers[name]}\r\n" in text
+    asked_contact, _, granted = answer.headers["Contact"].rpartition(";")
+    assert f"\r\nContact: {asked_contact}\r\n" in text
+    assert granted == f"expires={EXPIRES_S}"
     assert answer.to_address.parameters["tag"]
     assert (answer.code, answer.expires, answer.content_length) == (200, EXPIRES_S, 0)
 
@@ -588,6 +591,13 @@ async def test_expiry_is_what_was_asked_for_at_most(bench: Bench) -> None:
     async with by_hand(bench) as (stream, receiver):
         answers = [await ask(stream, receiver, register(bench, Expires=text)) for text in ("60", "7200")]
     assert [answer.expires for answer in answers] == [60, EXPIRES_S]
+
+
+async def test_an_expiry_asked_for_in_the_contact_is_not_echoed_as_granted(bench: Bench) -> None:
+    asked = register(bench).replace(b"\r\nExpires: 3600", b"").replace(b";+u.sip!", b";expires=3600;+u.sip!")
+    async with by_hand(bench) as (stream, receiver):
+        answer = await ask(stream, receiver, asked)
+    assert expiry_of(answer, 0) == answer.expires == EXPIRES_S
 
 
 async def test_a_refresh_keeps_the_registration(bench: Bench) -> None:
@@ -643,6 +653,9 @@ GARBAGE = {
     "a head without end": b"REGISTER sip:x SIP/2.0\r\n" + b"X: y\r\n" * 1500,
     "a huge body": b"REGISTER sip:x SIP/2.0\r\nContent-Length: 99999999\r\n\r\n",
     "no device": b"REGISTER sip:x SIP/2.0\r\nContent-Length: 0\r\n\r\n",
+    "a parameter that breaks the parser": b"REGISTER sip:x;self=1 SIP/2.0\r\nContent-Length: 0\r\n\r\n",
+    "a device name as large as the head": b"REGISTER sip:x SIP/2.0\r\nContent-Length: 0\r\n"
+    b'Contact: <sip:a@b>;+u.sip!devicename.ccm.cisco.com="' + b"S" * 7000 + b'"\r\n\r\n',
 }
 
 

@@ -6,10 +6,10 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sipmessage import Request, Response
+from sipmessage import Request, Response, uri
 
 from cucm.errors import DecodeError, LimitExceeded
-from cucm.wire.sip import MAX_BODY, MAX_HEAD, SipReceiver, device_name_of
+from cucm.wire.sip import MAX_BODY, MAX_HEAD, MAX_HEADERS, SipReceiver, device_name_of, expiry_of, granted_contact
 
 REGISTER = (
     b"REGISTER sip:127.0.11.32 SIP/2.0\r\n"
@@ -83,6 +83,8 @@ def test_the_compact_form_of_the_length_counts() -> None:
         b"REGISTER sip:127.0.11.32 SIP/2.0\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
         b"SIP/2.0 abc OK\r\nContent-Length: 0\r\n\r\n",
         b"SIP/2.0 200 \xff\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32;self=1 SIP/2.0\r\nContent-Length: 0\r\n\r\n",
+        b"OPTIONS tel:5551234 SIP/2.0\r\nContent-Length: 0\r\n\r\n",
     ],
 )
 def test_what_is_no_sip_message(data: bytes) -> None:
@@ -95,6 +97,7 @@ def test_what_is_no_sip_message(data: bytes) -> None:
     [
         b"a" * MAX_HEAD,
         b"REGISTER sip:127.0.11.32 SIP/2.0\r\n" + b"X: y\r\n" * (MAX_HEAD // 6),
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\n" + b"X: y\r\n" * MAX_HEADERS + b"Content-Length: 0\r\n\r\n",
         b"SIP/2.0 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1),
         b"SIP/2.0 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n",
     ],
@@ -117,7 +120,21 @@ def test_no_bytes_raise_anything_else(noise: bytes) -> None:
                     device_name_of(message)
 
 
-@pytest.mark.parametrize("contact", [b"", b"Contact: *\r\n", b"Contact: <sip:a@b>\r\n", b"Contact: <nonsense\r\n"])
+@pytest.mark.parametrize(
+    "contact",
+    [
+        b"",
+        b"Contact: *\r\n",
+        b"Contact: <sip:a@b>\r\n",
+        b"Contact: <nonsense\r\n",
+        b"Contact: <sip:a@b>;self=1\r\n",
+        b"Contact: <tel:5551234>\r\n",
+        *(
+            b'Contact: <sip:a@b>;+u.sip!devicename.ccm.cisco.com="' + name + b'"\r\n'
+            for name in (b"S" * 129, b"SEP0\n00", b"SEP 0", b"SEP%1b[2J", "SEP\u00b2".encode())
+        ),
+    ],
+)
 def test_a_contact_without_a_device(contact: bytes) -> None:
     (message,) = messages_of(b"REGISTER sip:127.0.11.32 SIP/2.0\r\n" + contact + b"Content-Length: 0\r\n\r\n")
     assert isinstance(message, Request)
@@ -140,3 +157,29 @@ def test_hostile_contacts_do_not_take_long() -> None:
         assert isinstance(message, Request)
         with pytest.raises(DecodeError):
             device_name_of(message)
+
+
+@pytest.mark.parametrize("start", [b"OPTIONS %s SIP/2.0\r\n", b"REGISTER sip:a SIP/2.0\r\nContact: <%s>\r\n"])
+def test_telephone_uris_do_not_take_the_square_of_their_length(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """1.7 s of work for 8 KiB that anybody may send: they never reach the pattern that does that."""
+    monkeypatch.setattr(uri, "TEL_URI_PATTERN", None)
+    data = start % (b"tel:" + b"1" * 7000 + b"!") + b"Content-Length: 0\r\n\r\n"
+    with pytest.raises(DecodeError):
+        expiry_of(messages_of(data)[0], 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "granted"),
+    [
+        ("<sip:a@b>", "<sip:a@b>;expires=120"),
+        ("<sip:a@b>;expires=3600", "<sip:a@b>;expires=120"),
+        ("<sip:a@b;expires=1> ; Expires = 3600;q=1", "<sip:a@b;expires=1>;q=1;expires=120"),
+        ('"x;expires=1\\"" <sip:a@b>;x=";expires=2"', '"x;expires=1\\"" <sip:a@b>;x=";expires=2";expires=120'),
+    ],
+)
+def test_the_contact_of_an_answer_says_what_is_granted(asked: str, granted: str) -> None:
+    assert granted_contact(asked, 120) == granted
+
+
+def test_quotes_without_end_do_not_take_the_square_of_their_number() -> None:
+    assert granted_contact('<sip:a@b>;x="' + '\\"' * 500_000, 120).endswith(";expires=120")
