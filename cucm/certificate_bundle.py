@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
 from cucm.identity import describe, load_certificate
 from cucm.roles import CertificateUnit
-from cucm.wire.der import Element, integers_within, read_elements
+from cucm.wire.pkcs12 import require_certificates_alone
 
 MAX_BUNDLE: Final = 4 * 1024 * 1024
 """Bytes of a file; a certificate takes about 1.5 KiB."""
@@ -31,8 +31,6 @@ _FRIENDLY_NAME: Final = re.compile(
     rb" cluster=(?P<cluster>[!-~]{1,255}) version=(?P<version>[!-~]{1,64})"
 )
 """UNKNOWN on CUCM: ours."""
-_CONTENT: Final = 0xA0
-_SEQUENCE: Final = 0x30
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +66,17 @@ def decode_bundle(data: bytes, password: bytes) -> tuple[BundledCertificate, ...
     """The certificates of a file, ordered by cluster and node.
 
     Raises LimitExceeded for a file that is too large or too dear to open, DecodeError for one that is damaged, has
-    another password, holds a private key, or comes from another program than this lab.
+    another password or another protection than PBES2, holds a private key, or comes from another program than this lab.
     """
     if len(data) > MAX_BUNDLE:
         raise LimitExceeded(f"a PKCS#12 file of {len(data)} bytes", mend=f"{MAX_BUNDLE} bytes are the most")
-    _require_cheap(data)
     try:
+        require_certificates_alone(data, password, MAX_ITERATIONS)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # foreign certificates bend the rules; that is no news for stderr
             found = pkcs12.load_pkcs12(data, password)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise DecodeError(f"damaged, or made with another password: {error}", offset=0, path="PKCS#12") from error
-    if found.key is not None:
-        raise DecodeError("holds a private key, which nobody should hand out", offset=0, path="PKCS#12")
     if not 0 < len(found.additional_certs) <= MAX_CERTIFICATES:
         raise LimitExceeded(f"{len(found.additional_certs)} certificates", where="PKCS#12")
     certificates = [_bundled(entry) for entry in found.additional_certs]
@@ -98,26 +94,3 @@ def _bundled(entry: pkcs12.PKCS12Certificate) -> BundledCertificate:
         raise DecodeError(f"no such unit: {parts['unit']}", offset=0, path="friendlyName") from None
     der = describe(entry.certificate.public_bytes(Encoding.DER)).der
     return BundledCertificate(der, unit, parts["cluster"], parts["node"], parts["version"])
-
-
-def _require_cheap(data: bytes) -> None:
-    """Look at every key derivation of the file that shows before it is decrypted (RFC 7292, section 4)."""
-    try:
-        (pfx,) = read_elements(data)
-        parts = read_elements(pfx.content)
-        derivations = [*parts[2:], *_algorithms_of(parts[1])]
-    except (IndexError, ValueError) as error:
-        raise DecodeError("not a PKCS#12 file in DER", offset=0, path="PKCS#12") from error
-    dearest = max((number for part in derivations for number in integers_within(part)), default=0)
-    if dearest > MAX_ITERATIONS:
-        raise LimitExceeded(
-            f"its key derivation asks for {dearest} iterations", where="PKCS#12", mend=f"{MAX_ITERATIONS} are the most"
-        )
-
-
-def _algorithms_of(auth_safe: Element) -> list[Element]:
-    """The algorithms of each EncryptedData within AuthenticatedSafe."""
-    octets = read_elements(read_elements(auth_safe.content)[1].content)[0]
-    infos = [read_elements(info.content) for info in read_elements(read_elements(octets.content)[0].content)]
-    encrypted = [read_elements(info[1].content)[0] for info in infos if info[1].tag == _CONTENT]
-    return [read_elements(read_elements(item.content)[1].content)[1] for item in encrypted if item.tag == _SEQUENCE]

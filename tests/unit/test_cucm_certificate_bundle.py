@@ -135,3 +135,15 @@ def test_unprotected_files_are_refused(identity: Identity) -> None:
     data = pkcs12.serialize_key_and_certificates(None, None, None, [entry], NoEncryption())
     with pytest.raises(DecodeError):
         decode_bundle(data, PASSWORD)
+
+
+def test_a_private_key_beside_the_certificates_asks_for_no_work(
+    identity: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Encrypted by itself in a part that is not: its iterations are none of that part's."""
+    builder = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(certificate_bundle.MAX_ITERATIONS + 1)
+    builder = builder.key_cert_algorithm(pkcs12.PBES.PBESv2SHA256AndAES256CBC)
+    data = pkcs12.serialize_key_and_certificates(None, identity.private_key, None, None, builder.build(PASSWORD))
+    monkeypatch.setattr(pkcs12, "load_pkcs12", lambda *_: pytest.fail("it was opened"))
+    with pytest.raises(DecodeError, match="private key"):
+        decode_bundle(data, PASSWORD)
