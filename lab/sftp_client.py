@@ -143,10 +143,11 @@ async def open_directory(
     finally:
         connection.close()
         try:
-            async with asyncio.timeout(min(times.step, _GOODBYE_S)):
-                await connection.wait_closed()
-        except TimeoutError:
-            connection.abort()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(times.step, _GOODBYE_S)):
+                    await connection.wait_closed()
+        finally:
+            connection.abort()  # whoever waits no longer, cancelled or not, leaves nothing open
 
 
 class _Login(asyncssh.SSHClient):
@@ -180,6 +181,7 @@ async def _connect(
             agent_path=None,
             gss_host=None,
             preferred_auth=["password"],
+            compression_algs=["none"],  # what is small on the wire is small in memory
             login_timeout=timeout_s,
         )
 

@@ -37,9 +37,10 @@ class FolderLimits:
 class FolderFile(io.FileIO):
     """An open file and what was done with it."""
 
-    def __init__(self, descriptor: int, mode: str, path: str) -> None:
+    def __init__(self, descriptor: int, mode: str, path: str, *, appends: bool = False) -> None:
         super().__init__(descriptor, mode)
         self.path = path
+        self.appends = appends
 
 
 class ServedFolder:
@@ -113,9 +114,11 @@ class ServedFolder:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise SFTPPermissionDenied("not a regular file")
-        return FolderFile(descriptor, _python_mode(flags), self.shown(path))
+        return FolderFile(descriptor, _python_mode(flags), self.shown(path), appends=bool(flags & os.O_APPEND))
 
     def write(self, file: FolderFile, offset: int, data: bytes) -> int:
+        if file.appends:  # as the system does, whatever the offset says
+            offset = os.fstat(file.fileno()).st_size
         if offset + len(data) > self.limits.file_size:
             raise SFTPFailure(f"a file may have {self.limits.file_size} bytes")
         return os.pwrite(file.fileno(), data, offset)

@@ -12,9 +12,11 @@ import hmac
 import socket
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import asyncssh
+from asyncssh.channel import SSHChannel
+from asyncssh.stream import SSHServerStreamSession
 
 from cucm.errors import EnvironmentProblem, UsageError
 from cucm.events import Emit, ignore
@@ -29,12 +31,14 @@ from cucm.net.listener import STOP_TIMEOUT_S, Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import READ_SIZE, Stream
 from cucm.whole_files import write_private
-from lab.sftp_folder import FolderLimits, ServedFolder
+from lab.sftp_folder import FolderFile, FolderLimits, ServedFolder
 from lab.sftp_session import FolderSession
 
 LOGIN_TIMEOUT_S: Final = 20.0
 MAX_LOGIN_ATTEMPTS: Final = 6
 """Wrong passwords on one connection, as OpenSSH's MaxAuthTries."""
+MAX_SESSIONS: Final = 64
+"""Channels that a client may open on one connection, in all; ours. OpenSSH's `sftp` opens one."""
 MAX_HOST_KEY: Final = 16 * 1024
 LIMITS: Final = Limits(connections=64, connections_per_address=32, idle_timeout_s=600.0)
 _KEY_KIND: Final = "ssh-ed25519"
@@ -142,10 +146,22 @@ class SftpServer:
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        reader, writer = await asyncio.open_unix_connection(sock=ours)
+        login = _Login(self, stream.peer_address[0])
+        try:
+            await self._carry_between(stream, ours, theirs, login)
+        finally:
+            if login.connection is None:
+                theirs.close()  # else it is the connection's
+
+    async def _carry_between(self, stream: Stream, ours: socket.socket, theirs: socket.socket, login: _Login) -> None:
+        try:
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except BaseException:
+            ours.close()
+            raise
         tasks = [
             asyncio.ensure_future(work)
-            for work in (self._run_ssh(stream, theirs), _carry_in(stream, writer), _carry_out(reader, stream))
+            for work in (self._run_ssh(theirs, login), _carry_in(stream, writer), _carry_out(reader, stream))
         ]
         try:
             # the session's last words come out behind its end, so it is the way out that ends the connection
@@ -157,31 +173,25 @@ class SftpServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run_ssh(self, stream: Stream, end: socket.socket) -> None:
-        peer = stream.peer_address[0]
-        login = _Login(self, peer)
+    async def _run_ssh(self, end: socket.socket, login: _Login) -> None:
         try:
             session = await asyncssh.run_server(
                 end,
                 server_factory=lambda: login,
                 server_host_keys=[self._loaded_key()],
-                sftp_factory=lambda channel: FolderSession(channel, self._folder, peer, self._emit),
-                sftp_version=3,
+                compression_algs=["none"],  # what is small on the wire is small in memory
                 login_timeout=LOGIN_TIMEOUT_S,
                 public_key_auth=False,
                 kbdint_auth=False,
                 host_based_auth=False,
                 gss_host=None,
                 allow_pty=False,
-                allow_scp=False,
                 agent_forwarding=False,
                 x11_forwarding=False,
             )
             await session.wait_closed()
         finally:
-            if login.connection is None:
-                end.close()  # else it is the connection's
-            else:
+            if login.connection is not None:
                 self._sessions.discard(login.connection)
                 login.connection.abort()
 
@@ -197,6 +207,8 @@ class _Login(asyncssh.SSHServer):
         self._server = server
         self._peer = peer
         self._attempts = 0
+        self._channels = 0
+        self._open_files: set[FolderFile] = set()
         self.connection: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
@@ -218,6 +230,22 @@ class _Login(asyncssh.SSHServer):
         if self._attempts >= MAX_LOGIN_ATTEMPTS and self.connection is not None:
             self.connection.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many wrong passwords")
         return False
+
+    def session_requested(self) -> SSHServerStreamSession[bytes] | bool:
+        """SFTP and nothing else: no shell, no command, no scp."""
+        self._channels += 1
+        if self._channels > MAX_SESSIONS:
+            return False
+        return SSHServerStreamSession(None, self._new_session, sftp_version=3)
+
+    def _new_session(self, channel: SSHChannel[bytes]) -> FolderSession:
+        return FolderSession(
+            cast(asyncssh.SSHServerChannel[bytes], channel),
+            self._server._folder,
+            self._peer,
+            self._server._emit,
+            self._open_files,
+        )
 
 
 async def _carry_in(stream: Stream, writer: asyncio.StreamWriter) -> None:

@@ -18,19 +18,32 @@ from cucm.events.sftp import SftpFileRead, SftpFileRemoved, SftpFileRenamed, Sft
 from lab.sftp_folder import FolderFile, ServedFolder
 
 MAX_OPEN_FILES: Final = 32
+"""Of one client, over all sessions of its connection."""
+MAX_UNREAD: Final = 8 * 1024 * 1024
+"""Bytes of answers that a client has asked for and not taken: asyncssh keeps them all, and forty bytes can ask for
+four million. OpenSSH's `sftp` asks for two million at once, asyncssh for the whole file.
+"""
 MAX_LISTINGS: Final = 4096
 """Folders a client may open in one session: asyncssh keeps each until it is closed, and does not tell of that."""
 
 
 class FolderSession(asyncssh.SFTPServer):
-    """One client's session; `emit` gets what it did, `peer` is its address."""
+    """One client's session; `emit` gets what it did, `peer` is its address, `open_files` those of all its sessions."""
 
-    def __init__(self, channel: asyncssh.SSHServerChannel[bytes], folder: ServedFolder, peer: str, emit: Emit) -> None:
+    def __init__(
+        self,
+        channel: asyncssh.SSHServerChannel[bytes],
+        folder: ServedFolder,
+        peer: str,
+        emit: Emit,
+        open_files: set[FolderFile],
+    ) -> None:
         super().__init__(channel)
+        self._answers = channel
         self._folder = folder
         self._peer = peer
         self._emit = emit
-        self._open: set[FolderFile] = set()
+        self._open = open_files
         self._listings = 0
 
     def map_path(self, path: bytes) -> bytes:  # noqa: ARG002
@@ -55,6 +68,7 @@ class FolderSession(asyncssh.SFTPServer):
         self._emit(event(self._peer, file.path, size))
 
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
+        self._require_taken()
         wanted = min(size, self._folder.limits.file_size)
         return os.pread(cast(FolderFile, file_obj).fileno(), wanted, min(offset, _MAX_OFFSET))
 
@@ -84,6 +98,7 @@ class FolderSession(asyncssh.SFTPServer):
             self._folder.truncate(cast(FolderFile, file_obj), attrs.size)
 
     def scandir(self, path: bytes) -> AsyncIterator[SFTPName]:
+        self._require_taken()
         self._listings += 1
         if self._listings > MAX_LISTINGS:
             raise SFTPFailure(f"{MAX_LISTINGS} folders are the most a session may open")
@@ -92,6 +107,10 @@ class FolderSession(asyncssh.SFTPServer):
     async def _names(self, path: bytes) -> AsyncIterator[SFTPName]:
         for name, status in self._folder.listing(path):
             yield SFTPName(os.fsencode(name), attrs=SFTPAttrs.from_local(status))
+
+    def _require_taken(self) -> None:
+        if self._answers.get_write_buffer_size() > MAX_UNREAD:
+            raise SFTPFailure("read the answers that were sent before asking for more")
 
     def remove(self, path: bytes) -> None:
         self._folder.remove(path)

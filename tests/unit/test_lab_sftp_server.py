@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -29,6 +30,7 @@ from cucm.events.sftp import (
 )
 from cucm.net.listener import Limits
 from cucm.net.reachability import Reachability
+from cucm.net.tls import open_stream
 from lab import sftp_session
 from lab.sftp_folder import FolderLimits
 from lab.sftp_server import MAX_LOGIN_ATTEMPTS, SftpServer
@@ -212,6 +214,87 @@ async def test_limits_of_a_session(tmp_path: Path, loopback: Draw, monkeypatch: 
             await client.listdir("/bulk")
         with pytest.raises(asyncssh.SFTPFailure, match="2 folders"):
             await client.listdir("/bulk")
+
+
+async def test_limits_of_a_connection(tmp_path: Path, loopback: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sessions within it share one allowance of files, and there are not many of them."""
+    monkeypatch.setattr(sftp_session, "MAX_OPEN_FILES", 2)
+    monkeypatch.setattr("lab.sftp_server.MAX_SESSIONS", 2)
+    async with sftp_server(tmp_path, loopback) as server, connection_to(server) as connection:
+        first, second = await connection.start_sftp_client(), await connection.start_sftp_client()
+        async with first.open("/bulk/a", "wb"), second.open("/bulk/b", "wb"):
+            with pytest.raises(asyncssh.SFTPFailure, match="2 files"):
+                await second.open("/bulk/c", "wb")
+        async with first.open("/bulk/c", "wb"):
+            pass
+        with pytest.raises(asyncssh.ChannelOpenError):
+            await connection.start_sftp_client()
+
+
+async def test_appending_goes_no_further_than_the_limit(tmp_path: Path, loopback: Draw) -> None:
+    """Whatever offset a client names, the system appends."""
+    limits = FolderLimits(file_size=1000)
+    async with sftp_server(tmp_path, loopback, folder_limits=limits) as server, session(server) as client:
+        async with client.open("/bulk/a", "ab", encoding=None) as file:
+            await file.write(bytes(1000), 0)
+            with pytest.raises(asyncssh.SFTPFailure, match="1000 bytes"):
+                await file.write(b"x", 0)
+        assert (server.directory / "bulk" / "a").stat().st_size == 1000
+
+
+def packet(kind: int, *parts: bytes) -> bytes:
+    content = bytes([kind]) + b"".join(parts)
+    return len(content).to_bytes(4) + content
+
+
+def text(value: bytes) -> bytes:
+    return len(value).to_bytes(4) + value
+
+
+async def test_a_client_that_asks_and_does_not_read_gets_no_more(
+    tmp_path: Path, loopback: Draw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sftp_session, "MAX_UNREAD", 100_000)
+    asked, size = 300, 50_000
+    async with sftp_server(tmp_path, loopback) as server, connection_to(server) as connection:
+        (server.directory / "bulk" / "a").write_bytes(bytes(size))
+        stdin, stdout, _ = await connection.open_session(subsystem="sftp", encoding=None, window=100_000)
+        stdin.write(packet(1, (3).to_bytes(4)))  # INIT
+        stdin.write(packet(3, (1).to_bytes(4), text(b"/bulk/a"), (1).to_bytes(4), bytes(4)))  # OPEN to read
+        for number in range(asked):
+            stdin.write(packet(5, (2 + number).to_bytes(4), text(bytes(4)), bytes(8), size.to_bytes(4)))  # READ
+        kinds: list[int] = []
+        async with asyncio.timeout(DEADLINE_S):
+            while len(kinds) < 2 + asked:
+                answer = await stdout.readexactly(int.from_bytes(await stdout.readexactly(4)))
+                kinds.append(answer[0])
+    assert kinds.count(103) < asked  # DATA
+    assert kinds.count(101) == asked - kinds.count(103) > 0  # STATUS
+
+
+async def test_nothing_is_compressed(tmp_path: Path, loopback: Draw) -> None:
+    """A few bytes could become a thousand times as many."""
+    async with sftp_server(tmp_path, loopback) as server:
+        with pytest.raises(asyncssh.KeyExchangeFailed):
+            await connection_to(server, compression_algs=["zlib@openssh.com"])
+
+
+async def test_a_connection_cut_before_ssh_begins_leaves_no_socket(tmp_path: Path, loopback: Draw) -> None:
+    """Cancelled at every step of its beginning: a socket that is forgotten is a warning, and that fails the test."""
+    async with sftp_server(tmp_path, loopback) as server:
+        for steps in range(12):
+            stream = await open_stream(server.address, server.port)
+            try:
+                task = asyncio.ensure_future(server._carry(stream))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            finally:
+                await stream.close()
+            for _ in range(10):
+                await asyncio.sleep(0)
+            gc.collect()
 
 
 async def test_limits_of_the_server(tmp_path: Path, loopback: Draw) -> None:
