@@ -17,7 +17,7 @@ from cucm.errors import LabError, WireError
 from cucm.events.cluster import RegistrationRefusal
 from cucm.signalling import DeviceSecurityMode
 from cucm.wire.sip_digest import Digest, challenge, is_right
-from lab.registrar import Transport
+from lab.registrar import Peer, Transport
 
 REALM: Final = "ccmsipline"
 """Of CallManager's challenges to phones [recall]."""
@@ -51,7 +51,10 @@ class Challenge:
 
 
 class Admission:
-    """`secret` makes nonces: no state is kept of them, and who does not know it cannot foresee them."""
+    """`secret` makes nonces: no state is kept of them, and who does not know it cannot foresee them.
+
+    A nonce is that of one connection, so that what an onlooker on TCP has seen registers nothing over another one.
+    """
 
     def __init__(self, database: DeviceDatabase, now: Callable[[], float], secret: bytes) -> None:
         self._database = database
@@ -81,32 +84,35 @@ class Admission:
         detail = f"security mode {device.security_mode} demands {demanded}"
         return Refusal(403, "Forbidden", RegistrationRefusal.SECURITY_MODE, detail)
 
-    def challenge(self, device: Device, request: Request) -> Challenge | None:
-        """What a device with digest credentials has to answer first, None once it has. Raises WireError."""
+    def challenge(self, device: Device, request: Request, peer: Peer) -> Challenge | None:
+        """What a device with digest credentials has to answer first, None once it has; `peer` is the other end of its
+        connection. Raises WireError.
+        """
         if not device.digest_user:
             return None
         text = request.headers.get("Authorization")
         if text is None:
-            return self._challenge()
+            return self._challenge(peer)
         given = Digest.parse(text)
         if given["realm"] != REALM or not is_right(given, request.method, device.digest_user, device.digest_password):
-            return self._challenge(refusal=_wrong(given))
-        return None if self._is_fresh(given["nonce"]) else self._challenge(stale=True)
+            return self._challenge(peer, refusal=_wrong(given))
+        return None if self._is_fresh(given["nonce"], peer) else self._challenge(peer, stale=True)
 
-    def _challenge(self, *, stale: bool = False, refusal: Refusal | None = None) -> Challenge:
-        return Challenge(challenge(REALM, self._nonce(int(self._now())), stale=stale), stale, refusal)
+    def _challenge(self, peer: Peer, *, stale: bool = False, refusal: Refusal | None = None) -> Challenge:
+        return Challenge(challenge(REALM, self._nonce(int(self._now()), peer), stale=stale), stale, refusal)
 
-    def _nonce(self, moment: int) -> str:
-        return f"{moment:x}-{hmac.digest(self._secret, str(moment).encode(), 'sha256').hex()[:32]}"
+    def _nonce(self, moment: int, peer: Peer) -> str:
+        text = f"{moment} {peer[0]} {peer[1]}"
+        return f"{moment:x}-{hmac.digest(self._secret, text.encode(), 'sha256').hex()[:32]}"
 
-    def _is_fresh(self, nonce: str) -> bool:
+    def _is_fresh(self, nonce: str, peer: Peer) -> bool:
         """Ours, and no older than it may be."""
         head = nonce.partition("-")[0]
         try:
             moment = int(head[:16], 16)
         except ValueError:
             return False
-        own = hmac.compare_digest(nonce.encode(), self._nonce(moment).encode())
+        own = hmac.compare_digest(nonce.encode(), self._nonce(moment, peer).encode())
         return own and 0 <= int(self._now()) - moment <= NONCE_VALIDITY_S
 
 

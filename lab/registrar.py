@@ -64,7 +64,11 @@ class RegisteredDevice:
 
 @dataclass(slots=True, eq=False)
 class Station:
-    """One connection as the registrar sees it; `devices` are registered over it, `hang_up` cuts it."""
+    """One connection as the registrar sees it; `devices` are registered over it, `hang_up` cuts it.
+
+    `lists` is what its last alarm told, and of whom, until that device registers over it. After `is_cut` nothing that
+    it still brings counts.
+    """
 
     transport: Transport
     peer: Peer
@@ -72,6 +76,8 @@ class Station:
     tls_version: str
     hang_up: Callable[[], None]
     devices: set[str] = field(default_factory=set)
+    lists: tuple[str, DeviceTlInfo] | None = None
+    is_cut: bool = False
 
 
 class Registrar:
@@ -89,7 +95,12 @@ class Registrar:
         self._stations: dict[str, Station] = {}
 
     def register(self, name: str, station: Station, expires_s: int) -> None:
-        """New, or refreshed; a device that comes over a new connection leaves its old one."""
+        """New, or refreshed; a device that comes over a new connection leaves its old one.
+
+        Not over a connection that was cut: what came in before could win a device back that has just gone elsewhere.
+        """
+        if station.is_cut:
+            return
         now = self._now()
         known = self.registered.get(name)
         if known is not None and self._stations[name] is station:
@@ -100,6 +111,8 @@ class Registrar:
         station.devices.add(name)
         self.registered[name] = RegisteredDevice(station.transport, station.peer, now, now + expires_s)
         self._note(name, station, DeviceState.REGISTERED, "", 200)
+        if station.lists is not None and station.lists[0] == name:
+            self._keep_lists(*station.lists)
         self._emit(RegistrationAccepted(station.transport, *station.peer, name, station.cipher, station.tls_version))
         self._on_registered(name)
 
@@ -125,17 +138,26 @@ class Registrar:
             self._note(name, station, DeviceState.REJECTED, reason, sip_status)
 
     def heard(self, name: str, station: Station, lists: DeviceTlInfo | None) -> None:
-        """An alarm came."""
+        """An alarm came. Of a device registered over another connection it counts once this one has registered it: an
+        alarm proves nothing over TCP.
+        """
+        if lists is not None:
+            station.lists = (name, lists)
+        if self._stations.get(name, station) is not station:
+            return
         if name not in self.devices:
             self._note(name, station, DeviceState.UNKNOWN, "", None)
         if lists is not None:
-            self.devices[name] = replace(
-                self.devices[name],
-                ctl_signature=_text(lists.ctl_signature),
-                itl_signature=_text(lists.itl_signature),
-                ctl_tftp_server=lists.ctl_tftp_server,
-                itl_tftp_server=lists.itl_tftp_server,
-            )
+            self._keep_lists(name, lists)
+
+    def _keep_lists(self, name: str, lists: DeviceTlInfo) -> None:
+        self.devices[name] = replace(
+            self.devices[name],
+            ctl_signature=_text(lists.ctl_signature),
+            itl_signature=_text(lists.itl_signature),
+            ctl_tftp_server=lists.ctl_tftp_server,
+            itl_tftp_server=lists.itl_tftp_server,
+        )
 
     def _leave(self, name: str, *, hang_up: bool = True) -> None:
         """Forget the registration; a connection that has none left is cut, if it is not its own wish."""
@@ -144,6 +166,7 @@ class Registrar:
         if station is not None:
             station.devices.discard(name)
             if hang_up and not station.devices:
+                station.is_cut = True
                 station.hang_up()
 
     def _note(self, name: str, station: Station, state: DeviceState, reason: str, sip_status: int | None) -> None:
@@ -162,11 +185,11 @@ class Registrar:
             )
         self.devices[name] = new
         if len(self.devices) > MAX_DEVICES:
-            self._forget_one()
+            self._forget_one(name)
 
-    def _forget_one(self) -> None:
-        oldest = next((name for name in self.devices if name not in self.registered), None)
-        if oldest is not None:
+    def _forget_one(self, newest: str) -> None:
+        oldest = next((name for name in self.devices if name not in self.registered), newest)
+        if oldest != newest:  # else all others are registered
             del self.devices[oldest]
 
 

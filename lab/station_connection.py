@@ -89,7 +89,7 @@ class StationConnection:
                 self._tell_refused(None, malformed(error))
                 await self._send(response_to(None, 400, "Bad Request"))
                 return
-            is_open = request is not None and await self._handle(request)
+            is_open = request is not None and not self._station.is_cut and await self._handle(request)
 
     async def _next_request(self) -> Request | None:
         """None when the phone has hung up. A registered phone may be silent until its registration expires."""
@@ -152,7 +152,8 @@ class StationConnection:
         device = admission.device(name, self._transport, self._bearer)
         if isinstance(device, Refusal):
             return device
-        return admission.objection(device, self._transport) or admission.challenge(device, request)
+        objection = admission.objection(device, self._transport)
+        return objection or admission.challenge(device, request, self._station.peer)
 
     async def _ask_for_credentials(self, request: Request, name: str, asked: Challenge) -> bool:
         if asked.refusal is None:

@@ -384,6 +384,30 @@ async def test_a_device_that_is_released_is_registered_no_more_and_its_connectio
     await registration.close()
 
 
+async def test_a_refresh_behind_the_cut_does_not_win_the_device_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alarm and a refresh come in one piece, and between them the device registers with another node."""
+    told = bench.emit
+
+    def release_after_the_alarm(event: Event) -> None:
+        told(event)
+        if isinstance(event, AlarmReceived):
+            bench.node.release(OPEN)
+
+    monkeypatch.setattr(bench, "emit", release_after_the_alarm)
+    async with by_hand(bench) as (stream, receiver):
+        await ask(stream, receiver, register(bench))
+        stream.write(refer(bench, replace(OLD_LISTS, device_name=OPEN)) + register(bench))
+        assert await ended(bench) is RegistrationEnd.REGISTERED_ELSEWHERE
+        async with asyncio.timeout(5):
+            with contextlib.suppress(ConnectionError):
+                while await stream.read():
+                    pass
+    assert bench.news == [OPEN]
+    assert bench.node.registered == {}
+
+
 async def test_a_registration_that_is_not_refreshed_expires_by_the_labs_clock(bench: Bench) -> None:
     async with by_hand(bench) as (stream, receiver):
         await ask(stream, receiver, register(bench))
@@ -535,6 +559,21 @@ async def test_a_nonce_that_is_not_ours_is_stale(bench: Bench, nonce: str) -> No
     assert answer.code == 401
     assert answer.www_authenticate is not None
     assert answer.www_authenticate.parameters["stale"] == "true"
+
+
+@pytest.mark.usefixtures("with_digest")
+async def test_credentials_seen_on_one_connection_are_stale_on_another(bench: Bench) -> None:
+    async with by_hand(bench) as (stream, receiver), by_hand(bench) as (onlooker, onlookers_receiver):
+        challenge = (await ask(stream, receiver, register(bench))).www_authenticate
+        assert challenge is not None
+        given = {"username": "phone", "realm": "ccmsipline", "nonce": challenge.parameters["nonce"], "uri": "sip:a"}
+        given["response"] = response_of(given, "REGISTER", CREDENTIALS["digest_password"])
+        text = "Digest " + ", ".join(f'{name}="{value}"' for name, value in given.items())
+        right = register(bench, Authorization=text)
+        assert (await ask(stream, receiver, right)).code == 200
+        replayed = await ask(onlooker, onlookers_receiver, right)
+        assert replayed.code == 401
+        assert bench.node.registered[OPEN].peer == stream.local_address
 
 
 @pytest.mark.usefixtures("with_digest")

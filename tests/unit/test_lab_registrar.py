@@ -118,3 +118,39 @@ def test_names_from_the_network_are_bounded(scene: Scene, monkeypatch: pytest.Mo
     for number in range(5):
         scene.registrar.refused(f"SEP{number:012}", scene.station(), RegistrationRefusal.UNKNOWN_DEVICE, 404)
     assert list(scene.registrar.devices) == [DEVICE, "SEP000000000003", "SEP000000000004"]
+
+
+def test_an_alarm_over_another_connection_changes_nothing_until_that_one_registers(scene: Scene) -> None:
+    """Anybody may claim anything over TCP; a phone that comes back over a new connection sends its alarm first."""
+    owner, other = scene.station(), scene.station(50_001)
+    scene.registrar.register(DEVICE, owner, 120)
+    scene.registrar.heard(DEVICE, other, LISTS)
+    assert scene.registrar.devices[DEVICE].itl_signature is None
+    scene.registrar.register(DEVICE, other, 120)
+    assert scene.registrar.devices[DEVICE].itl_signature == "a3" * 20
+
+
+def test_an_alarm_of_one_device_says_nothing_of_another_on_its_connection(scene: Scene) -> None:
+    station = scene.station()
+    scene.registrar.heard(DEVICE, station, LISTS)
+    scene.registrar.register(OTHER, station, 120)
+    assert scene.registrar.devices[OTHER].itl_signature is None
+
+
+def test_a_connection_that_was_cut_registers_nobody(scene: Scene) -> None:
+    """A refresh may have come in before the cut, while the device has registered with another node."""
+    station = scene.station()
+    scene.registrar.register(DEVICE, station, 120)
+    scene.registrar.end(DEVICE, RegistrationEnd.REGISTERED_ELSEWHERE)
+    scene.registrar.register(DEVICE, station, 120)
+    assert scene.registrar.registered == {}
+    assert scene.news == [DEVICE]
+
+
+def test_one_more_than_the_limit_where_all_others_are_registered(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registrar, "MAX_DEVICES", 1)
+    scene.registrar.register(DEVICE, scene.station(), 120)
+    scene.registrar.heard(OTHER, scene.station(50_001), LISTS)
+    assert scene.registrar.devices[OTHER].itl_signature == "a3" * 20
+    scene.registrar.refused("SEP000000000001", scene.station(50_002), RegistrationRefusal.UNKNOWN_DEVICE, 404)
+    assert set(scene.registrar.devices) == {DEVICE, "SEP000000000001"}
