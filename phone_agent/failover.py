@@ -91,4 +91,5 @@ class Failover:
         try:
             return await self._register_again(without)
         finally:
-            self._idle.set()
+            if self._task is asyncio.current_task():  # else the phone was lost again meanwhile, and another is at work
+                self._idle.set()

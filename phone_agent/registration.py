@@ -75,16 +75,20 @@ class Registration:
 
     async def unregister(self) -> bool:
         """Tell the CallManager (REGISTER with Expires: 0), then hang up; whether it agreed. `on_lost` is not called."""
-        dialogue = await self._let_go()
+        dialogue = self._dialogue
         if dialogue is None:
             return False
         try:
+            await self._let_go()
             return await dialogue.say_goodbye()
         finally:
             await dialogue.connection.close()
 
     async def close(self) -> None:
-        """Hang up: the CallManager sees the connection end and unregisters the phone. `on_lost` is not called."""
+        """Hang up: the CallManager sees the connection end and unregisters the phone. `on_lost` is not called.
+
+        This and the other two leave no connection open when they are cancelled.
+        """
         dialogue = self._dialogue
         try:
             await self._let_go()
@@ -94,17 +98,19 @@ class Registration:
 
     async def abort(self) -> None:
         """Cut the connection, as a power failure does. `on_lost` is not called."""
-        dialogue = await self._let_go()
-        if dialogue is not None:
-            await dialogue.connection.abort()
+        dialogue = self._dialogue
+        try:
+            await self._let_go()
+        finally:
+            if dialogue is not None:
+                await dialogue.connection.abort()
 
-    async def _let_go(self) -> RegistrationDialogue | None:
-        """The dialogue, which from now on is refreshed no more."""
-        dialogue, self._dialogue = self._dialogue, None
+    async def _let_go(self) -> None:
+        """From now on nothing is refreshed."""
+        self._dialogue = None
         if self._keeping is not None:
             self._keeping.cancel()
             await asyncio.wait([self._keeping])
-        return dialogue
 
     async def _keep(self, dialogue: RegistrationDialogue) -> None:
         why = await dialogue.keep()

@@ -1,10 +1,12 @@
 """Alarms that a phone sends to its CallManager: XML in the body of a SIP REFER (facts 7.6).
 
-`Alarm` is any of them, lossless; `DeviceTlInfo` is the one that tells which trust lists a phone holds.
+`Alarm` is any of them, as far as they are made like those of the facts; `DeviceTlInfo` is the one that tells which
+trust lists a phone holds.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final, Self
 from xml.etree.ElementTree import Element, ParseError
@@ -26,6 +28,10 @@ lab always send it."""
 NOT_INSTALLED: Final = "Not Installed"
 NO_SERVER: Final = "N/A"
 _NAME: Final = "DeviceTLInfo"
+_NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""XML 1.0, section 2.2."""
+_ELEMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
+"""`String`, `Enum` and the like; ours. One of a namespace could not be written again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +49,14 @@ class Alarm:
     parameters: tuple[AlarmParameter, ...]
 
     def encode(self) -> bytes:
-        """In the line layout of facts 7.6; raises nothing, whatever the texts are."""
+        """In the line layout of facts 7.6. Raises nothing, whatever the texts are: what XML cannot hold becomes U+FFFD."""
         lines = [
             '<?xml version="1.0" encoding="UTF-8"?>',
             "<x-cisco-alarm>",
-            f"<Alarm Name={quoteattr(self.name)}>",
+            f"<Alarm Name={_quoted(self.name)}>",
             "<ParameterList>",
             *(
-                f"<{one.element} name={quoteattr(one.name)}>{escape(one.value)}</{one.element}>"
+                f"<{one.element} name={_quoted(one.name)}>{_escaped(one.value)}</{one.element}>"
                 for one in self.parameters
             ),
             "</ParameterList></Alarm></x-cisco-alarm>",
@@ -67,6 +73,8 @@ class Alarm:
         elements = alarm.findall("ParameterList/*")
         if len(elements) > MAX_PARAMETERS:
             raise LimitExceeded(f"more than {MAX_PARAMETERS} parameters", where="alarm.ParameterList")
+        if not all(_ELEMENT.fullmatch(one.tag) for one in elements):
+            raise DecodeError("a parameter of unknown kind", offset=0, path="alarm.ParameterList")
         parameters = (AlarmParameter(one.tag, one.get("name", ""), one.text or "") for one in elements)
         return cls(alarm.get("Name", ""), tuple(parameters))
 
@@ -126,6 +134,14 @@ def _parse(data: bytes) -> Element:
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
         raise DecodeError(f"no usable XML ({type(error).__name__}: {error})", offset=0, path="alarm") from error
     return root
+
+
+def _escaped(text: str) -> str:
+    return escape(_NOT_XML.sub("\ufffd", text), {"\r": "&#13;"})
+
+
+def _quoted(text: str) -> str:
+    return quoteattr(_NOT_XML.sub("\ufffd", text))
 
 
 def _signature_text(digest: bytes | None) -> str:

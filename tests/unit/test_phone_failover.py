@@ -276,3 +276,30 @@ async def test_a_fault_of_ours_is_logged_and_ends_it(caplog: pytest.LogCaptureFi
             await asyncio.sleep(0)
     await failover.end()
     assert "failover broke" in caplog.text
+
+
+async def test_it_is_not_settled_while_a_loss_within_the_attempt_is_dealt_with() -> None:
+    """The CallManager that has just taken the phone drops it before the attempt is over."""
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    asked: list[str | None] = []
+
+    async def attempt(without: str | None) -> bool:
+        asked.append(without)
+        if len(asked) == 1:
+            failover.start("b")
+            return True
+        entered.set()
+        await go_on.wait()
+        return True
+
+    failover = Failover(attempt, FailoverDelays(0, 0))
+    failover.start("a")
+    settled = asyncio.create_task(failover.settle())
+    async with asyncio.timeout(DEADLINE_S):
+        await entered.wait()
+        was_settled = settled.done()
+        go_on.set()
+        await settled
+    await failover.end()
+    assert asked == ["a", "b"]
+    assert not was_settled

@@ -91,3 +91,17 @@ def test_no_bytes_raise_anything_else(noise: bytes) -> None:
 def test_a_trust_list_alarm_that_does_not_say_what_it_should(old: bytes, new: bytes) -> None:
     with pytest.raises(DecodeError):
         DeviceTlInfo.of(Alarm.decode(FACTS.replace(old, new)))
+
+
+def test_texts_that_xml_cannot_hold_do_not_break_the_alarm() -> None:
+    bad = "a\0b\x1b[2J\ud800\uffff"
+    alarm = Alarm.decode(Alarm(bad, (AlarmParameter("String", bad, bad + "\r\n"),)).encode())
+    good = "a\ufffdb\ufffd[2J\ufffd\ufffd"
+    assert alarm == Alarm(good, (AlarmParameter("String", good, good + "\r\n"),))
+
+
+@pytest.mark.parametrize("element", [b"a:b", b"B" * 33])
+def test_parameters_that_could_not_be_written_again(element: bytes) -> None:
+    xml = b'<x-cisco-alarm xmlns:a="u"><Alarm><ParameterList><%s/></ParameterList></Alarm></x-cisco-alarm>' % element
+    with pytest.raises(DecodeError):
+        Alarm.decode(xml)
