@@ -62,9 +62,8 @@ class SipConnection:
             self._raise_trouble()  # says more than that nothing can be written
             raise
         finally:
+            answer.cancel()
             self._waiting.pop(key, None)
-            if not answer.cancel() and not answer.cancelled():
-                answer.exception()  # it may have come while nobody waited: asyncio would complain of it
 
     async def close(self) -> None:
         """Hang up in good order; also when cancelled."""

@@ -49,7 +49,7 @@ class Alarm:
     parameters: tuple[AlarmParameter, ...]
 
     def encode(self) -> bytes:
-        """In the line layout of facts 7.6. Raises nothing, whatever the texts are: what XML cannot hold becomes U+FFFD."""
+        """In the line layout of facts 7.6. Raises nothing, whatever the texts: what XML cannot hold becomes U+FFFD."""
         lines = [
             '<?xml version="1.0" encoding="UTF-8"?>',
             "<x-cisco-alarm>",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from cucm.certificates import Identity, capf_certificate, lsc, node_certificate
 from cucm.clock import MovableClock
 from cucm.key_store import KeyStore
 from cucm.net.listener import Limits, Listener
-from cucm.net.tls import ClientCertificatePolicy, Stream, TlsProfile, open_stream, server_context
+from cucm.net.tls import ClientCertificatePolicy, Stream, TlsProfile, server_context
 from cucm.roles import CertificateUnit
 from cucm.wire.alarm import Alarm, DeviceTlInfo
 from cucm.wire.sip import SipReceiver, response_to
@@ -26,7 +25,6 @@ from cucm.wire.sip_digest import Digest, is_right
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus
 from phone_agent.flash import DeviceIdentity
 from phone_agent.registration import Registration, RegistrationClient, RegistrationDeadlines
-from phone_agent.sip_connection import SipConnection
 from phone_agent.sip_requests import SipRequests
 
 NOW = 1_480_401_239.0
@@ -606,28 +604,3 @@ async def test_cancelling_leaves_nothing_open(loopback: Callable[[], str]) -> No
             with pytest.raises(asyncio.CancelledError):
                 await registering
             await gone.wait()
-
-
-async def test_a_reset_while_a_request_cannot_be_written_is_told_once(loopback: Callable[[], str]) -> None:
-    """By the request, and not again by asyncio when it clears up."""
-    complaints: list[dict[str, Any]] = []
-    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: complaints.append(context))
-    address, full = loopback(), asyncio.Event()
-
-    async def handle(stream: Stream) -> None:
-        await full.wait()
-        stream.reset()
-
-    async with listening(address, handle) as port:
-        connection = SipConnection(await open_stream(address, port))
-        request = request_of()
-        request.body = bytes(16 * 1024 * 1024)  # more than the system takes for a peer that does not read
-        asking = asyncio.create_task(connection.ask(request))
-        await asyncio.sleep(0)
-        full.set()
-        with pytest.raises(ConnectionError):
-            await asking
-        await connection.close()
-    del asking
-    gc.collect()
-    assert complaints == []
