@@ -221,10 +221,9 @@ class BulkCertificateManagement:
 
     def _foreign(self, found: Iterable[BundledCertificate]) -> Iterable[BundledCertificate]:
         """A cluster does not trust itself a second time, nor certificates of its own that it has renewed since."""
-        for item in found:
-            own = {der for _, der in self._source.own_certificates(item.unit)}
-            if item.cluster != self.cluster_name and item.der not in own:
-                yield item
+        others = [item for item in found if item.cluster != self.cluster_name]
+        own = {der for unit in {item.unit for item in others} for _, der in self._source.own_certificates(unit)}
+        return [item for item in others if item.der not in own]
 
     def _upload(self, der: bytes, store: CertificateUnit) -> str:
         try:

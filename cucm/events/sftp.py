@@ -51,7 +51,9 @@ class SftpLoginRefused(Event):
 
 @dataclass(frozen=True, slots=True)
 class SftpFileStored(Event):
-    """A client closed a file that it had opened for writing; `size` in bytes."""
+    """A file that a client had opened for writing was closed, by the client or by the end of its connection; `size`
+    (bytes) is what it has then, which may be a part.
+    """
 
     kind: ClassVar[str] = "sftp.file_stored"
     peer: str
@@ -61,6 +63,8 @@ class SftpFileStored(Event):
 
 @dataclass(frozen=True, slots=True)
 class SftpFileRead(Event):
+    """The same of a file opened for reading; `size` is the file's, however much was read."""
+
     kind: ClassVar[str] = "sftp.file_read"
     peer: str
     path: str
