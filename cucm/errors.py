@@ -11,6 +11,7 @@ LabError                    what went wrong, where, and how to mend it; exit cod
 ├── TrustError              a list, file or certificate is not to be trusted: TrustReason
 ├── CertificateRefused      a certificate store refused an operation
 ├── DatabaseError           a node's database cannot be opened, read or written
+├── FaultIdTaken            a fault of this id is in force already
 ├── FlashError              a phone's flash cannot be read or written
 ├── TlsError                a TLS session could not be made or broke: alert text
 └── StoryError              a story cannot be run as written
@@ -108,6 +109,10 @@ class TrustError(LabError):
 
 
 class CertificateRefused(LabError):
+    pass
+
+
+class FaultIdTaken(LabError):
     pass
 
 

@@ -22,6 +22,7 @@ from cucm.database import DatabaseRole, NodeDatabase
 from cucm.errors import LabError, UsageError
 from cucm.events import EventLog
 from cucm.events.administration import ReachabilityChanged, ServiceCrashed, ServiceStarted, ServiceStopped
+from cucm.faults import NO_FAULTS, FaultSource
 from cucm.identity import Identity
 from cucm.key_store import KeyStore
 from cucm.net.addresses import PortMap
@@ -79,6 +80,7 @@ class NodePlan:
     """What a node is made of: who it is, where it lives, and what its cluster gives it."""
 
     name: str
+    cluster: str
     address: str
     directory: Path
     profile: VersionProfile
@@ -98,6 +100,7 @@ class Surroundings:
     served: ServedFiles
     seed: int
     manufacturing_ca: bytes
+    faults: FaultSource = NO_FAULTS
 
 
 class Node:
@@ -115,6 +118,8 @@ class Node:
         """Called with the device's name when one has registered with this node."""
         self._plan = plan
         self._around = surroundings
+        self.faults = surroundings.faults.at(cluster=plan.cluster, node=plan.name)
+        """What goes wrong at this node's services."""
         self._running: dict[str, RunningService] = {}
         self._crashed: set[str] = set()
         self._reachability: dict[str, Reachability] = {}

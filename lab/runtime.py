@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cucm.certificates import lsc, manufacturing_ca, mic, node_certificate
 from cucm.clock import Clock, SystemClock
@@ -19,6 +19,9 @@ from cucm.database import Device
 from cucm.errors import LabError, UsageError
 from cucm.events import EventLog
 from cucm.events.administration import OperationPerformed, OperationRefused
+from cucm.faults import Fault, FaultBoard, fault_of
+from cucm.faults.board import FaultStatus
+from cucm.faults.rules import FaultTable
 from cucm.identity import Identity
 from cucm.key_store import KeyStore
 from cucm.net.addresses import detect_ports
@@ -30,6 +33,7 @@ from lab.capf import CertificateAuthorityProxyFunction
 from lab.cluster import Cluster
 from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import DhcpServer
+from lab.fault_states import FaultStates
 from lab.folder_claim import claim_folder
 from lab.node import Node, NodePlan, Surroundings
 from lab.plain_server import PlainServer
@@ -80,6 +84,10 @@ class Lab:
         self.clock = clock or SystemClock()
         self.keys = keys or KeyStore()
         self.events = EventLog(self.clock)
+        self.faults = FaultBoard(
+            self.events.emitter("lab:faults"), {self.address(table.host): table.name for table in topology.phones}
+        )
+        self._states = FaultStates(self)
         self.served = ServedFiles()
         self.clusters: dict[str, Cluster] = {}
         self.phones: dict[str, Phone] = {}
@@ -221,6 +229,32 @@ class Lab:
                 return node.capf
         raise LabError(f"no CAPF runs in {cluster}", mend="start the service on the publisher")
 
+    # --- faults
+
+    async def set_fault(self, value: Mapping[str, Any] | FaultTable) -> Fault:
+        """Put a fault in force, as `fault_of` reads it; a state has been brought about when this returns.
+
+        Returns it with its id. Raises UsageError, FaultIdTaken, LimitExceeded, LabError; then nothing has changed.
+        """
+        fault = self.faults.set(fault_of(value))
+        if fault.point.is_state:
+            try:
+                await self._states.begin(fault)
+            except BaseException:
+                self.faults.end(fault.id)
+                raise
+        return fault
+
+    async def end_fault(self, fault_id: str) -> FaultStatus:
+        """Take it out of force and undo what it brought about. Raises UsageError if none has this id, LabError."""
+        self.faults.status(fault_id)
+        await self._states.end(fault_id)
+        return self.faults.end(fault_id)
+
+    async def end_faults(self) -> list[FaultStatus]:
+        """All of them, the newest first."""
+        return [await self.end_fault(status.fault.id) for status in reversed(tuple(self.faults))]
+
     # --- building
 
     def address(self, host: int) -> str:
@@ -229,7 +263,15 @@ class Lab:
 
     def _build(self) -> None:
         maker = self._maker = manufacturing_ca(self.keys, seed=self.options.seed, not_before=MANUFACTURING_BEGAN)
-        around = Surroundings(self.events, self.clock, self.keys, self.served, self.options.seed, maker.certificate_der)
+        around = Surroundings(
+            self.events,
+            self.clock,
+            self.keys,
+            self.served,
+            self.options.seed,
+            maker.certificate_der,
+            self.faults,
+        )
         self._dhcp = self._build_dhcp()
         self._sftp = self._build_sftp()
         for name, table in self.topology.clusters.items():
@@ -284,6 +326,7 @@ class Lab:
         profile = profile_of(table.version)
         return NodePlan(
             name=node.name,
+            cluster=cluster,
             address=self.address(node.host),
             directory=self.options.directory / "clusters" / cluster / node.name,
             profile=profile,

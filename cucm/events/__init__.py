@@ -8,7 +8,7 @@ sequence number and time. The classes live beside this module: `tvs`, `files`, `
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Any, ClassVar, Final
@@ -63,6 +63,8 @@ def _plain(value: Any) -> Any:
             return value.value
         case tuple() | list() | frozenset():
             return [_plain(item) for item in value]
+        case Mapping():
+            return {str(name): _plain(item) for name, item in value.items()}
         case None | bool() | int() | float() | str():
             return value
         case _ if hasattr(value, "__dataclass_fields__"):

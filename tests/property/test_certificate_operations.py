@@ -150,6 +150,7 @@ class Administered:
         around = Surroundings(EventLog(clock), clock, KeyStore(), ServedFiles(), 0, b"")
         plans = [
             NodePlan(
+                cluster="source",
                 name=node.name,
                 address=f"127.0.0.{node.host}",
                 directory=folder / node.name,

@@ -1,0 +1,24 @@
+"""Every point at which something can be made to go wrong, by what it belongs to."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from itertools import chain
+from typing import Final
+
+from cucm.errors import UsageError
+from cucm.faults.catalogue import tcp, tvs
+from cucm.faults.points import FaultPoint
+
+POINTS: Final[dict[str, FaultPoint]] = {point.name: point for point in chain(tcp.POINTS, tvs.POINTS)}
+"""By name, in the order of the reference."""
+
+
+def fault_point(name: str) -> FaultPoint:
+    """Raises UsageError with the nearest name."""
+    try:
+        return POINTS[name]
+    except KeyError:
+        near = get_close_matches(name, POINTS, n=1)
+        mend = f"did you mean {near[0]}?" if near else f"one of: {', '.join(POINTS)}"
+        raise UsageError(f"there is no fault point {name!r}", mend=mend) from None
