@@ -8,11 +8,12 @@ from enum import StrEnum
 from typing import Any, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key
 from OpenSSL import SSL, crypto
 
-from cucm.errors import TrustError, TrustReason, UsageError
+from cucm.errors import DecodeError, TrustError, TrustReason, UsageError
+from cucm.identity import CertificateSummary, describe, load_certificate
 
 VerifyPeer = Callable[[bytes], None]
 """Called with the DER of the peer's certificate during the handshake; raises TrustError to refuse it."""
@@ -124,37 +125,38 @@ def _use_identity(context: SSL.Context, certificate_der: bytes, private_key_der:
 
 def _load_certificate(der: bytes) -> x509.Certificate:
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+        return load_certificate(der)
+    except DecodeError as error:
         raise UsageError("this is not a certificate in DER", mend="convert it: openssl x509 -outform DER") from error
 
 
 def _issued_by(authorities: Sequence[x509.Certificate], now: Callable[[], float]) -> VerifyPeer:
     def verify(der: bytes) -> None:
-        certificate = _parse_offered(der)
+        certificate, summary = _parse_offered(der)
         if not any(_is_issuer(authority, certificate) for authority in authorities):
-            issuer = certificate.issuer.rfc4514_string()
-            raise TrustError(TrustReason.SIGNER_UNKNOWN, f"client certificate is not of a known CA: issuer {issuer}")
+            what = f"client certificate is not of a known CA: issuer {summary.issuer}"
+            raise TrustError(TrustReason.SIGNER_UNKNOWN, what)
         moment = now()
-        if moment > certificate.not_valid_after_utc.timestamp():
+        if moment > summary.not_after:
             raise TrustError(TrustReason.CERTIFICATE_EXPIRED, "client certificate has expired")
-        if moment < certificate.not_valid_before_utc.timestamp():
+        if moment < summary.not_before:
             raise TrustError(TrustReason.CERTIFICATE_NOT_YET_VALID, "client certificate is not yet valid")
 
     return verify
 
 
-def _parse_offered(der: bytes) -> x509.Certificate:
+def _parse_offered(der: bytes) -> tuple[x509.Certificate, CertificateSummary]:
+    """OpenSSL takes certificates that no phone has and our library does not read: of a version 7, say."""
     try:
-        return x509.load_der_x509_certificate(der)
-    except ValueError as error:
+        return load_certificate(der), describe(der)
+    except DecodeError as error:
         raise TrustError(TrustReason.MALFORMED, "client certificate cannot be read") from error
 
 
 def _is_issuer(authority: x509.Certificate, certificate: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(authority)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from both_loops import on_both_loops
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 
 from cucm.certificates import Identity, capf_certificate, lsc, node_certificate
 from cucm.errors import TlsError, TrustError, TrustReason, UsageError
@@ -244,6 +244,25 @@ async def test_a_strangers_certificate_is_refused_with_an_alert(
         assert isinstance(failure, TrustError)
         assert failure.reason is TrustReason.SIGNER_UNKNOWN
         assert there.streams.empty()
+
+
+@pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects:DeprecationWarning")  # cryptography reads it not
+@on_both_loops
+async def test_a_certificate_of_a_version_nobody_knows_is_refused_in_words(
+    loopback: Draw, server: Identity, capf: Identity, phone: Identity
+) -> None:
+    version_3, version_7 = b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x06"
+    strange = phone.certificate_der.replace(version_3, version_7, 1)
+    context = client_context()
+    context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, strange))
+    context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_ASN1, phone.private_key_der))
+    async with serving(loopback, server, client_cas=(capf,)) as there:
+        with pytest.raises(TlsError):
+            async with await open_stream(*there.target, context=context) as here:
+                await here.read()
+        failure = await there.failures.get()
+        assert isinstance(failure, TrustError)
+        assert failure.reason is TrustReason.MALFORMED
 
 
 @pytest.mark.parametrize(
