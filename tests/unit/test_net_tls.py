@@ -255,7 +255,7 @@ async def test_a_certificate_of_a_version_nobody_knows_is_refused_in_words(
     strange = phone.certificate_der.replace(version_3, version_7, 1)
     context = client_context()
     context.use_certificate(crypto.load_certificate(crypto.FILETYPE_ASN1, strange))
-    context.use_privatekey(crypto.load_privatekey(crypto.FILETYPE_ASN1, phone.private_key_der))
+    context.use_privatekey(phone.private_key)
     async with serving(loopback, server, client_cas=(capf,)) as there:
         with pytest.raises(TlsError):
             async with await open_stream(*there.target, context=context) as here:
