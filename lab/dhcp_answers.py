@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cucm.errors import LabError
@@ -74,10 +74,16 @@ class _Asking:
     client: str
     pools: tuple[DhcpPool, ...]
     now: float
+    option_150: tuple[str, ...] | None = None
+    """What a fault puts in the place of the pool's."""
 
     @property
     def relay(self) -> str:
         return "" if self.message.giaddr == NO_ADDRESS else self.message.giaddr
+
+    def told(self, pool: DhcpPool) -> DhcpPool:
+        """The pool as this client is told of it."""
+        return pool if self.option_150 is None else replace(pool, option_150=self.option_150)
 
 
 class AnsweringRules:
@@ -88,11 +94,33 @@ class AnsweringRules:
         self._book = book
         self._on_link = on_link
 
-    def answer(self, message: DhcpMessage, peer: str, port: int, now: float) -> Answer:
-        """What to do with a message from `peer`. Never raises for what a client can send."""
+    def answer(
+        self, message: DhcpMessage, peer: str, port: int, now: float, *, option_150: tuple[str, ...] | None = None
+    ) -> Answer:
+        """What to do with a message from `peer`. Never raises for what a client can send.
+
+        `option_150`: name these TFTP servers instead of the pool's.
+        """
+        return self._unless_unanswered(
+            message, peer, port, lambda: self._answer(self._asking(message, now, option_150=option_150))
+        )
+
+    def refuse(self, message: DhcpMessage, peer: str, port: int, now: float, why: str) -> Answer:
+        """A NAK, whatever was asked."""
+
+        def refused() -> Answer:
+            asking = self._asking(message, now)
+            return self._refuse(asking, message.requested_address or message.ciaddr, why)
+
+        return self._unless_unanswered(message, peer, port, refused)
+
+    def _asking(self, message: DhcpMessage, now: float, *, option_150: tuple[str, ...] | None = None) -> _Asking:
+        return _Asking(message, message.chaddr.hex().upper(), self._pools_for(message), now, option_150)
+
+    def _unless_unanswered(self, message: DhcpMessage, peer: str, port: int, answer: Callable[[], Answer]) -> Answer:
         client = message.chaddr.hex().upper()
         try:
-            return self._answer(_Asking(message, client, self._pools_for(message), now))
+            return answer()
         except Unanswered as why:
             return Answer(None, DhcpIgnored(peer, port, client, why.reason, why.detail))
         except NoAddress as why:
@@ -141,7 +169,7 @@ class AnsweringRules:
     def _discovered(self, asking: _Asking) -> Answer:
         lease = self._book.choose(asking.client, asking.pools, asking.message.requested_address, asking.now)
         self._book.offer(lease, asking.now)
-        pool = self._book.pools[lease.pool]
+        pool = self._pool(asking, lease)
         reply = self._reply(asking, MessageType.OFFER, lease.address, self._options(asking, pool, lease_s=pool.lease_s))
         told = DhcpOffered(asking.client, lease.address, pool.name, asking.relay, pool.option_150, pool.option_66)
         return Answer(reply, told)
@@ -166,7 +194,7 @@ class AnsweringRules:
 
     def _grant(self, asking: _Asking, lease: DhcpLease) -> Answer:
         self._book.grant(lease, asking.now)
-        pool = self._book.pools[lease.pool]
+        pool = self._pool(asking, lease)
         reply = self._reply(asking, MessageType.ACK, lease.address, self._options(asking, pool, lease_s=pool.lease_s))
         return Answer(reply, _acknowledged(asking, lease.address, pool, pool.lease_s))
 
@@ -196,7 +224,7 @@ class AnsweringRules:
         if address == NO_ADDRESS:
             raise Unanswered(IgnoredReason.NOT_ITS_ADDRESS, "INFORM without an address")
         reserving = (pool for pool in asking.pools if asking.client in pool.reservations)
-        pool = next(reserving, asking.pools[0])
+        pool = asking.told(next(reserving, asking.pools[0]))
         reply = self._reply(asking, MessageType.ACK, NO_ADDRESS, self._options(asking, pool, lease_s=None))
         return Answer(reply, _acknowledged(asking, address, pool, None))
 
@@ -209,6 +237,9 @@ class AnsweringRules:
         lease = self._book.leases.get(asking.client)
         if lease is None or lease.address != address:
             raise Unanswered(IgnoredReason.NOT_ITS_ADDRESS, f"{address} is not leased to this client")
+
+    def _pool(self, asking: _Asking, lease: DhcpLease) -> DhcpPool:
+        return asking.told(self._book.pools[lease.pool])
 
     def _pool_name(self, asking: _Asking, address: str) -> str:
         return next((pool.name for pool in asking.pools if pool.has(address)), "")

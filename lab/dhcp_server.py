@@ -16,12 +16,15 @@ from cucm.clock import Clock, SystemClock
 from cucm.errors import LabError, UsageError, WireError
 from cucm.events import Emit, ignore
 from cucm.events.dhcp import DhcpIgnored, IgnoredReason, Option66Set, Option150Set
+from cucm.faults import NO_FAULTS, FaultSource
+from cucm.faults.catalogue.dhcp import DHCP_REQUEST, Nak, NoAnswer, RogueServer, WrongOption150
 from cucm.net.addresses import bind_udp
 from cucm.net.broadcast import bind_interface
 from cucm.net.reachability import Reachability
 from cucm.wire.dhcp import MAX_BYTES, SERVER_PORT, DhcpMessage, decode_message, encode_message
 from lab.dhcp_answers import Answer, AnsweringRules, Reply
 from lab.dhcp_pools import DhcpLease, DhcpPool, LeaseBook
+from lab.dhcp_rogue import RogueDhcp, nobody_in
 
 REQUESTS_PER_TURN: Final = 64
 """Messages answered together, with one writing of the state file."""
@@ -44,6 +47,7 @@ class DhcpServer:
         emit: Emit = ignore,
         broadcast: bool = False,
         interface: str | None = None,
+        faults: FaultSource = NO_FAULTS,
     ) -> None:
         if broadcast and interface is None:
             raise UsageError("a broadcasting DHCP server needs an interface", mend="give interface=, like eth0")
@@ -59,6 +63,8 @@ class DhcpServer:
         self._rules = AnsweringRules(address, self._book, on_link=broadcast)
         self._is_running = False
         self._socket: socket.socket | None = None
+        self._faults = faults
+        self._rogue: RogueDhcp | None = None
 
     # --- life
 
@@ -110,6 +116,12 @@ class DhcpServer:
         if bound is not None:
             asyncio.get_running_loop().remove_reader(bound)
             bound.close()
+        self._end_rogue()
+
+    def _end_rogue(self) -> None:
+        rogue, self._rogue = self._rogue, None
+        if rogue is not None:
+            rogue.close()
 
     # --- administration
 
@@ -151,7 +163,9 @@ class DhcpServer:
             except WireError as error:
                 self._emit(DhcpIgnored(peer, port, "", IgnoredReason.MALFORMED, str(error)))
                 continue
-            answers.append((message, peer, port, self._rules.answer(message, peer, port, self._clock.now())))
+            answer = self._answer(message, peer, port)
+            if answer is not None:
+                answers.append((message, peer, port, answer))
         try:
             self._book.save()
         except LabError as error:
@@ -160,6 +174,37 @@ class DhcpServer:
             return
         for message, peer, port, answer in answers:
             self._carry_out(message, peer, port, answer)
+
+    def _answer(self, message: DhcpMessage, peer: str, port: int) -> Answer | None:
+        """What is right, unless a fault says otherwise; None for silence."""
+        now = self._clock.now()
+        if not self._faults.watches(DHCP_REQUEST):
+            self._end_rogue()
+            return self._rules.answer(message, peer, port, now)
+        match self._faults.fire(
+            DHCP_REQUEST, peer=peer, client=message.chaddr.hex().upper(), message=message.message_type_word
+        ):
+            case NoAnswer():
+                return None
+            case Nak():
+                return self._rules.refuse(message, peer, port, now, "refused by a fault of the lab")
+            case WrongOption150(servers=servers):
+                wrong = tuple(map(str, servers)) or nobody_in(self.pools.values())
+                return self._rules.answer(message, peer, port, now, option_150=wrong)
+            case RogueServer() as rogue:
+                self._let_rogue_answer(rogue, message, peer, port)
+            case _ if self._rogue is not None and self._rogue.is_chosen_by(message):
+                self._let_rogue_answer(self._rogue.action, message, peer, port)
+        return self._rules.answer(message, peer, port, now)
+
+    def _let_rogue_answer(self, action: RogueServer, message: DhcpMessage, peer: str, port: int) -> None:
+        try:
+            if self._rogue is None or self._rogue.action != action:
+                self._end_rogue()
+                self._rogue = RogueDhcp(action, self.pools.values(), self.port, self._emit)
+            self._rogue.answer(message, peer, port, self._clock.now())
+        except (OSError, LabError) as error:
+            self._tell_unanswered(message, peer, port, IgnoredReason.NOT_SENT, error)
 
     def _carry_out(self, message: DhcpMessage, peer: str, port: int, answer: Answer) -> None:
         if answer.reply is None:

@@ -361,6 +361,7 @@ class Lab:
             state_file=self.options.directory / "dhcp.json",
             clock=self.clock,
             emit=self.events.emitter("dhcp:lab"),
+            faults=self.faults,
         )
 
     def _reservations(self, pool: str, pools: Mapping[str, object]) -> dict[str, str]:

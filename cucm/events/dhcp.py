@@ -41,6 +41,17 @@ class DhcpOffered(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class RogueServerAnswered(Event):
+    """A server that nobody has set up said `message` (`offer`, `ack`) before the real one could."""
+
+    kind: ClassVar[str] = "dhcp.rogue_answered"
+    client: str
+    server: str
+    message: str
+    option_150: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DhcpAcknowledged(Event):
     """`lease_s` is None for an answer to INFORM, which leases nothing."""
 
@@ -126,14 +137,14 @@ class LeaseStep(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LeaseAcknowledged(Event):
-    """`source` is "150", "66" or empty: the option that `tftp_servers` are from."""
+    """`option` is "150", "66" or empty: the option that `tftp_servers` are from."""
 
     kind: ClassVar[str] = "lease.acknowledged"
     step: LeaseStep
     address: str
     server: str
     tftp_servers: tuple[str, ...]
-    source: str
+    option: str
     option_66: str
     lease_s: float | None
 

@@ -16,7 +16,7 @@ class ChangesReplicated(Event):
     node: str
     transactions: int
     changes: int
-    sequence: int
+    position: int
     late: bool
 
 
@@ -64,4 +64,4 @@ class NodeCopied(Event):
     kind: ClassVar[str] = "replication.node_copied"
     node: str
     rows: int
-    sequence: int
+    position: int

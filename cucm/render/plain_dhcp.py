@@ -26,6 +26,8 @@ def _server(event: Event) -> str | None:
             return f"option 150{_of(pool)} is now {', '.join(servers) or 'left out'}"
         case dhcp.Option66Set(text=text, pool=pool):
             return f"option 66{_of(pool)} is now {text or 'left out'}"
+        case dhcp.RogueServerAnswered(client=client, server=server, message=message, option_150=servers):
+            return f"{client} hears {message} of a second server, {server}: option 150 {', '.join(servers)}"
         case dhcp.DhcpAcknowledged(client=client, address=address, option_150=servers, option_66=name):
             return f"{client} has {address}; {_options(servers, name)}"
         case dhcp.DhcpRefused(client=client, address=address, detail=detail):
@@ -42,8 +44,8 @@ def _server(event: Event) -> str | None:
 
 def _phone(event: Event) -> str | None:
     match event:
-        case dhcp.LeaseAcknowledged(step=step, address=address, server=server, tftp_servers=servers, source=source):
-            named = f"TFTP servers {', '.join(servers)} (option {source})" if servers else "no TFTP server named"
+        case dhcp.LeaseAcknowledged(step=step, address=address, server=server, tftp_servers=servers, option=option):
+            named = f"TFTP servers {', '.join(servers)} (option {option})" if servers else "no TFTP server named"
             return f"{address} {STEP_TEXTS[step]} by DHCP server {server}; {named}"
         case dhcp.LeaseRefused(server=server, detail=detail):
             return f"DHCP server {server} REFUSES: {detail}"

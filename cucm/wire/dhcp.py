@@ -17,6 +17,7 @@ from cucm.errors import DecodeError, EncodeError, LimitExceeded
 from cucm.wire.dhcp_options import (
     PARSERS,
     DhcpOption,
+    MessageType,
     OptionCode,
     address_bytes,
     as_address,
@@ -92,6 +93,15 @@ class DhcpMessage:
     def message_type(self) -> int | None:
         """A MessageType, or the number of one that is unknown."""
         return self._parsed(OptionCode.MESSAGE_TYPE, as_number(1))
+
+    @property
+    def message_type_word(self) -> str:
+        """`discover`, `offer`, ...; the number of a type that is unknown, "" where none is said."""
+        kind = self.message_type
+        try:
+            return MessageType(kind).name.lower() if kind is not None else ""
+        except ValueError:
+            return str(kind)
 
     @property
     def server_identifier(self) -> str | None:

@@ -7,10 +7,10 @@ from itertools import chain
 from typing import Final
 
 from cucm.errors import UsageError
-from cucm.faults.catalogue import tcp, tvs
+from cucm.faults.catalogue import dhcp, tcp, tvs
 from cucm.faults.points import FaultPoint
 
-POINTS: Final[dict[str, FaultPoint]] = {point.name: point for point in chain(tcp.POINTS, tvs.POINTS)}
+POINTS: Final[dict[str, FaultPoint]] = {point.name: point for point in chain(tcp.POINTS, tvs.POINTS, dhcp.POINTS)}
 """By name, in the order of the reference."""
 
 

@@ -1,0 +1,25 @@
+"""Faults in plain words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from cucm.events import Event, faults
+
+
+def fault_headline(event: Event) -> str | None:
+    """One line for the timeline; None for others' events."""
+    match event:
+        case faults.FaultSet(fault=name, point=point, action=action, match=match):
+            return f"FAULT {name} set: {action} at {point}{_fields(match, ' where ')}"
+        case faults.FaultFired(fault=name, point=point, action=action, hit=hit, request=request):
+            return f"FAULT {name} hits ({hit}): {action} at {point}{_fields(request, ', ')}"
+        case faults.FaultEnded(fault=name, hits=hits, missed=missed):
+            return f"FAULT {name} ended after {hits} hits{', and should have hit' if missed else ''}"
+        case _:
+            return None
+
+
+def _fields(fields: Mapping[str, str], before: str) -> str:
+    text = " ".join(f"{name}={value}" for name, value in fields.items() if value)
+    return before + text if text else ""
