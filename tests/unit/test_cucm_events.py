@@ -33,6 +33,8 @@ def test_no_field_of_an_event_hides_one_of_its_record() -> None:
 def test_no_two_events_have_one_kind() -> None:
     named: dict[str, set[str]] = {}
     for kind in all_kinds():
+        if kind.kind == Event.kind:
+            continue  # a base of others
         named.setdefault(kind.kind, set()).add(f"{kind.__module__}.{kind.__name__}")
     assert {kind: names for kind, names in named.items() if len(names) > 1} == {}
 
