@@ -383,6 +383,7 @@ class Lab:
             password=table.password,
             host_key=folder / "host_key",
             emit=self.events.emitter("sftp:lab"),
+            faults=self.faults,
         )
 
     def _build_plain_server(self, name: str, address: str) -> PlainServer:

@@ -18,6 +18,8 @@ from typing import Final
 
 from asyncssh import SFTPFailure, SFTPNoSuchFile, SFTPPermissionDenied
 
+from cucm.faults import Action
+
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE: Final = 0o600
 _FOLDER_MODE: Final = 0o700
@@ -41,6 +43,8 @@ class FolderFile(io.FileIO):
         super().__init__(descriptor, mode)
         self.path = path
         self.appends = appends
+        self.fault: Action | None = None
+        """What goes wrong when a certain part of it has been written or read."""
 
 
 class ServedFolder:

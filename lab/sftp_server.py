@@ -27,6 +27,8 @@ from cucm.events.sftp import (
     SftpServerStarted,
     SftpServerStopped,
 )
+from cucm.faults import NO_FAULTS, FaultSource
+from cucm.faults.catalogue.sftp import SFTP_CONNECT, SFTP_LOGIN, RefuseLogin, WrongHostKey
 from cucm.net.listener import STOP_TIMEOUT_S, Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import READ_SIZE, Stream
@@ -62,6 +64,7 @@ class SftpServer:
         emit: Emit = ignore,
         limits: Limits = LIMITS,
         folder_limits: FolderLimits | None = None,
+        faults: FaultSource = NO_FAULTS,
     ) -> None:
         if not user or not password:
             raise UsageError("an SFTP server without user or password", mend="give both")
@@ -71,6 +74,7 @@ class SftpServer:
         self._password = password.encode()
         self._key_file = host_key
         self._emit = emit
+        self._faults = faults
         self._folder = ServedFolder(directory, folder_limits)
         self._listener = Listener(
             address,
@@ -178,7 +182,7 @@ class SftpServer:
             session = await asyncssh.run_server(
                 end,
                 server_factory=lambda: login,
-                server_host_keys=[self._loaded_key()],
+                server_host_keys=[self._key_for(login.peer)],
                 compression_algs=["none"],  # what is small on the wire is small in memory
                 login_timeout=LOGIN_TIMEOUT_S,
                 public_key_auth=False,
@@ -195,7 +199,14 @@ class SftpServer:
                 self._sessions.discard(login.connection)
                 login.connection.abort()
 
-    def _may_log_in(self, user: str, password: str) -> bool:
+    def _key_for(self, peer: str) -> asyncssh.SSHKey:
+        if isinstance(self._faults.fire(SFTP_CONNECT, peer=peer), WrongHostKey):
+            return asyncssh.generate_private_key(_KEY_KIND)
+        return self._loaded_key()
+
+    def _may_log_in(self, user: str, password: str, peer: str) -> bool:
+        if isinstance(self._faults.fire(SFTP_LOGIN, peer=peer, user=user[:64]), RefuseLogin):
+            return False
         known = hmac.compare_digest(user.encode(), self.user.encode())
         return hmac.compare_digest(password.encode(), self._password) and known
 
@@ -205,7 +216,7 @@ class _Login(asyncssh.SSHServer):
 
     def __init__(self, server: SftpServer, peer: str) -> None:
         self._server = server
-        self._peer = peer
+        self.peer = peer
         self._attempts = 0
         self._channels = 0
         self._open_files: set[FolderFile] = set()
@@ -222,10 +233,10 @@ class _Login(asyncssh.SSHServer):
         return True
 
     def validate_password(self, username: str, password: str) -> bool:
-        if self._server._may_log_in(username, password):
-            self._server._emit(SftpLoginAccepted(self._peer, username))
+        if self._server._may_log_in(username, password, self.peer):
+            self._server._emit(SftpLoginAccepted(self.peer, username))
             return True
-        self._server._emit(SftpLoginRefused(self._peer, username[:64]))
+        self._server._emit(SftpLoginRefused(self.peer, username[:64]))
         self._attempts += 1
         if self._attempts >= MAX_LOGIN_ATTEMPTS and self.connection is not None:
             self.connection.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many wrong passwords")
@@ -242,9 +253,10 @@ class _Login(asyncssh.SSHServer):
         return FolderSession(
             cast(asyncssh.SSHServerChannel[bytes], channel),
             self._server._folder,
-            self._peer,
+            self.peer,
             self._server._emit,
             self._open_files,
+            self._server._faults,
         )
 
 

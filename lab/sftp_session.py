@@ -6,15 +6,18 @@ itself ends in `map_path`, which refuses.
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, NoReturn, cast
 
 import asyncssh
-from asyncssh import SFTPAttrs, SFTPFailure, SFTPName, SFTPOpUnsupported
+from asyncssh import SFTPAttrs, SFTPConnectionLost, SFTPFailure, SFTPName, SFTPOpUnsupported
 
 from cucm.events import Emit, Event
 from cucm.events.sftp import SftpFileRead, SftpFileRemoved, SftpFileRenamed, SftpFileStored
+from cucm.faults import NO_FAULTS, FaultSource
+from cucm.faults.catalogue.sftp import SFTP_READ, SFTP_WRITE, CutTransfer, DiskFull
 from lab.sftp_folder import FolderFile, ServedFolder
 
 MAX_OPEN_FILES: Final = 32
@@ -37,8 +40,10 @@ class FolderSession(asyncssh.SFTPServer):
         peer: str,
         emit: Emit,
         open_files: set[FolderFile],
+        faults: FaultSource = NO_FAULTS,
     ) -> None:
         super().__init__(channel)
+        self._faults = faults
         self._answers = channel
         self._folder = folder
         self._peer = peer
@@ -57,6 +62,8 @@ class FolderSession(asyncssh.SFTPServer):
             raise SFTPFailure(f"{MAX_OPEN_FILES} files are open already")
         file = self._folder.open(path, _system_flags(pflags))
         self._open.add(file)
+        point = SFTP_WRITE if file.writable() else SFTP_READ
+        file.fault = self._faults.fire(point, peer=self._peer, file=file.path)
         return file
 
     def close(self, file_obj: object) -> None:
@@ -70,10 +77,24 @@ class FolderSession(asyncssh.SFTPServer):
     def read(self, file_obj: object, offset: int, size: int) -> bytes:
         self._require_taken()
         wanted = min(size, self._folder.limits.file_size)
-        return os.pread(cast(FolderFile, file_obj).fileno(), wanted, min(offset, _MAX_OFFSET))
+        file = cast(FolderFile, file_obj)
+        data = os.pread(file.fileno(), wanted, min(offset, _MAX_OFFSET))
+        self._cut(file, offset + len(data))
+        return data
 
     def write(self, file_obj: object, offset: int, data: bytes) -> int:
-        return self._folder.write(cast(FolderFile, file_obj), offset, data)
+        file = cast(FolderFile, file_obj)
+        if isinstance(file.fault, DiskFull) and offset + len(data) > file.fault.after_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = self._folder.write(file, offset, data)
+        self._cut(file, offset + written)
+        return written
+
+    def _cut(self, file: FolderFile, reached: int) -> None:
+        """End the connection where a fault says so."""
+        if isinstance(file.fault, CutTransfer) and reached >= file.fault.after_bytes:
+            self._answers.get_connection().abort()
+            raise SFTPConnectionLost("cut by a fault of the lab")
 
     def lstat(self, path: bytes) -> os.stat_result:
         return self._folder.status(path)

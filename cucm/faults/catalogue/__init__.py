@@ -7,10 +7,18 @@ from itertools import chain
 from typing import Final
 
 from cucm.errors import UsageError
-from cucm.faults.catalogue import dhcp, tcp, tvs
+from cucm.faults.catalogue import dhcp, sftp, tcp, tvs
 from cucm.faults.points import FaultPoint
 
-POINTS: Final[dict[str, FaultPoint]] = {point.name: point for point in chain(tcp.POINTS, tvs.POINTS, dhcp.POINTS)}
+_DOMAINS: Final = (
+    tcp,
+    tvs,
+    dhcp,
+    sftp,
+)
+POINTS: Final[dict[str, FaultPoint]] = {
+    point.name: point for point in chain.from_iterable(domain.POINTS for domain in _DOMAINS)
+}
 """By name, in the order of the reference."""
 
 
