@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from cryptography import x509
 from cryptography.x509.oid import NameOID
 from sipmessage import AuthChallenge, Request
 
 from cucm.database import Device
-from cucm.errors import LabError, WireError
+from cucm.errors import DecodeError, LabError, WireError
 from cucm.events.cluster import RegistrationRefusal
+from cucm.identity import load_certificate
 from cucm.signalling import DeviceSecurityMode
 from cucm.wire.sip_digest import Digest, challenge, is_right
 from lab.registrar import Peer, Transport
@@ -129,5 +129,8 @@ def device_in(certificate: bytes | None) -> str | None:
     """`SEPB000B4BA0AEE` of a LSC or MIC whose CN is `CP-8861-SEPB000B4BA0AEE` (facts 7.7)."""
     if certificate is None:
         return None
-    names = x509.load_der_x509_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    try:
+        names = load_certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    except DecodeError:
+        return None
     return str(names[0].value).rsplit("-", 1)[-1] if names else None

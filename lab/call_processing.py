@@ -19,6 +19,7 @@ from OpenSSL import SSL
 from cucm.errors import TrustError
 from cucm.events import Emit, ignore
 from cucm.events.cluster import RegistrationEnd, RegistrationRefusal, RegistrationRefused
+from cucm.faults import NO_FAULTS, FaultSource
 from cucm.net.listener import Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.tls import ClientCertificatePolicy, Stream, TlsProfile, VerifyPeer, server_context
@@ -75,6 +76,7 @@ class CallProcessing:
         on_registered: Callable[[str], object] = _nobody_cares,
         expiry_grace_s: float = EXPIRY_GRACE_S,
         emit: Emit = ignore,
+        faults: FaultSource = NO_FAULTS,
     ) -> None:
         self.node_name = node_name
         self._address = address
@@ -88,7 +90,7 @@ class CallProcessing:
         self._registrar = Registrar(node_name, now, emit, on_registered)
         self._ending = ServiceEnding()
         self._parts = CallManagerParts(
-            Admission(database, now, identity[1]), self._registrar, limits or Limits(), emit, self._ending
+            Admission(database, now, identity[1]), self._registrar, limits or Limits(), emit, self._ending, faults
         )
         self._listeners: dict[Transport, Listener] = {
             "tcp": self._listener(sip_port, "tcp"),

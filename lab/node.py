@@ -347,6 +347,7 @@ class Node:
             now=self._around.clock.now,
             on_registered=lambda device: self.on_registered(device),
             emit=self._around.events.emitter(f"callmanager:{self.name}"),
+            faults=self.faults,
         )
 
     def _capf(self) -> CertificateAuthorityProxyFunction:

@@ -18,6 +18,8 @@ from cucm.events.cluster import (
     RegistrationRefusal,
     RegistrationRefused,
 )
+from cucm.faults import NO_FAULTS, FaultSource
+from cucm.faults.catalogue.sip import SIP_REQUEST, Close, Delay, Drop, Reject
 from cucm.net.listener import Limits
 from cucm.net.tls import Stream
 from cucm.wire.alarm import CONTENT_TYPE, Alarm, DeviceTlInfo
@@ -51,6 +53,7 @@ class CallManagerParts:
     limits: Limits
     emit: Emit
     ending: ServiceEnding
+    faults: FaultSource = NO_FAULTS
 
 
 class StationConnection:
@@ -106,7 +109,23 @@ class StationConnection:
                     self._receiver.receive_data(data)
 
     async def _handle(self, request: Request) -> bool:
-        """Answer; whether the connection goes on."""
+        """Answer, unless a fault comes first; whether the connection goes on."""
+        fault = self._parts.faults.fire(
+            SIP_REQUEST, peer=self._stream.peer_address[0], method=request.method[:32], transport=self._transport
+        )
+        match fault:
+            case Drop():
+                return True
+            case Close():
+                return False
+            case Reject(status=status):
+                refusal = Refusal(status, "Rejected", RegistrationRefusal.FAULT, "by a fault of the lab")
+                return await self._refuse(request, self._bearer, refusal)
+            case Delay(seconds=seconds):
+                await asyncio.sleep(seconds)
+        return await self._handle_rightly(request)
+
+    async def _handle_rightly(self, request: Request) -> bool:
         missing = [one for one in request.require if one.lower() not in EXTENSIONS]
         if request.method == "ACK":
             return True  # never answered (RFC 3261 17.1.1.3)

@@ -30,6 +30,8 @@ class RegistrationRefusal(StrEnum):
     """Wrong user or password (RFC 2617)."""
     TIMEOUT = "timeout"
     LIMIT = "limit"
+    FAULT = "fault"
+    """The lab was told to refuse it."""
 
 
 class RegistrationEnd(StrEnum):

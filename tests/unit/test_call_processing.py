@@ -29,6 +29,7 @@ from cucm.events.cluster import (
     RegistrationRefusal,
     RegistrationRefused,
 )
+from cucm.faults import NO_FAULTS, FaultBoard, FaultSource, fault_of
 from cucm.key_store import KeyStore
 from cucm.net.listener import Limits
 from cucm.net.reachability import Reachability
@@ -140,6 +141,7 @@ async def new_bench(
     profile: TlsProfile = TlsProfile.MODERN,
     limits: Limits | None = None,
     expiry_grace_s: float = 0.01,
+    faults: FaultSource = NO_FAULTS,
 ) -> AsyncIterator[Bench]:
     clock = MovableClock(NOW, frozen=True)
     node = CallProcessing(
@@ -156,6 +158,7 @@ async def new_bench(
         on_registered=lambda device: bench.news.append(device),
         expiry_grace_s=expiry_grace_s,
         emit=lambda event: bench.emit(event),
+        faults=faults,
     )
     bench = Bench(address, node, clock=clock)
     await node.start()
@@ -795,3 +798,52 @@ async def test_a_browser_like_client_sees_the_call_managers_certificate(bench: B
     stream = await open_stream(bench.address, bench.node.secure_sip_port, context=context)
     assert stream.peer_certificate == CALL_MANAGER.certificate_der
     await stream.close()
+
+
+# -- faults ----------------------------------------------------------------------------------------------------------
+
+
+def one_fault(action: str, transport: str = "tls", **attributes: object) -> FaultBoard:
+    board = FaultBoard(phones={})
+    rule = {"id": "it", "point": "sip.request", "action": action, "attributes": attributes, "times": 1}
+    board.set(fault_of(rule | {"match": {"method": "REGISTER", "transport": transport}}))
+    return board
+
+
+async def test_a_fault_rejects_one_registration(database: NodeDatabase, loopback: Callable[[], str]) -> None:
+    async with new_bench(database, loopback(), faults=one_fault("reject", status=480)) as bench:
+        first = await bench.register(SECURE, phone_certificate())
+        assert (first.result.status, first.result.sip_status) == (RegistrationStatus.REFUSED, 480)
+        refused = bench.events[0]
+        assert isinstance(refused, RegistrationRefused)
+        assert (refused.reason, refused.device_name) == (RegistrationRefusal.FAULT, SECURE)
+        assert not bench.node.registered
+        second = await bench.register(SECURE, phone_certificate())
+        assert second.result.status is RegistrationStatus.REGISTERED
+
+
+async def test_a_fault_closes_the_connection_instead_of_answering(
+    database: NodeDatabase, loopback: Callable[[], str]
+) -> None:
+    async with new_bench(database, loopback(), faults=one_fault("close")) as bench:
+        registration = await bench.register(SECURE, phone_certificate())
+        assert registration.result.status is RegistrationStatus.UNREACHABLE
+        assert not bench.node.registered
+
+
+async def test_a_fault_delays_an_answer(database: NodeDatabase, loopback: Callable[[], str]) -> None:
+    async with new_bench(database, loopback(), faults=one_fault("delay", seconds=0.05)) as bench:
+        registration = await bench.register(SECURE, phone_certificate())
+        assert registration.result.status is RegistrationStatus.REGISTERED
+
+
+async def test_a_fault_leaves_a_request_unanswered(database: NodeDatabase, loopback: Callable[[], str]) -> None:
+    async with new_bench(database, loopback(), faults=one_fault("drop", "tcp")) as bench:
+        async with await open_stream(bench.address, bench.node.sip_port) as phone:
+            register = (
+                "REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1\r\nFrom: <sip:a@x>;tag=1\r\nTo: <sip:a@x>\r\n"
+                "Call-ID: 1\r\nCSeq: 1 REGISTER\r\nContent-Length: 0\r\n\r\n"
+            )
+            phone.write(register.encode())
+            phone.write(register.replace("REGISTER", "OPTIONS").encode())
+            assert (await phone.read()).startswith(b"SIP/2.0 200 OK"), "only the second is answered"

@@ -7,12 +7,13 @@ from itertools import chain
 from typing import Final
 
 from cucm.errors import UsageError
-from cucm.faults.catalogue import dhcp, sftp, tcp, tvs
+from cucm.faults.catalogue import dhcp, sftp, sip, tcp, tvs
 from cucm.faults.points import FaultPoint
 
 _DOMAINS: Final = (
     tcp,
     tvs,
+    sip,
     dhcp,
     sftp,
 )
