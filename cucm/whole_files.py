@@ -32,6 +32,11 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         ) from error
 
 
+def is_unfinished(name: str) -> bool:
+    """Whether a file of this name is one that `write_whole` has not brought to its place."""
+    return name.startswith(_UNFINISHED)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove what a kill left half-written in the folder. EnvironmentProblem if that cannot be done."""
     try:

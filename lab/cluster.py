@@ -124,15 +124,15 @@ class Cluster:
             await node.start()
         self._synchronising = asyncio.create_task(self._synchronise_again_and_again())
 
-    async def close(self) -> None:
-        """Stop everything; also if one node cannot stop well."""
+    async def close(self, *, at_once: bool = False) -> None:
+        """Stop everything; also if one node cannot stop well. `at_once`: connections are reset."""
         if self._synchronising is not None:
             self._synchronising.cancel()
             await asyncio.wait([self._synchronising])
         errors: list[BaseException] = []
         for node in reversed(self.nodes.values()):
             try:
-                await node.stop()
+                await (node.halt() if at_once else node.stop())
             except Exception as error:
                 errors.append(error)
         await self.replication.stop()

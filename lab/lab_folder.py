@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from cucm.clock import MovableClock
 from cucm.errors import EnvironmentProblem, UsageError
 from cucm.whole_files import write_whole
+from lab.checkpoints import finish_restore
 from lab.runtime import LabOptions
 from lab.topology import DEFAULT_NETWORK, Topology, load_topology
 
@@ -64,6 +65,10 @@ class KeptClock(MovableClock):
         """Raises EnvironmentProblem when that cannot be written."""
         super().move(seconds)
         write_whole(self._path, json.dumps({"offset_s": self.now() - time.time()}).encode())
+
+    def read_again(self) -> None:
+        """Go by the file, after somebody else has written or removed it. Raises UsageError."""
+        self._offset_s = self._kept_offset()
 
     def _kept_offset(self) -> float:
         try:
@@ -122,6 +127,11 @@ class LabFolder:
                 f"cannot be the folder of a lab: {error.strerror}", where=str(self.directory), mend="name another one"
             ) from error
         self._lock.take()
+        try:
+            finish_restore(self.directory)
+        except BaseException:
+            self._lock.release()
+            raise
         return self
 
     def __exit__(

@@ -122,6 +122,7 @@ class Node:
         """What goes wrong at this node's services."""
         self._running: dict[str, RunningService] = {}
         self._crashed: set[str] = set()
+        self._presented: dict[CertificateUnit, Identity] = {}
         self._reachability: dict[str, Reachability] = {}
         (plan.directory / "security").mkdir(parents=True, mode=0o700, exist_ok=True)
         (plan.directory / "tftp").mkdir(exist_ok=True)
@@ -155,6 +156,16 @@ class Node:
             known = ", ".join(sorted(path.stem for path in self.security.glob("*.pem")))
             raise UsageError(f"{self.name} has no {unit} certificate", mend=f"one of: {known}") from None
         return Identity.load(x509.load_pem_x509_certificate(pem).public_bytes(Encoding.DER), key, ours=True)
+
+    def present(self, unit: CertificateUnit, identity: Identity | None) -> None:
+        """Let services show this certificate instead of the one on the disk, from their next start; None: that one."""
+        if identity is None:
+            self._presented.pop(unit, None)
+        else:
+            self._presented[unit] = identity
+
+    def _shown(self, unit: CertificateUnit) -> Identity:
+        return self._presented.get(unit) or self.identity(unit)
 
     def has_identity(self, unit: CertificateUnit) -> bool:
         return (self.security / f"{unit}.pem").exists()
@@ -213,6 +224,14 @@ class Node:
         async with AsyncExitStack() as services:
             for service in reversed(self._running):
                 services.push_async_callback(self.stop_service, service)
+
+    async def halt(self) -> None:
+        """As `stop`, at once: whoever is connected is reset."""
+        async with AsyncExitStack() as services:
+            for service, running in reversed(self._running.items()):
+                services.callback(self._tell, ServiceStopped(self.name, service))
+                services.push_async_callback(running.crash)
+            self._running = {}
 
     async def crash(self) -> None:
         """The machine dies with all its services; what is on its disk stays."""
@@ -301,7 +320,7 @@ class Node:
 
     def _new_service(self, service: Service) -> RunningService:
         makers: Mapping[str, Callable[[], RunningService]] = {
-            "TVS": lambda: self._tvs(self.identity(CertificateUnit.TVS)),
+            "TVS": lambda: self._tvs(self._shown(CertificateUnit.TVS)),
             "TFTP": self._file_server,
             "CallManager": self._call_processing,
             "CAPF": self._capf,
@@ -336,7 +355,7 @@ class Node:
         return FileService(FileServer(self.address, recorded, tftp_port=self._plan.ports.tftp, emit=emit), store)
 
     def _call_processing(self) -> CallProcessing:
-        identity = self.identity(CertificateUnit.CALLMANAGER)
+        identity = self._shown(CertificateUnit.CALLMANAGER)
         return CallProcessing(
             self.name,
             self.address,

@@ -77,6 +77,12 @@ class PlainServer:
             parts.push_async_callback(self._files.stop)
             parts.push_async_callback(self.call_processing.stop)
 
+    async def crash(self) -> None:
+        """Connections are reset, nothing is said."""
+        async with AsyncExitStack() as parts:
+            parts.push_async_callback(self._files.crash)
+            parts.push_async_callback(self.call_processing.crash)
+
     def _configuration(self, device: str) -> bytes:
         here = (ServerAddress(self.name, self.address),)
         return device_configuration(

@@ -123,16 +123,19 @@ class Lab:
             await self.stop()
             raise
 
-    async def stop(self) -> None:
-        """End everything that was started, also after a failed start, and also if one part cannot end well."""
+    async def stop(self, *, at_once: bool = False) -> None:
+        """End everything that was started, also after a failed start, and also if one part cannot end well.
+
+        `at_once`: connections are reset, nobody says goodbye. Afterwards the lab may be started anew.
+        """
         async with AsyncExitStack() as parts:  # the last one in is the first to end
             for server in (self._dhcp, self._sftp, *self.plain_servers.values()):
                 if server is not None:
-                    parts.push_async_callback(server.stop)
+                    parts.push_async_callback(server.crash if at_once else server.stop)
             for cluster in self.clusters.values():
-                parts.push_async_callback(cluster.close)
+                parts.push_async_callback(cluster.close, at_once=at_once)
             for phone in self.phones.values():
-                parts.push_async_callback(phone.power_off)
+                parts.push_async_callback(phone.crash if at_once else phone.power_off)
 
     # --- parts by name
 
@@ -156,6 +159,11 @@ class Lab:
             return self.cluster(cluster).node(node)
         nodes = {known: one for each in self.clusters.values() for known, one in each.nodes.items()}
         return _named(nodes, node, "node")
+
+    def cluster_with(self, node: str) -> Cluster:
+        """The cluster that has this node. Raises UsageError if none has."""
+        self.node(node)
+        return next(cluster for cluster in self.clusters.values() if node in cluster.nodes)
 
     def phone(self, name: str) -> Phone:
         """By device name (`SEP...`). Raises UsageError if there is none."""

@@ -59,13 +59,18 @@ def boot(phone: PhoneModel, contents: FlashContents, clock: Clock, *, attempts: 
 
 
 def register_again(
-    phone: PhoneModel, contents: FlashContents, clock: Clock, *, without: str | None = None
+    phone: PhoneModel,
+    contents: FlashContents,
+    clock: Clock,
+    *,
+    without: str | None = None,
+    only: str | None = None,
 ) -> Steps[RegistrationTarget | None]:
     """What an unregistered phone does by itself: its CallManagers once more, with the files it has.
 
-    `without` names the CallManager that has just gone; nothing happens when there is no other.
+    `without` names the CallManager that has just gone, `only` the one to go to; nothing happens when none is left.
     """
-    return (yield from _Boot(phone, contents, clock).register_again(without))
+    return (yield from _Boot(phone, contents, clock).register_again(without, only))
 
 
 class _Boot(Updates):
@@ -109,11 +114,12 @@ class _Boot(Updates):
         yield Enter(PhoneState.REGISTERED if where else PhoneState.UNREGISTERED)
         return where
 
-    def register_again(self, without: str | None) -> Steps[RegistrationTarget | None]:
+    def register_again(self, without: str | None, only: str | None) -> Steps[RegistrationTarget | None]:
         yield from self._load(tell=False)
         if self._configuration is None:
             return None
-        others = tuple(one for one in self._configuration.call_managers if one.name != without)
+        known = self._configuration.call_managers
+        others = tuple(one for one in known if one.name != without and only in (None, one.name))
         if not others:
             return None
         self._configuration = replace(self._configuration, call_managers=others)

@@ -52,6 +52,7 @@ from phone_agent.failover import Failover
 from phone_agent.file_client import FileClient
 from phone_agent.flash import FlashContents, PhoneFlash
 from phone_agent.lsc import LscIssuer, drop_lsc, obtain_lsc
+from phone_agent.memory import PhoneMemory
 from phone_agent.registration import Registration, RegistrationClient
 from phone_agent.settings import BOOT_DEADLINE_S, PhonePorts, PhoneSettings
 from phone_agent.state import PhoneState, require_transition
@@ -140,6 +141,36 @@ class Phone:
     def last_verdicts(self) -> tuple[Verdict, ...]:
         """What the phone made of lists, configuration, TVS and CallManagers since its last boot began."""
         return tuple(self._verdicts)
+
+    @property
+    def memory(self) -> PhoneMemory:
+        """What it knows besides its flash, to `wake` with later."""
+        return PhoneMemory(
+            self._state, self._call_manager, self.status_messages, self.last_verdicts, self._failover.is_running
+        )
+
+    async def wake(self, memory: PhoneMemory) -> None:
+        """Go on as an unpowered phone that was never off: a lease, and its CallManager, without a boot.
+
+        For a lab whose state is brought back. It is registered again if its CallManager takes it with the files in
+        flash; one that was in the middle of a boot boots. Raises BootTimedOut.
+        """
+        require_transition(self._state, PhoneState.REQUESTING_ADDRESS)
+        self._messages.extend(memory.status_messages)
+        if memory.state is PhoneState.OFF:
+            return
+        if memory.state not in (PhoneState.REGISTERED, PhoneState.REGISTERING, PhoneState.UNREGISTERED):
+            await self.boot()
+            return
+        self._verdicts.extend(memory.verdicts)
+        self._call_manager = memory.call_manager
+        self._state = PhoneState.UNREGISTERED
+        self._emit(StateChanged(PhoneState.OFF, self._state))
+        await _attempt(self._dhcp.tftp_servers(), "DHCP", lambda _detail: None)
+        was_registered = memory.state is PhoneState.REGISTERED
+        is_registered = was_registered and await self._register_again(None, memory.call_manager)
+        if not is_registered and (was_registered or memory.seeks):
+            self._fail_over()
 
     async def boot(self) -> BootOutcome:
         """Boot an unpowered phone; afterwards it is registered, or not and says why.
@@ -246,12 +277,12 @@ class Phone:
         self._notice_early_loss()
         return outcome
 
-    async def _register_again(self, without: str | None) -> bool:
+    async def _register_again(self, without: str | None, only: str | None = None) -> bool:
         """Whether a CallManager of the group has the phone, or had it for a moment."""
         self._lost_early = None
         await self._hang_up()
         try:
-            steps = register_again(self.model, self.flash.contents, self._clock, without=without)
+            steps = register_again(self.model, self.flash.contents, self._clock, without=without, only=only)
             where = await self._go(steps)
         except BaseException:
             if self._state is PhoneState.REGISTERING:

@@ -11,6 +11,7 @@ from cucm.render.plain_bulk import exchange_headline
 from cucm.render.plain_dhcp import dhcp_headline
 from cucm.render.plain_faults import fault_headline
 from cucm.render.plain_replication import replication_headline
+from cucm.render.plain_running import running_headline
 from cucm.render.plain_words import common_name_in, role_texts
 from cucm.render.text import printable
 
@@ -45,6 +46,7 @@ def headline(event: Event) -> str | None:
         or dhcp_headline(event)
         or replication_headline(event)
         or fault_headline(event)
+        or running_headline(event)
     )
     return text and printable(text)  # names and details may come from the network
 

@@ -1,0 +1,23 @@
+"""A staying lab's own events in plain words."""
+
+from __future__ import annotations
+
+from cucm.events import Event, running
+
+
+def running_headline(event: Event) -> str | None:
+    match event:
+        case running.LabReady(run=run):
+            return f"the lab is ready (run {run})"
+        case running.LabCheckpointed(checkpoint=name):
+            return f"the lab's state is kept as checkpoint {name}"
+        case running.LabRestoring(checkpoint=name):
+            return f"the lab goes back to checkpoint {name}"
+        case running.LabRestored(checkpoint=name, different=()):
+            return f"the lab is as it was at checkpoint {name}"
+        case running.LabRestored(checkpoint=name, different=different):
+            return f"the lab is as it was at checkpoint {name}, but for {', '.join(different)}"
+        case running.LabEnded(why=why):
+            return f"the lab ends: {why}"
+        case _:
+            return None
