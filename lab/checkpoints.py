@@ -1,9 +1,9 @@
 """Kept states of a lab's folder, and the way back to one: `checkpoints/NAME`, each there whole or not at all.
 
-A checkpoint is a copy of all in the folder that the lab's parts write, databases by SQLite's backup. Going back happens
-in two steps, so that a kill at any instant leaves the old or the new state: the copy is put beside what is in force, then
-a journal says that it counts from now on, and everything is moved into place by renames. `finish_restore` completes what
-a kill interrupted. The lab's process is what may die; after a power cut the file system decides.
+A checkpoint is a copy of all in the folder that the lab's parts write, databases by SQLite's backup. Going back takes
+two steps, so that a kill at any instant leaves the old or the new state: the copy is put beside what is in force; then
+a journal says that it counts from now on, and everything is moved into place by renames. `finish_restore` completes
+what a kill interrupted. The lab's process is what may die; after a power cut the file system decides.
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-# --- copying -----------------------------------------------------------------------------------------------------------
+# --- copying ---------------------------------------------------------------------------------------------------------
 
 
 def _copy_tree(source: Path, target: Path, apart: frozenset[str] | set[str] = frozenset()) -> None:

@@ -61,10 +61,15 @@ class KeptClock(MovableClock):
         self._path = path
         super().__init__(time.time() + self._kept_offset())
 
+    @property
+    def moved_s(self) -> float:
+        """How far this clock is ahead of the machine's."""
+        return self._offset_s
+
     def move(self, seconds: float) -> None:
         """Raises EnvironmentProblem when that cannot be written."""
         super().move(seconds)
-        write_whole(self._path, json.dumps({"offset_s": self.now() - time.time()}).encode())
+        write_whole(self._path, json.dumps({"offset_s": self.moved_s}).encode())
 
     def read_again(self) -> None:
         """Go by the file, after somebody else has written or removed it. Raises UsageError."""

@@ -1,4 +1,4 @@
-"""A lab that stays and is used by others: one administrator at a time, kept states and the way back to them, its end."""
+"""A lab that stays and is used by others: one administrator at a time, kept states and the way back, its end."""
 
 from __future__ import annotations
 

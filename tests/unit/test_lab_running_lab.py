@@ -98,7 +98,7 @@ async def test_a_reset_undoes_whatever_was_done(running):
 
 
 async def test_a_checkpoint_holds_what_no_file_tells(running):
-    """A phone keeps its old lists, though the servers have new ones; what is stopped, crashed or unreachable is so again."""
+    """A phone keeps its old lists, though the servers have new ones; what was stopped or unreachable is so again."""
     lab = running.lab
     await running.perform(op("set-option-150", cluster="destination"))
     await running.perform(op("stop-service", cluster="destination", service="CAPF"))
