@@ -56,6 +56,7 @@ class Cluster:
             {node.name: node.database for node in nodes[1:]},
             surroundings.clock,
             emit,
+            surroundings.faults.at(cluster=name),
         )
         self.bulk = BulkCertificateManagement(
             name,

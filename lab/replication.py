@@ -22,6 +22,7 @@ from cucm.database import (
     LinkSetting,
     NodeDatabase,
     ReplicationPosition,
+    Transaction,
 )
 from cucm.errors import DatabaseError, LabError, UsageError
 from cucm.events import Emit, Event
@@ -34,6 +35,8 @@ from cucm.events.replication import (
     ReplicationPaused,
     ReplicationResumed,
 )
+from cucm.faults import NO_FAULTS, FaultSource
+from cucm.faults.catalogue.cluster import REPLICATION_CHANGE
 
 POLL_S: Final = 0.2
 """How often links look for writes of other programs, and at the lab's clock."""
@@ -70,13 +73,19 @@ class Replication:
     """Replicates while started. The publisher's own file takes its writes whether or not this runs."""
 
     def __init__(
-        self, publisher: NodeDatabase, subscribers: Mapping[str, NodeDatabase], clock: Clock, emit: Emit
+        self,
+        publisher: NodeDatabase,
+        subscribers: Mapping[str, NodeDatabase],
+        clock: Clock,
+        emit: Emit,
+        faults: FaultSource = NO_FAULTS,
     ) -> None:
         if publisher.role is not DatabaseRole.PUBLISHER:
             raise UsageError("is a subscriber's database", where=str(publisher.path), mend="name the publisher's")
         self._publisher = publisher
         self._clock = clock
         self._emit = emit
+        self._faults = faults
         self._links = {name: _Link(name, publisher, database, clock) for name, database in subscribers.items()}
         self._tasks: list[asyncio.Task[None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -251,7 +260,10 @@ class Replication:
 
     async def _step(self, link: _Link) -> None:
         try:
-            event = await asyncio.to_thread(link.advance)
+            if self._faults.watches(REPLICATION_CHANGE):
+                event = link.advance(self._losing)  # here, not in a thread: faults tell of what they hit
+            else:
+                event = await asyncio.to_thread(link.advance)
         except FullCopyNeeded as trouble:
             self._break(link, str(trouble))
         except DatabaseError as trouble:
@@ -260,6 +272,15 @@ class Replication:
             link.problem = None
             if event is not None:
                 self._emit(event)
+
+    def _losing(self, node: str, transaction: Transaction) -> Transaction:
+        """The transaction without what a fault takes away."""
+        lost = frozenset(
+            change.sequence
+            for change in transaction.changes
+            if self._faults.fire(REPLICATION_CHANGE, node=node, table=change.table, key=change.key) is not None
+        )
+        return replace(transaction, lost=lost)
 
     def _break(self, link: _Link, reason: str) -> None:
         try:
@@ -353,8 +374,11 @@ class _Link:
         self.position = snapshot.position
         return len(snapshot.rows)
 
-    def advance(self) -> Event | None:
-        """Take over what is due, a bounded lot at once. Runs in a thread. DatabaseError; FullCopyNeeded."""
+    def advance(self, losing: Callable[[str, Transaction], Transaction] | None = None) -> Event | None:
+        """Take over what is due, a bounded lot at once. Runs in a thread. DatabaseError; FullCopyNeeded.
+
+        `losing` takes changes away that never arrive.
+        """
         self.is_level_with_due = True
         setting = self.setting
         if not self._is_open:
@@ -373,7 +397,8 @@ class _Link:
         # read first, asked then: what is written after a pause, or with a delay, cannot slip through
         if setting is not self.setting or not self._is_open or not transactions:
             return None
-        self.database.apply_changes(transactions, there.history)
+        arriving = [losing(self.name, one) for one in transactions] if losing else transactions
+        self.database.apply_changes(arriving, there.history)
         self.position = replace(self.position, sequence=transactions[-1].last)
         self.is_level_with_due = self.position.sequence >= due
         late, self.was_held = self.was_held or setting.lag_s > 0, False

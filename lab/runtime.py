@@ -448,7 +448,7 @@ class Lab:
             local_address=address, ports=PhonePorts(tftp=self.ports.tftp), tls_profile=table.tls_profile
         )
         model = PhoneModel.of(table.mac, table.model)
-        return Phone(model, flash, dhcp, settings=settings, clock=self.clock, emit=emit)
+        return Phone(model, flash, dhcp, settings=settings, clock=self.clock, emit=emit, faults=self.faults)
 
     def _make_certificates(self, table: PhoneTable, flash: Flash, maker: Identity) -> None:
         issued = self._days_ago(PHONE_CERTIFICATES_DAYS_AGO)

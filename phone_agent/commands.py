@@ -197,3 +197,25 @@ Command: TypeAlias = RequestTftpServers | Fetch | QueryTvs | Register | Store | 
 Outcome = TypeVar("Outcome")
 Steps: TypeAlias = Generator[Command, Any, Outcome]
 """A piece of the boot: yields commands, receives each one's result, returns its outcome."""
+
+
+def step_of(command: Command) -> dict[str, str] | None:
+    """What a phone does now, in the words of the fault point `phone.step`; None for what is no step of its own."""
+    match command:
+        case RequestTftpServers():
+            return {"step": "request-tftp-servers"}
+        case Fetch(file_name=name):
+            return {"step": "fetch", "file": name}
+        case QueryTvs():
+            return {"step": "query-tvs"}
+        case Register():
+            return {"step": "register"}
+        case Store(changes=changes):
+            return {"step": "store", "stores": stored_names(changes)}
+        case _:
+            return None
+
+
+def stored_names(changes: Mapping[str, Any]) -> str:
+    """`ctl,ctl_source`: the fields of the flash that are written."""
+    return ",".join(sorted(changes))

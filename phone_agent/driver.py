@@ -27,6 +27,8 @@ from cucm.events.phone import (
     StateChanged,
     StatusMessageShown,
 )
+from cucm.faults import NO_FAULTS, FaultSource
+from cucm.faults.catalogue.phone import PHONE_FLASH, PHONE_STEP, PowerLoss
 from phone_agent.address import AddressClient
 from phone_agent.boot import BootOutcome, PhoneModel, boot, register_again
 from phone_agent.commands import (
@@ -47,6 +49,8 @@ from phone_agent.commands import (
     Store,
     StoreResult,
     TvsFailure,
+    step_of,
+    stored_names,
 )
 from phone_agent.failover import Failover
 from phone_agent.file_client import FileClient
@@ -60,7 +64,7 @@ from phone_agent.status_texts import ERASING_LISTS, LSC_DELETED, LSC_FAILED, LSC
 from phone_agent.tvs_client import ClientCertificate, TvsClient
 from phone_agent.verdicts import Verdict, verdict_of
 
-__all__ = ["BOOT_DEADLINE_S", "BootTimedOut", "Phone", "PhonePorts", "PhoneSettings"]
+__all__ = ["BOOT_DEADLINE_S", "BootTimedOut", "Phone", "PhonePorts", "PhoneSettings", "PowerCut"]
 
 MAX_STATUS_MESSAGES: Final = 100
 """Ours: how many messages the Status screen keeps."""
@@ -74,6 +78,10 @@ _log = logging.getLogger(__name__)
 
 class BootTimedOut(LabError):
     """The boot took longer than its deadline; the phone is off."""
+
+
+class PowerCut(LabError):
+    """A fault took the phone's power; the phone is off."""
 
 
 class Phone:
@@ -93,8 +101,10 @@ class Phone:
         clock: Clock | None = None,
         randomness: Random | None = None,
         emit: Emit = ignore,
+        faults: FaultSource = NO_FAULTS,
     ) -> None:
         self.model = model
+        self._faults = faults.at(phone=model.name)
         self.flash = flash
         self._dhcp = dhcp
         self._settings = settings or PhoneSettings()
@@ -175,7 +185,7 @@ class Phone:
     async def boot(self) -> BootOutcome:
         """Boot an unpowered phone; afterwards it is registered, or not and says why.
 
-        Raises BootTimedOut, IllegalTransition for a phone that is on already.
+        Raises BootTimedOut, PowerCut, IllegalTransition for a phone that is on already.
         """
         if self._failover.is_running:
             await self._failover.end()
@@ -194,6 +204,9 @@ class Phone:
             raise BootTimedOut(
                 text, where=self.model.name, mend="see which server hangs, or raise the deadline"
             ) from None
+        except PowerCut:
+            await self.crash()
+            raise
         except BaseException:
             await self.power_off()
             raise
@@ -300,7 +313,24 @@ class Phone:
             except StopIteration as stop:
                 outcome: Result = stop.value
                 return outcome
-            reply = await self._perform(command, tvs)
+            if self._faults.watches(PHONE_STEP):
+                reply = await self._perform_in_danger(command, tvs)
+            else:
+                reply = await self._perform(command, tvs)
+
+    async def _perform_in_danger(self, command: Command, tvs: TvsClient) -> Any:
+        """Raises PowerCut where a fault says so."""
+        step = step_of(command)
+        match self._faults.fire(PHONE_STEP, **step) if step is not None else None:
+            case PowerLoss(when="before"):
+                raise self._power_cut(command)
+            case PowerLoss():
+                await self._perform(command, tvs)
+                raise self._power_cut(command)
+        return await self._perform(command, tvs)
+
+    def _power_cut(self, command: Command) -> PowerCut:
+        return PowerCut(f"{self.model.name} lost its power at {' '.join((step_of(command) or {}).values())}")
 
     def _notice_early_loss(self) -> None:
         if self._lost_early is not None:
@@ -336,6 +366,8 @@ class Phone:
                 return await asyncio.sleep(seconds)
 
     def _store(self, changes: Mapping[str, Any]) -> StoreResult:
+        if self._faults.fire(PHONE_FLASH, stores=stored_names(changes)) is not None:
+            return StoreResult("no room is left in the flash (a fault of the lab)")
         try:
             self.flash.store(**changes)
         except FlashError as error:

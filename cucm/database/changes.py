@@ -68,10 +68,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """Changes that belong together; never empty."""
+    """Changes that belong together; never empty. `lost`: sequences that count as taken over and are not (a fault)."""
 
     number: int
     changes: tuple[Change, ...]
+    lost: frozenset[int] = frozenset()
 
     @property
     def first(self) -> int:
@@ -222,7 +223,11 @@ def apply(connection: sqlite3.Connection, transaction: Transaction, history: str
         raise _needs_full_copy(
             f"has the changes up to {position}, and the next ones begin at {transaction.first}", where
         )
-    new = [change for change in transaction.changes if change.sequence > position]
+    new = [
+        change
+        for change in transaction.changes
+        if change.sequence > position and change.sequence not in transaction.lost
+    ]
     _write(connection, new, where)
     connection.execute("UPDATE replicationstate SET position = ?", (transaction.last,))
     return True

@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final
 
 from cucm.errors import UsageError
-from cucm.faults.catalogue import dhcp, sftp, sip, tcp, tvs
+from cucm.faults.catalogue import cluster, dhcp, phone, sftp, sip, tcp, tvs
 from cucm.faults.points import FaultPoint
 
 _DOMAINS: Final = (
@@ -16,6 +16,8 @@ _DOMAINS: Final = (
     sip,
     dhcp,
     sftp,
+    cluster,
+    phone,
 )
 POINTS: Final[dict[str, FaultPoint]] = {
     point.name: point for point in chain.from_iterable(domain.POINTS for domain in _DOMAINS)
