@@ -28,7 +28,7 @@ Undo = Callable[[], Awaitable[None]]
 
 
 class Record(Protocol):
-    """Told for each part of the lab that was hit, with the fields of the point's `match`."""
+    """Told for each part of the lab before it is hit, with the fields of the point's `match`."""
 
     def __call__(self, **request: str) -> None: ...
 
@@ -56,8 +56,8 @@ async def set_port(lab: Lab, fault: Fault, record: Record) -> Undo:
     async with AsyncExitStack() as if_it_fails:
         if_it_fails.push_async_callback(undo)
         for name, service in before:
-            lab.node(name).set_reachability(service, how)
             record(**_place(lab, name), service=service)
+            lab.node(name).set_reachability(service, how)
         if_it_fails.pop_all()
     return undo
 
@@ -72,8 +72,8 @@ async def end_process(lab: Lab, fault: Fault, record: Record) -> Undo:
         raise UsageError("what it matches does not run", where=f"fault {fault.id}", mend="start it first")
     for name, service in running:
         node = lab.node(name)
-        await (node.crash_service if isinstance(fault.action, points.Crash) else node.stop_service)(service)
         record(**_place(lab, name), service=service)
+        await (node.crash_service if isinstance(fault.action, points.Crash) else node.stop_service)(service)
 
     async def undo() -> None:
         for name, service in running:
@@ -89,8 +89,8 @@ async def end_machine(lab: Lab, fault: Fault, record: Record) -> Undo:
     if not nodes:
         raise UsageError("what it matches is down already", where=f"fault {fault.id}", mend="start it first")
     for name in nodes:
-        await lab.cluster_with(name).crash_node(name)
         record(**_place(lab, name))
+        await lab.cluster_with(name).crash_node(name)
         if isinstance(fault.action, points.Restart):
             await lab.cluster_with(name).start_node(name)
 
@@ -113,8 +113,8 @@ async def break_certificate(lab: Lab, fault: Fault, record: Record) -> Undo:
     chosen = [parts[key] for key in matching(fault, fields)]
     broken = {place: _broken(lab, fault, *place) for place in chosen}  # all can be made, or nothing changes
     for (name, unit), identity in broken.items():
-        await _present(lab.node(name), unit, identity)
         record(**_place(lab, name), unit=str(unit))
+        await _present(lab.node(name), unit, identity)
 
     async def undo() -> None:
         for name, unit in broken:
@@ -131,12 +131,12 @@ async def disturb_replication(lab: Lab, fault: Fault, record: Record) -> Undo:
     }
     chosen = matching(fault, {node: {"cluster": links[node][0], "node": node} for node in links})
     for node in chosen:
+        record(cluster=links[node][0], node=node)
         replication = lab.cluster_with(node).replication
         if isinstance(fault.action, points.Lag):
             replication.set_lag(node, fault.action.seconds)
         else:
             replication.pause(node)
-        record(cluster=links[node][0], node=node)
 
     async def undo() -> None:
         for node in chosen:
@@ -154,8 +154,8 @@ async def move_clock(lab: Lab, fault: Fault, record: Record) -> Undo:
     if not isinstance(clock, MovableClock) or not isinstance(fault.action, points.Jump):
         raise UsageError("this lab runs by the system's clock", where=f"fault {fault.id}", mend="use `cucm-lab up`")
     seconds = fault.action.seconds
-    clock.move(seconds)
     record()
+    clock.move(seconds)
 
     async def undo() -> None:
         clock.move(-seconds)
