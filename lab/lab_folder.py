@@ -9,7 +9,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -20,6 +22,7 @@ from pydantic import ValidationError
 
 from cucm.clock import MovableClock
 from cucm.errors import EnvironmentProblem, UsageError
+from cucm.events import DEFAULT_RETENTION
 from cucm.whole_files import write_whole
 from lab.checkpoints import finish_restore
 from lab.runtime import LabOptions
@@ -31,6 +34,8 @@ CLOCK_NAME: Final = "clock.json"
 MAX_DESCRIPTION: Final = 4 * 1024 * 1024
 DEFAULT_TOPOLOGY: Final = "two-clusters"
 LOCK_NAME: Final = "up.lock"
+TEMPORARY_NAME: Final = "temporary"
+"""Marks a folder that is deleted when its lab ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +55,8 @@ class Description:
     network: IPv4Network
     seed: int
 
-    def options(self, directory: Path) -> LabOptions:
-        return LabOptions(directory, self.network, self.seed)
+    def options(self, directory: Path, events: int = DEFAULT_RETENTION) -> LabOptions:
+        return LabOptions(directory, self.network, self.seed, events)
 
 
 class KeptClock(MovableClock):
@@ -97,16 +102,20 @@ class FolderLock:
 
     def take(self) -> None:
         """Raises EnvironmentProblem if another process has it."""
-        self._descriptor = os.open(self._directory / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self.release()
-            raise EnvironmentProblem(
-                "a lab is running in this folder already",
-                where=str(self._directory),
-                mend="ask it with `cucm-lab status`, or give another --directory",
-            ) from None
+        path = self._directory / LOCK_NAME
+        while self._descriptor is None:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                self.release()
+                raise EnvironmentProblem(
+                    "a lab is running in this folder already",
+                    where=str(self._directory),
+                    mend="ask it with `cucm-lab status`, or give another --directory",
+                ) from None
+            if not _is_still(path, self._descriptor):
+                self.release()  # its holder has just removed it
 
     def release(self) -> None:
         if self._descriptor is not None:
@@ -114,26 +123,41 @@ class FolderLock:
             self._descriptor = None
 
 
+def _is_still(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
 class LabFolder:
     """Held by one process while its lab runs. Use as a context manager; entering raises UsageError,
     EnvironmentProblem (another process holds it).
+
+    A `temporary` one must be new, and is deleted at the end; so is what a new lab left that never was ready (`keep`).
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, temporary: bool = False) -> None:
         self.directory = directory
+        self._temporary = temporary
+        self._is_kept = True
+        self._was_there = True
         self._lock = FolderLock(directory)
 
     def __enter__(self) -> Self:
         try:
+            self._was_there = self.directory.is_dir()
             self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._require_ours()
+            self._lock.take()
         except OSError as error:
             raise UsageError(
                 f"cannot be the folder of a lab: {error.strerror}", where=str(self.directory), mend="name another one"
             ) from error
-        self._lock.take()
         try:
             finish_restore(self.directory)
+            self._is_kept = self.is_resumed
+            self._mark_temporary()
         except BaseException:
             self._lock.release()
             raise
@@ -142,7 +166,37 @@ class LabFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._temporary or not self._is_kept:
+            self._remove()
         self._lock.release()
+
+    def keep(self) -> None:
+        """The lab has been ready: from now on only a temporary folder is deleted."""
+        self._is_kept = True
+
+    def _mark_temporary(self) -> None:
+        """It is still temporary when it is resumed after a kill."""
+        marker = self.directory / TEMPORARY_NAME
+        if self._temporary and self.is_resumed and not marker.exists():
+            mend = "leave --temporary out, or name a new --directory"
+            raise UsageError("holds a lab that would be deleted", where=str(self.directory), mend=mend)
+        if self._temporary:
+            marker.touch(mode=0o600)
+        self._temporary = marker.exists()
+
+    def _remove(self) -> None:
+        """All in it, the lock last; the folder too, unless it was there before and is not temporary."""
+        for path in self.directory.iterdir():
+            if path.name == LOCK_NAME:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        (self.directory / LOCK_NAME).unlink(missing_ok=True)
+        if self._temporary or not self._was_there:
+            with suppress(OSError):
+                self.directory.rmdir()
 
     def clock(self) -> KeptClock:
         """The lab's clock. Raises UsageError for a file that does not tell how far it was moved."""
@@ -167,7 +221,7 @@ class LabFolder:
 
     def _require_ours(self) -> None:
         """An empty folder or one of a lab, closed to others: keys and databases are in it."""
-        foreign = sorted(path.name for path in self.directory.iterdir() if path.name != LOCK_NAME)
+        foreign = sorted(path.name for path in self.directory.iterdir() if path.name not in (LOCK_NAME, TEMPORARY_NAME))
         if foreign and not self.is_resumed:
             raise UsageError(
                 f"holds files that no lab made ({foreign[0]})",

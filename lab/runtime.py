@@ -17,7 +17,7 @@ from cucm.certificates import lsc, manufacturing_ca, mic, node_certificate
 from cucm.clock import Clock, SystemClock
 from cucm.database import Device
 from cucm.errors import LabError, UsageError
-from cucm.events import EventLog
+from cucm.events import DEFAULT_RETENTION, EventLog
 from cucm.events.administration import OperationPerformed, OperationRefused
 from cucm.faults import Fault, FaultBoard, fault_of
 from cucm.faults.board import FaultStatus
@@ -66,11 +66,15 @@ MANUFACTURING_BEGAN: Final = 1_262_304_000.0
 
 @dataclass(frozen=True, slots=True)
 class LabOptions:
-    """`directory` is new, or an earlier lab's; `network` a /24 of 127.0.0.0/8; `seed` makes serial numbers."""
+    """`directory` is new, or an earlier lab's; `network` a /24 of 127.0.0.0/8; `seed` makes serial numbers.
+
+    `events`: how many are kept, the newest.
+    """
 
     directory: Path
     network: IPv4Network = DEFAULT_NETWORK
     seed: int = 0
+    events: int = DEFAULT_RETENTION
 
 
 class Lab:
@@ -83,7 +87,7 @@ class Lab:
         self.options = options
         self.clock = clock or SystemClock()
         self.keys = keys or KeyStore()
-        self.events = EventLog(self.clock)
+        self.events = EventLog(self.clock, retention=options.events)
         self.faults = FaultBoard(
             self.events.emitter("lab:faults"), {self.address(table.host): table.name for table in topology.phones}
         )

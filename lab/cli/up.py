@@ -3,129 +3,150 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
-import signal
-from contextlib import AsyncExitStack, suppress
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from lab.control import ControlServer
-    from lab.lab_folder import Description, LabFolder
-    from lab.runtime import Lab
+    from lab.cli.detach import Background
+    from lab.lab_folder import LabFolder, Wishes
+    from lab.network_claim import NetworkClaim
 
+DEFAULT_API_PORT: Final = 8480
+AUTO: Final = "auto"
+LOG_NAME: Final = "up.log"
+DEFAULT_EVENTS: Final = 50_000
+FEWEST_EVENTS: Final = 1_000
+MOST_EVENTS: Final = 1_000_000
+MAX_EXPOSED: Final = 16
 EPILOG: Final = """\
-The lab runs in the foreground, on loopback addresses only. "ready" is said when every socket is bound and every list
-is signed. Ctrl-C or SIGTERM ends it; its folder stays, and the next `up` with the same --directory resumes it, also
-after a kill. Other terminals: cucm-lab status, op, sql, truth, certificates, show; any program: the control socket
-(HTTP and JSON, `curl --unix-socket DIR/control.sock http://lab/v1/status`).
-exit codes: 0 ended in order; 2 wrong words, or the folder holds another lab; 3 an address is taken"""
+The lab runs on loopback addresses only, in the foreground unless --detach is given. "ready" is said when every socket
+is bound, every list is signed, and every phone has booted, registered or not. Ctrl-C, SIGTERM or a shutdown by its API
+ends it; its folder stays, and the next `up` with the same --directory resumes it, also after a kill. What a first start
+that failed has left is removed. Other terminals: cucm-lab status, op, sql, truth, certificates, show; any program: the
+control socket (HTTP and JSON, `curl --unix-socket DIR/control.sock http://lab/v1/status`).
+exit codes: 0 ended in order (--detach: ready); 2 wrong words, or the folder holds another lab; 3 an address is taken"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from lab.cli.running import add_directory
+    from cucm.program import whole_number
+    from lab.cli.running import DEFAULT_DIRECTORY
 
     parser.epilog = EPILOG
-    parser.add_argument(
-        "topology", nargs="?", metavar="TOPOLOGY", help="a packaged topology or a TOML file (default two-clusters)"
-    )
-    add_directory(parser, "keep the lab here")
-    parser.add_argument("--network", metavar="NET", help="a /24 of 127.0.0.0/8 (default 127.0.11.0/24)")
-    parser.add_argument("--seed", type=int, metavar="N", help="makes the serial numbers (default 0)")
+    add = parser.add_argument
+    add("topology", nargs="?", metavar="TOPOLOGY", help="a packaged topology or a TOML file (default two-clusters)")
+    add("--directory", type=Path, metavar="DIR", help=f"keep the lab here (default {DEFAULT_DIRECTORY})")
+    add("--temporary", action="store_true", help="delete the folder at the end; without --directory it is a new one")
+    add("--network", metavar="NET", help="a /24 of 127.0.0.0/8, or `auto` for a free one (default 127.0.11.0/24)")
+    add("--seed", type=int, metavar="N", help="makes the serial numbers (default 0)")
+    add("--phones", choices=("on", "off"), default="on", help="whether the phones boot (default on)")
+    add("--detach", action="store_true", help="go on in the background; come back when the lab is ready")
+    add("--ready-file", type=Path, metavar="F", help="written when the lab is ready: a JSON object; removed at the end")
+    add("--api-port", type=whole_number(1, 65535), default=DEFAULT_API_PORT, metavar="N", help="default %(default)s")
+    add("--expose", metavar="ADDRESS[,...]", help="serve the API on these addresses too, with a token")
+    events = whole_number(FEWEST_EVENTS, MOST_EVENTS)
+    add("--events", type=events, default=DEFAULT_EVENTS, metavar="N", help="how many are kept (default %(default)s)")
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from lab.cli.detach import Background, go_into_background
+    from lab.cli.inputs import read_network
+    from lab.lab_folder import Wishes
+
+    named = arguments.network if arguments.network != AUTO else None
+    wishes = Wishes(arguments.topology, read_network(named) if named else None, arguments.seed)
+    exposed = _exposed(arguments.expose)
+    background = go_into_background() if arguments.detach else None
+    if background is None or isinstance(background, Background):
+        return _run(arguments, wishes, exposed, background)
+    return background
+
+
+def _exposed(text: str | None) -> tuple[str, ...]:
+    """The addresses, each checked, and warned of on stderr. Raises UsageError."""
+    from cucm.errors import UsageError
+    from cucm.net.addresses import require_loopback
+
+    addresses = tuple(dict.fromkeys(text.split(","))) if text is not None else ()
+    if len(addresses) > MAX_EXPOSED:
+        raise UsageError(f"{len(addresses)} addresses", where="--expose", mend=f"give at most {MAX_EXPOSED}")
+    for address in addresses:
+        warning = require_loopback(address, expose=True)
+        if warning:
+            print(warning, file=sys.stderr)
+    return addresses
+
+
+def _run(arguments: argparse.Namespace, wishes: Wishes, exposed: tuple[str, ...], background: Background | None) -> int:
     from cucm.errors import EXIT_OK
     from cucm.program import run as run_on_event_loop
-    from lab.cli.inputs import read_network
-    from lab.lab_folder import LabFolder, Wishes
+    from lab.cli.up_session import Settings, serve
+    from lab.lab_folder import LabFolder
+    from lab.ready_file import ReadyFile
 
-    network = read_network(arguments.network) if arguments.network else None
-    wishes = Wishes(arguments.topology, network, arguments.seed)
-    with LabFolder(arguments.directory) as folder:
-        resumed = folder.is_resumed
-        description = folder.describe(wishes)
-        run_on_event_loop(_serve(folder, description, _Printer(arguments.json, resumed)))
+    ready_file = ReadyFile(arguments.ready_file) if arguments.ready_file else None
+    settings = Settings(arguments.events, arguments.phones == "on", arguments.api_port, exposed, ready_file)
+    with LabFolder(_directory(arguments), temporary=arguments.temporary) as folder:
+        printer = _Printer(arguments.json, folder, background)
+        with _claimed(folder, wishes, auto=arguments.network == AUTO) as claim:
+            description = folder.describe(replace(wishes, network=claim.network))
+            run_on_event_loop(serve(folder, description, settings, printer))
     return EXIT_OK
 
 
+def _directory(arguments: argparse.Namespace) -> Path:
+    from lab.cli.running import DEFAULT_DIRECTORY
+
+    if arguments.directory is not None:
+        return Path(arguments.directory)
+    return Path(tempfile.mkdtemp(prefix="cucm-lab-")) if arguments.temporary else DEFAULT_DIRECTORY
+
+
+def _claimed(folder: LabFolder, wishes: Wishes, *, auto: bool) -> NetworkClaim:
+    """The network of a resumed lab is its own, also for `auto`."""
+    from lab.network_claim import NetworkClaim
+
+    if auto and not folder.is_resumed:
+        return NetworkClaim.draw(folder.directory)
+    return NetworkClaim.take(folder.describe(wishes).network)
+
+
 class _Printer:
-    """Says where everything is, as text or as one JSON object."""
+    """Says where everything is, as text or as one JSON object; then lets a parent go that waits for it."""
 
-    def __init__(self, as_json: bool, resumed: bool) -> None:
+    def __init__(self, as_json: bool, folder: LabFolder, background: Background | None) -> None:
         self._json = as_json
-        self._resumed = resumed
+        self._resumed = folder.is_resumed
+        self._log = folder.directory / LOG_NAME
+        self._background = background
 
-    def ready(self, status: dict[str, Any], control: str) -> None:
+    def ready(self, about: Mapping[str, Any], status: dict[str, Any]) -> None:
+        """`about` is what the ready file says."""
         from lab.cli.frame import print_json
 
         if self._json:
-            print_json({"ready": True, "resumed": self._resumed, "control": control, **status})
+            print_json({"ready": True, "resumed": self._resumed, **about, **status})
         else:
-            print("\n".join([*self._lines(status, control), "ready"]))
-        _flush()
+            print("\n".join([*self._lines(about, status), "ready"]))
+        sys.stdout.flush()
+        if self._background is not None:
+            self._background.ready(self._log)
 
-    def ending(self, received: signal.Signals) -> None:
+    def ending(self, why: str) -> None:
         if not self._json:
-            print(f"ending ({received.name})")
-            _flush()
+            with suppress(BrokenPipeError):
+                print(f"ending ({why})", flush=True)
 
-    def _lines(self, status: dict[str, Any], control: str) -> list[str]:
+    def _lines(self, about: Mapping[str, Any], status: dict[str, Any]) -> list[str]:
         from lab.cli.status import endpoint_lines
 
         how = "resumed" if self._resumed else "new"
         folder = f"folder   {status['directory']} ({how})"
-        return [status["title"], folder, *endpoint_lines(status), f"control  {control}"]
-
-
-def _flush() -> None:
-    import sys
-
-    sys.stdout.flush()
-
-
-async def _serve(folder: LabFolder, description: Description, printer: _Printer) -> None:
-    """Start, say ready, wait for a signal, end. A signal during the start ends that too."""
-    from lab.runtime import Lab
-
-    ended = _signalled()
-    lab = Lab(description.topology, description.options(folder.directory), clock=folder.clock())
-    async with AsyncExitStack() as running:
-        starting = asyncio.create_task(_start(lab, folder, running, printer))
-        await asyncio.wait((starting, ended), return_when=asyncio.FIRST_COMPLETED)
-        if not starting.done():
-            starting.cancel()
-            with suppress(asyncio.CancelledError):
-                await starting
-            printer.ending(ended.result())
-            return
-        starting.result()
-        printer.ending(await ended)
-
-
-async def _start(lab: Lab, folder: LabFolder, running: AsyncExitStack, printer: _Printer) -> ControlServer:
-    from lab.control import ControlServer
-    from lab.control_socket import SOCKET_NAME
-    from lab.status import status_of
-
-    await running.enter_async_context(lab)
-    control = ControlServer(lab, folder.directory)
-    await control.start()
-    running.push_async_callback(control.stop)
-    printer.ready(status_of(lab), str(folder.directory.absolute() / SOCKET_NAME))
-    return control
-
-
-def _signalled() -> asyncio.Future[signal.Signals]:
-    """Becomes the first SIGINT, SIGTERM or SIGHUP that arrives."""
-    loop = asyncio.get_running_loop()
-    received: asyncio.Future[signal.Signals] = loop.create_future()
-
-    def receive(number: signal.Signals) -> None:
-        if not received.done():
-            received.set_result(number)
-
-    # a caller that ignores one of them (nohup) has its reasons
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, receive, number)
-    return received
+        registered = sum(bool(phone["registered"]) for phone in status["phones"])
+        phones = f"phones   {registered} of {len(status['phones'])} registered"
+        api = [f"API      {about['api']}"] if about["api"] else []
+        return [status["title"], folder, *endpoint_lines(status), phones, *api, f"control  {about['control']}"]

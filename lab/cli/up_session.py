@@ -1,0 +1,109 @@
+"""The life of `cucm-lab up`: start, say ready, wait for a signal or a shutdown, end; the folder is all that stays."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lab.control import ControlServer
+from lab.control_socket import SOCKET_NAME
+from lab.lab_folder import Description, LabFolder
+from lab.ready_file import ReadyFile, remove_pid, write_pid
+from lab.running_lab import RunningLab
+from lab.runtime import Lab
+from lab.status import status_of
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`events` are kept; `phones`: whether they boot; the API has `api_port`, also on the `exposed` addresses."""
+
+    events: int
+    phones: bool
+    api_port: int
+    exposed: tuple[str, ...]
+    ready_file: ReadyFile | None
+
+
+class Printer(Protocol):
+    def ready(self, about: Mapping[str, Any], status: dict[str, Any]) -> None: ...
+
+    def ending(self, why: str) -> None: ...
+
+
+async def serve(folder: LabFolder, description: Description, settings: Settings, printer: Printer) -> None:
+    """Returns at the lab's end. A signal during the start ends that too. Raises LabError, also a failed restore's."""
+    received = _signalled()
+    clock = folder.clock()
+    lab = Lab(description.topology, description.options(folder.directory, settings.events), clock=clock)
+    running = RunningLab(lab, clock)
+    async with AsyncExitStack() as parts:
+        starting = asyncio.create_task(_start(running, folder.directory, settings, printer, parts))
+        await asyncio.wait((starting, received), return_when=asyncio.FIRST_COMPLETED)
+        if not starting.done():
+            starting.cancel()
+            with suppress(asyncio.CancelledError):
+                await starting
+            printer.ending(received.result().name)
+            return
+        starting.result()
+        folder.keep()
+        printer.ending(await _end_of(running, received))
+    if running.failure is not None:
+        raise running.failure
+
+
+async def _start(
+    running: RunningLab, directory: Path, settings: Settings, printer: Printer, parts: AsyncExitStack
+) -> None:
+    """What is begun is ended by `parts`, in reverse."""
+    write_pid(directory)
+    parts.callback(remove_pid, directory)
+    await running.start(phones=settings.phones)
+    parts.push_async_callback(running.stop)
+    control = ControlServer(running.lab, directory)
+    await control.start()
+    parts.push_async_callback(control.stop)
+    about = _about(directory, None)
+    if settings.ready_file is not None:
+        parts.callback(settings.ready_file.remove)
+        settings.ready_file.write(running.run_id, about)
+    printer.ready(about, status_of(running.lab))
+
+
+def _about(directory: Path, api: str | None) -> dict[str, Any]:
+    """Where the lab is spoken to."""
+    folder = directory.absolute()
+    return {"directory": str(folder), "api": api, "control": str(folder / SOCKET_NAME)}
+
+
+async def _end_of(running: RunningLab, received: asyncio.Future[signal.Signals]) -> str:
+    """Waits for it; why in a word."""
+    asked = asyncio.create_task(running.ended.wait())
+    await asyncio.wait((asked, received), return_when=asyncio.FIRST_COMPLETED)
+    if asked.done():
+        return "failed" if running.failure else "shutdown"
+    asked.cancel()
+    running.shutdown(received.result().name)
+    return received.result().name
+
+
+def _signalled() -> asyncio.Future[signal.Signals]:
+    """Becomes the first SIGINT, SIGTERM or SIGHUP that arrives."""
+    loop = asyncio.get_running_loop()
+    received: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def receive(number: signal.Signals) -> None:
+        if not received.done():
+            received.set_result(number)
+
+    # a caller that ignores one of them (nohup) has its reasons
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            loop.add_signal_handler(number, receive, number)
+    return received
