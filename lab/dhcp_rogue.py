@@ -26,7 +26,7 @@ def nobody_in(pools: Iterable[DhcpPool]) -> tuple[str, ...]:
 
 
 class RogueDhcp:
-    """Bound when it is made. Raises AddressBusy, EnvironmentProblem."""
+    """It grants the addresses that the real one does. Bound when it is made. Raises AddressBusy, EnvironmentProblem."""
 
     def __init__(self, action: RogueServer, pools: Iterable[DhcpPool], port: int, emit: Emit) -> None:
         known = tuple(pools)

@@ -6,16 +6,18 @@ sockets, stores and signatures; the verdict compares.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from cucm.clock import Clock, MovableClock
 from cucm.errors import LabError, StoryError, TrustReason, UsageError
 from cucm.events.administration import ActStarted, StoryEnded
+from cucm.faults import fault_of
+from cucm.faults.rules import FaultTable
 from lab.log_book import LogBook
 from lab.operations import AnyOperation
 from lab.runtime import Lab, LabOptions
@@ -47,8 +49,20 @@ class ExpectedPhone(Table):
         ]
 
 
+def _checked(table: FaultTable) -> FaultTable:
+    try:
+        return fault_of(table).table
+    except UsageError as error:
+        raise ValueError(f"{error.what} ({error.mend})" if error.mend else error.what) from None
+
+
+StoryFault = Annotated[FaultTable, AfterValidator(_checked)]
+
+
 class Act(Table):
     title: str
+    faults: tuple[StoryFault, ...] = ()
+    """In force while the act is played; one that `must_fire` and does not fails the story."""
     steps: Annotated[tuple[AnyOperation, ...], Field(min_length=1)]
     expect: dict[PhonesName, ExpectedPhone] = Field(default_factory=dict)
     """By phone, group of phones, or `all`."""
@@ -204,12 +218,10 @@ def _check_names(name: str, story: Story, lab: Lab) -> None:
 
 async def _perform(lab: Lab, number: int, act: Act) -> ActResult:
     began = lab.events.emit("lab:story", ActStarted(number, act.title))
+    for fault in act.faults:
+        await _told_where(number, f"fault {fault.action} at {fault.point}", lab.set_fault(fault))
     for step in act.steps:
-        try:
-            await lab.perform(step)
-        except LabError as error:
-            where = f"act {number}, “{step.says(lab)}”"
-            raise StoryError(str(error), where=where, mend=error.mend) from error
+        await _told_where(number, step.says(lab), lab.perform(step))
     since = lab.events.since(began.sequence)
     truths = {phone: truth_of(lab, phone, since) for phone in lab.phones}
     wrong = [
@@ -218,7 +230,19 @@ async def _perform(lab: Lab, number: int, act: Act) -> ActResult:
         for table in lab.topology.phones_named(name)
         for text in end.differences(truths[table.name])
     ]
-    return ActResult(act.title, act.repairs, truths, tuple(wrong))
+    missed = [
+        f"fault {status.fault.id} ({status.fault.point.name}) should have hit, and did not"
+        for status in await lab.end_faults()
+        if status.is_missed
+    ]
+    return ActResult(act.title, act.repairs, truths, (*wrong, *missed))
+
+
+async def _told_where(number: int, what: str, work: Awaitable[object]) -> None:
+    try:
+        await work
+    except LabError as error:
+        raise StoryError(str(error), where=f"act {number}, “{what}”", mend=error.mend) from error
 
 
 def _missing(story: Story, book: LogBook, since: Mapping[str, int]) -> list[str]:

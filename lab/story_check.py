@@ -18,6 +18,9 @@ from lab.truth import FOREIGN, NONE, NOWHERE
 
 STORY_KEYS: Final = frozenset({"acts", "teaches", "failure", "topology"})
 _KINDS: Final = {"phones": "phone or group of phones", "pool": "DHCP pool", "server": "plain call server"}
+_KINDS_IN_MATCH: Final = ("cluster", "node", "phone")
+"""What a fault's `match` may name of the topology."""
+_WILD: Final = frozenset("*?[")
 _ORIGINS: Final = ("registered", "ctl", "itl", "configuration")
 
 
@@ -109,6 +112,12 @@ class _Names:
 
 
 def _act_problems(act: Act, names: _Names, place: Location) -> Iterator[Problem]:
+    for number, fault in enumerate(act.faults):
+        for kind in set(_KINDS_IN_MATCH).intersection(fault.match):
+            value = fault.match[kind]
+            known = names.known(kind, ())
+            if value not in known and not _WILD.intersection(value):
+                yield _unknown(kind, value, known, (*place, "faults", number, "match", kind))
     for number, step in enumerate(act.steps):
         yield from _step_problems(step, names, (*place, "steps", number))
     for phone, expected in act.expect.items():

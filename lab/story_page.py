@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from cucm.faults.rules import FaultTable
 from lab.operations import Operation
 from lab.scenario import Act, ExpectedPhone, Story
 
@@ -65,10 +66,18 @@ def _story_lines(name: str, story: Story) -> Iterator[str]:
 def _act_lines(number: int, act: Act) -> Iterator[str]:
     repair = " (the repair)" if act.repairs else ""
     yield f"{number}. {_text(act.title)}{repair}"
+    for fault in act.faults:
+        yield f"   - fault while this act lasts: {_fault_words(fault)}"
     for step in act.steps:
         yield f"   - {step_words(step)}"
     for phone, expected in act.expect.items():
         yield f"   - expected of {_code(phone)}: {_expected_words(expected)}"
+
+
+def _fault_words(fault: FaultTable) -> str:
+    where = [f"{_words(name)} {_code(pattern)}" for name, pattern in fault.match.items()]
+    how = [f"{_words(name)} {_code(str(value))}" for name, value in fault.attributes.items()]
+    return ", ".join([f"{_code(fault.action)} at {_code(fault.point)}", *where, *how])
 
 
 def step_words(step: Operation) -> str:

@@ -115,6 +115,14 @@ async def test_a_rogue_server_is_chosen_because_it_is_first(loopback: Draw) -> N
         assert here.phone.lease.server == rogue
 
 
+async def test_a_rogue_confirms_the_lease_of_the_other_and_names_its_own_servers(loopback: Draw) -> None:
+    async with bench(loopback) as here:
+        await here.phone.tftp_servers()
+        here.set("rogue-server", servers=["127.0.0.66"])
+        assert await here.phone.tftp_servers() == ("127.0.0.66",)
+        assert [told.message for told in here.told(RogueServerAnswered)] == ["ack"]
+
+
 async def test_the_rogue_goes_with_its_fault_and_its_address_is_free_again(loopback: Draw) -> None:
     async with bench(loopback) as here:
         here.set("rogue-server", {"message": "discover"})
