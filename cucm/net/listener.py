@@ -12,10 +12,14 @@ from typing import Final
 from OpenSSL import SSL
 
 from cucm.errors import LabError
+from cucm.faults import NO_FAULTS, FaultSource
+from cucm.faults.catalogue.tls import TLS_HANDSHAKE
 from cucm.net.door import Door
 from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
+from cucm.net.tcp_faults import SpoiltConnections
 from cucm.net.tls import HANDSHAKE_TIMEOUT_S, TlsStream
+from cucm.net.tls_faults import FalseCertificates, spoil_handshake
 
 STOP_TIMEOUT_S: Final = 3.0
 """How long `stop` leaves handlers and peers to end by themselves."""
@@ -47,6 +51,9 @@ class Listener:
     Callbacks: `on_accept(stream)` a connection was let in; `on_first_bytes(stream)` its TLS handshake began;
     `on_refused(peer address, why)` one was turned away by the limits; `on_handshake_failed(stream, error)`: TlsError,
     TrustError (client certificate), TimeoutError, or OSError; `on_closed(stream)` an accepted connection is gone.
+
+    `faults` says what goes wrong with TCP and TLS here; a service is not told of connections that never come through
+    to it. `false_certificates` are for the faults that show another certificate: without them those do nothing.
     """
 
     def __init__(
@@ -57,6 +64,8 @@ class Listener:
         *,
         context: SSL.Context | None = None,
         limits: Limits | None = None,
+        faults: FaultSource = NO_FAULTS,
+        false_certificates: FalseCertificates | None = None,
         on_accept: Callable[[Stream], None] = _nothing,
         on_first_bytes: Callable[[Stream], None] = _nothing,
         on_refused: Callable[[Address, str], None] = _nothing,
@@ -69,6 +78,9 @@ class Listener:
         self.socket_number = -1
         self._handler = handler
         self._context = context
+        self._faults = faults
+        self._false_certificates = false_certificates
+        self._spoilt = SpoiltConnections(faults, freeze=self._freeze, cut=self._cut)
         self._on_accept = on_accept
         self._on_first_bytes = on_first_bytes
         self._on_refused = on_refused
@@ -177,6 +189,10 @@ class Listener:
         stream.freeze()
         self._frozen.add(stream)
 
+    def _cut(self, stream: Stream) -> None:
+        self._frozen.discard(stream)
+        stream.reset()
+
     def _reset_frozen(self) -> None:
         """Those that have ended for this side are still open for the peer: this is where it may learn of it."""
         for stream in self._frozen:
@@ -204,21 +220,30 @@ class Listener:
 
     # -- StreamOwner -------------------------------------------------------------------------------------------
 
-    def opened(self, stream: Stream) -> None:
+    def opened(self, stream: Stream) -> bool:
         address = stream.peer_address[0]
         why = self._why_refuse(address)
         if why is not None:
             stream.abort()
             self._on_refused(stream.peer_address, why)
-            return
+            return False
         self._streams.add(stream)
         self._per_address[address] += 1
         if self._reachability is Reachability.UNREACHABLE:
             self._freeze(stream)  # it was let in when the packets began to vanish
+        elif not self._spoilt.admits(stream, self.port):
+            return False
         self._on_accept(stream)
+        return True
 
-    def first_bytes(self, stream: Stream) -> None:
+    def first_bytes(self, stream: Stream) -> bool:
         self._on_first_bytes(stream)
+        if not self._faults.watches(TLS_HANDSHAKE):
+            return True
+        action = self._faults.fire(TLS_HANDSHAKE, port=self.port, peer=stream.peer_address[0])
+        if action is None or not isinstance(stream, TlsStream):
+            return True
+        return spoil_handshake(stream, action, self._false_certificates)
 
     def ready(self, stream: Stream) -> None:
         task = asyncio.get_running_loop().create_task(self._serve(stream))
@@ -226,7 +251,7 @@ class Listener:
         task.add_done_callback(self._tasks.discard)
 
     def failed(self, stream: Stream, error: Exception) -> None:
-        if stream in self._streams:
+        if stream in self._streams and not self._spoilt.hides(stream):
             self._on_handshake_failed(stream, error)
 
     def lost(self, stream: Stream) -> None:
@@ -239,7 +264,10 @@ class Listener:
             del self._per_address[address]
         if not self._streams:
             self._empty.set()
-        self._on_closed(stream)
+        if self._spoilt.hides(stream):
+            self._spoilt.forget(stream)
+        else:
+            self._on_closed(stream)
 
     def _why_refuse(self, address: str) -> str | None:
         if self._stopping:

@@ -46,11 +46,11 @@ def read_buffer() -> memoryview:
 class StreamOwner(Protocol):
     """Who is told about a stream's life: a listener, or the call that opens a connection."""
 
-    def opened(self, stream: Stream) -> None:
-        """TCP is connected; nothing was read or written."""
+    def opened(self, stream: Stream) -> bool:
+        """TCP is connected; nothing was read or written. Whether the stream is to begin."""
 
-    def first_bytes(self, stream: Stream) -> None:
-        """The peer has begun its TLS handshake (not called for plain streams)."""
+    def first_bytes(self, stream: Stream) -> bool:
+        """The peer has begun its TLS handshake (not called for plain streams). Whether it is to be answered."""
 
     def ready(self, stream: Stream) -> None:
         """Data may flow: TLS, if there is any, is established."""
@@ -84,6 +84,7 @@ class Stream(asyncio.BufferedProtocol):
         "_received",
         "_transport",
         "_write_paused",
+        "close_timeout_s",
         "idle_timeout_s",
         "local_address",
         "peer_address",
@@ -102,6 +103,7 @@ class Stream(asyncio.BufferedProtocol):
         self._error: Exception | None = None
         self._eof = self._lost = self._paused = self._write_paused = self._frozen = False
         self.idle_timeout_s = idle_timeout_s
+        self.close_timeout_s = CLOSE_TIMEOUT_S
         self.peer_address: Address = ("", 0)
         self.local_address: Address = ("", 0)
         self.socket_number = -1
@@ -182,7 +184,7 @@ class Stream(asyncio.BufferedProtocol):
         else:
             self._say_goodbye()
             self._transport.close()
-        timer = self._loop.call_later(CLOSE_TIMEOUT_S, self.abort)
+        timer = self._loop.call_later(self.close_timeout_s, self.abort)
         try:
             await self._wait_until_lost()
         finally:
@@ -225,6 +227,20 @@ class Stream(asyncio.BufferedProtocol):
         drop_packets(self._transport.get_extra_info("socket"))
         self._transport.pause_reading()
 
+    @property
+    def is_frozen(self) -> bool:
+        """Whether it has been cut off from its peer (`freeze`)."""
+        return self._frozen
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """For what is put between this stream and its socket (`cucm.net.between`)."""
+        return self._transport
+
+    def send_through(self, transport: asyncio.Transport) -> None:
+        """From now on write, pause and close by `transport`, which passes on what it likes to the one there was."""
+        self._transport = transport
+
     # -- what the event loop calls -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -234,11 +250,11 @@ class Stream(asyncio.BufferedProtocol):
         self.local_address = _address(transport.get_extra_info("sockname"))
         self.socket_number = transport.get_extra_info("socket").fileno()
         try:
-            self._owner.opened(self)
+            begins = self._owner.opened(self)
         except BaseException:  # asyncio would only log it, and leave the connection open without a deadline
             self._transport.abort()
             raise
-        if not self._transport.is_closing():
+        if begins and not self._transport.is_closing():
             self._begin()
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002

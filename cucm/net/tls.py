@@ -14,6 +14,8 @@ from typing import Final
 from OpenSSL import SSL, crypto
 
 from cucm.errors import TlsError, TrustError
+from cucm.identity import Identity
+from cucm.net.between import HOLD_S, Deaf, SilencedTransport
 from cucm.net.stream import CLOSE_TIMEOUT_S, READ_SIZE, Stream, StreamOwner
 from cucm.net.tls_context import (
     ClientCertificatePolicy,
@@ -116,11 +118,35 @@ class TlsStream(Stream):
         self._tls.bio_write(self._buffer[:nbytes])
         if not self._seen:
             self._seen = True
-            self._owner.first_bytes(self)
+            if not self._owner.first_bytes(self):
+                return
         if self._handshaking:
             self._shake_hands()
         else:
             self._decrypt()
+
+    # -- what a fault does to a server's handshake (`cucm.net.tls_faults`) -------------------------------------
+
+    def stall(self, after_bytes: int) -> None:
+        """Say no more than so many bytes, and wait for the peer longer than any of them does."""
+        self.send_through(SilencedTransport(self._transport, after_bytes))
+        if not after_bytes:
+            self._transport.set_protocol(Deaf(self))
+        self._cancel_timer()
+        self._handshake_timeout_s = HOLD_S
+        self._timer = self._loop.call_later(HOLD_S, self._give_up)
+
+    def turn_away(self, words: bytes, error: TlsError) -> None:
+        """Send raw bytes instead of an answer and close; the handshake has failed with `error`."""
+        if self._may_send():
+            self._transport.write(words)
+        self._fail(error)
+        self._linger()
+
+    def show(self, identity: Identity) -> None:
+        """Take another certificate and key than the context's. Nothing of the handshake may have been sent."""
+        self._tls.use_certificate(identity.certificate)
+        self._tls.use_privatekey(identity.private_key)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -272,12 +298,13 @@ class _Opening:
         self.outcome = outcome
         self._on_connected = on_connected
 
-    def opened(self, stream: Stream) -> None:
+    def opened(self, stream: Stream) -> bool:
         if self._on_connected is not None:
             self._on_connected(stream)
+        return True
 
-    def first_bytes(self, stream: Stream) -> None:
-        pass
+    def first_bytes(self, stream: Stream) -> bool:  # noqa: ARG002
+        return True
 
     def ready(self, stream: Stream) -> None:  # noqa: ARG002
         if not self.outcome.done():

@@ -7,11 +7,12 @@ from itertools import chain
 from typing import Final
 
 from cucm.errors import UsageError
-from cucm.faults.catalogue import cluster, dhcp, phone, sftp, sip, tcp, tvs
+from cucm.faults.catalogue import cluster, dhcp, phone, sftp, sip, tcp, tls, tvs
 from cucm.faults.points import FaultPoint
 
 _DOMAINS: Final = (
     tcp,
+    tls,
     tvs,
     sip,
     dhcp,

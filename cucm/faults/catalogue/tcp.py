@@ -27,26 +27,30 @@ class Refuse(Action):
 
 
 class Reset(Action):
-    """Reset the connection after the client's first bytes."""
+    """Reset the connection once the client has sent something; the service gets what came before."""
 
     name: ClassVar[str] = "reset"
-    after_bytes: Annotated[int, Field(ge=1, le=1 << 20, description="read so many bytes before")] = 1
+    after_bytes: Annotated[int, Field(ge=1, le=1 << 20, description="the byte that brings the reset, from 1")] = 1
 
 
 class Stall(Action):
-    """Keep the connection and read, but never say anything."""
+    """Keep the connection and read, but never say anything: a process that hangs. It ends when the client ends it, or
+    with a reset after ten minutes.
+    """
 
     name: ClassVar[str] = "stall"
 
 
 class Blackhole(Action):
-    """Let every packet of the connection vanish from now on, both ways: nothing is acknowledged."""
+    """Let every packet of the connection vanish from now on, both ways: nothing is acknowledged. A reset ends it after
+    ten minutes.
+    """
 
     name: ClassVar[str] = "blackhole"
 
 
 class Slow(Action):
-    """Send what the service says only so fast."""
+    """Send what the service says only so fast, TLS records and all."""
 
     name: ClassVar[str] = "slow"
     bytes_per_s: Annotated[int, Field(ge=1, le=1 << 30, description="bytes a second")] = 1024
