@@ -145,3 +145,41 @@ async def test_a_lab_that_cannot_start_is_no_result(options):
 async def test_an_unknown_topology(options):
     with pytest.raises(UsageError, match="no topology 'nosuch'"):
         await play("x", story(act(BOOT), topology="nosuch"), options)
+
+
+# -- faults ----------------------------------------------------------------------------------------------------------
+
+
+def faulty(**changes: object) -> dict[str, object]:
+    return {"id": "it", "point": "dhcp.request", "action": "no-answer", **changes}
+
+
+async def test_a_fault_lasts_as_long_as_its_act(options):
+    played = story(act(BOOT, faults=[faulty()]), act({"do": "reset-phone", "phone": PHONE}))
+    result, lab, _ = await play("x", played, options)
+    assert result.ended_as_expected
+    assert [act.truths[PHONE].registered for act in result.acts] == ["nowhere", "source"]
+    assert list(lab.faults) == []
+
+
+@pytest.mark.parametrize(("match", "ended_well"), [({"phone": PHONE}, True), ({"phone": "SEP0"}, False)])
+async def test_a_fault_that_must_fire_and_does_not_fails_the_story(options, match, ended_well):
+    played = story(act(BOOT, faults=[faulty(match=match, must_fire=True)]))
+    result, _, _ = await play("x", played, options)
+    assert result.ended_as_expected is ended_well
+    assert result.differences == (
+        [] if ended_well else ["after “an act”: fault it (dhcp.request) should have hit, and did not"]
+    )
+
+
+def test_a_fault_that_cannot_be_is_told_where_it_stands():
+    with pytest.raises(ValueError, match=r"did you mean dhcp\.request") as refused:
+        story(act(BOOT, faults=[faulty(point="dhcp.requests")]))
+    assert "acts.0.faults.0" in str(refused.value)
+
+
+async def test_a_state_that_fits_nothing_breaks_the_story_in_words(options):
+    played = story(act(BOOT, faults=[{"point": "node.machine", "action": "crash", "match": {"node": "zz"}}]))
+    result, _, _ = await play("x", played, options)
+    assert result.broken is not None
+    assert "act 1, “fault crash at node.machine”" in result.broken
