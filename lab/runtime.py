@@ -37,6 +37,7 @@ from lab.fault_states import FaultStates
 from lab.folder_claim import claim_folder
 from lab.node import Node, NodePlan, Surroundings
 from lab.plain_server import PlainServer
+from lab.served_files import FILE_NAME as SERVED_NAME
 from lab.served_files import ServedFiles
 from lab.sftp_server import SftpServer
 from lab.topology import (
@@ -274,6 +275,7 @@ class Lab:
         return str(self.options.network[host])
 
     def _build(self) -> None:
+        self.served = ServedFiles(self.options.directory / SERVED_NAME)
         maker = self._maker = manufacturing_ca(self.keys, seed=self.options.seed, not_before=MANUFACTURING_BEGAN)
         around = Surroundings(
             self.events,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from cucm.errors import DecodeError, LimitExceeded, TrustReason
 from cucm.events import EventRecord
-from cucm.events.phone import BootStarted, ConfigurationRefused, TrustListRefused
+from cucm.events.phone import ConfigurationRefused, TrustListRefused
 from cucm.identity import describe
 from cucm.names import name_key, serial_hex
 from cucm.wire.trust_list import SignerId, decode_trust_list
@@ -20,6 +19,9 @@ NOWHERE: Final = "nowhere"
 NONE: Final = "none"
 FOREIGN: Final = "unknown"
 """The phone holds a file that no node of this lab has served."""
+REFUSABLE: Final = ("CTL", "ITL", "configuration")
+"""What a phone refuses for a reason; other verdicts are about TVS and CallManagers."""
+_REASONS: Final = frozenset(reason.value for reason in TrustReason)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +88,13 @@ class PhoneTruth:
 
 def truth_of(lab: Lab, phone: str, since: tuple[EventRecord, ...]) -> PhoneTruth:
     """The truth about `phone` now; `since` are the event records to take the reasons of refusals from."""
-    return _truth_of(lab, phone, since, Signers(lab))
+    return _truth_of(lab, phone, _reasons(phone, since), Signers(lab))
 
 
 def truths_of(lab: Lab) -> dict[str, PhoneTruth]:
     """The truth about every phone of the lab; `reasons` are those of its last boot."""
-    signers, boots = Signers(lab), _last_boots(lab.events)
-    return {phone: _truth_of(lab, phone, boots[phone], signers) for phone in lab.phones}
+    signers = Signers(lab)
+    return {phone: _truth_of(lab, phone, _reasons_of_last_boot(lab, phone), signers) for phone in lab.phones}
 
 
 class Signers:
@@ -132,7 +134,7 @@ def _identity(issuer: str, serial: bytes) -> tuple[object, bytes]:
     return name_key(issuer), serial.lstrip(b"\0")
 
 
-def _truth_of(lab: Lab, phone: str, since: Iterable[EventRecord], signers: Signers) -> PhoneTruth:
+def _truth_of(lab: Lab, phone: str, reasons: tuple[TrustReason, ...], signers: Signers) -> PhoneTruth:
     agent = lab.phone(phone)
     contents = agent.flash.contents
     return PhoneTruth(
@@ -140,7 +142,7 @@ def _truth_of(lab: Lab, phone: str, since: Iterable[EventRecord], signers: Signe
         ctl=_origin(lab, contents.ctl),
         itl=_origin(lab, contents.itl),
         configuration=_origin(lab, contents.configuration),
-        reasons=_reasons(phone, since),
+        reasons=reasons,
         status_messages=tuple(agent.status_messages),
         state=agent.state.value,
         node=_node(lab, phone),
@@ -178,18 +180,10 @@ def _origin(lab: Lab, data: bytes | None) -> str:
     return (node and lab.cluster_of_node(node)) or FOREIGN
 
 
-def _last_boots(events: Iterable[EventRecord]) -> Mapping[str, list[EventRecord]]:
-    """The refusals of each phone's last boot, by device name."""
-    boots: dict[str, list[EventRecord]] = defaultdict(list)
-    for record in events:
-        service, _, name = record.source.partition(":")
-        if service != "phone":
-            continue
-        if isinstance(record.event, BootStarted):
-            boots[name] = []
-        elif isinstance(record.event, TrustListRefused | ConfigurationRefused):
-            boots[name].append(record)
-    return boots
+def _reasons_of_last_boot(lab: Lab, phone: str) -> tuple[TrustReason, ...]:
+    """From what the phone itself remembers: that is brought back with a checkpoint, events are not."""
+    verdicts = (item.verdict for item in lab.phone(phone).last_verdicts if item.what in REFUSABLE)
+    return tuple(dict.fromkeys(TrustReason(verdict) for verdict in verdicts if verdict in _REASONS))
 
 
 def _reasons(phone: str, since: Iterable[EventRecord]) -> tuple[TrustReason, ...]:

@@ -140,6 +140,27 @@ async def test_a_phone_that_was_refused_is_on_and_unregistered_again(running):
     assert after.last_verdicts == before.last_verdicts
 
 
+async def test_reasons_and_owners_of_files_are_those_of_then(running, folder, loopback):
+    """Also after a later start: who served what stands in the folder."""
+    lab = running.lab
+    lab.cluster("source").publisher.alter_ctl_file(50)
+    await running.perform(op("reset-phone", phone=PHONE))
+    before = truths_of(lab)
+    assert before[PHONE].reasons != ()
+    assert before[PHONE].configuration == "source"
+    await running.checkpoint("refused")
+    await running.reset()
+    assert truths_of(lab)[PHONE].reasons == ()
+    await running.restore("refused")
+    assert truths_of(lab) == before
+    await running.stop()
+    again = make(folder, lab.options.network)
+    await again.start(phones=False)
+    after = truths_of(again.lab)[PHONE]
+    assert (after.ctl, after.itl, after.configuration) == ("source", "source", "source")
+    await again.stop()
+
+
 async def test_wrong_names(running):
     with pytest.raises(UsageError, match="the lab's own"):
         await running.checkpoint("start")
