@@ -43,7 +43,7 @@ class Action(BaseModel):
     def _usage(cls) -> str:
         if not cls.model_fields:
             return "it takes no attributes"
-        return f"its attributes are {', '.join(cls.model_fields)}; `cucm-lab fault --list` explains them"
+        return f"its attributes are {', '.join(cls.model_fields)}; `cucm-lab fault points` explains them"
 
 
 @dataclass(frozen=True, slots=True)

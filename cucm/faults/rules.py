@@ -28,7 +28,7 @@ class FaultTable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True)
 
     id: Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]{1,64})?$", description="its name; made up when left out")] = ""
-    point: Annotated[str, Field(max_length=64, description="where, as `cucm-lab fault --list` names it")]
+    point: Annotated[str, Field(max_length=64, description="where, as `cucm-lab fault points` names it")]
     action: Annotated[str, Field(max_length=64, description="what goes wrong there")]
     match: Annotated[dict[str, Pattern], Field(description="by field: a text, or a pattern with * and ?")] = Field(
         default_factory=dict

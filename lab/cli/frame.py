@@ -36,6 +36,7 @@ SUBCOMMANDS: Final = (
     Subcommand("up", "run a lab that stays, for other programs and other terminals", "lab.cli.up"),
     Subcommand("status", "say what runs where in a running lab", "lab.cli.status"),
     Subcommand("op", "do something to a running lab, as a story's step does", "lab.cli.op"),
+    Subcommand("fault", "break something in a running lab on purpose, or say what can be broken", "lab.cli.fault"),
     Subcommand("truth", "tell what phones really hold and where they are registered", "lab.cli.truth"),
     Subcommand("certificates", "list, show or download certificates of a running lab", "lab.cli.certificates"),
     Subcommand("sql", "read (or write) the database of a running lab's node", "lab.cli.sql"),

@@ -38,8 +38,8 @@ class Nak(Action):
 
 
 class RogueServer(Action):
-    """A second DHCP server, which nobody has set up, answers first: it grants the same addresses, but names TFTP servers
-    of its own.
+    """A second DHCP server, which nobody has set up, answers first: it grants the same addresses, but names TFTP
+    servers of its own.
     """
 
     name: ClassVar[str] = "rogue-server"
