@@ -182,7 +182,7 @@ class ControlServer:
             raise Problem.not_found(error.what, where=error.where, mend=error.mend) from None
 
     def _last_sequence(self) -> int:
-        return max((record.sequence for record in self._lab.events), default=0)
+        return self._lab.events.last_sequence
 
 
 def _told(record: EventRecord) -> dict[str, Any] | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Protocol
 
 from cucm.events import EventLog, EventRecord
@@ -27,13 +29,18 @@ RENDERERS: dict[str, Callable[[], Renderer]] = {
 class LogBook:
     """Logs by name: `phone-SEP...` (console), `tvs-<node>` (detailed trace), `tftp-<node>` (SDL), others plain.
 
-    `dialects`: which of the two forms of the TVS trace a node writes.
+    `dialects`: which of the two forms of the TVS trace a node writes. `max_lines`: how many of each log are kept, the
+    newest; None for a run that ends, and whose logs are wanted whole.
     """
 
-    def __init__(self, events: EventLog, dialects: Mapping[str, TraceDialect] | None = None) -> None:
+    def __init__(
+        self, events: EventLog, dialects: Mapping[str, TraceDialect] | None = None, *, max_lines: int | None = None
+    ) -> None:
         self._dialects = dialects or {}
+        self._max_lines = max_lines
         self._renderers: dict[str, Renderer] = {}
-        self._lines: dict[str, list[str]] = {}
+        self._lines: dict[str, deque[str]] = {}
+        self._written: dict[str, int] = {}
         events.subscribe(self.add)
 
     def add(self, record: EventRecord) -> list[str]:
@@ -42,7 +49,8 @@ class LogBook:
         log = f"{service}-{name}"
         renderer = self._renderers.get(log) or self._renderers.setdefault(log, self._new_renderer(service, name))
         lines = renderer.lines(record)
-        self._lines.setdefault(log, []).extend(lines)
+        self._lines.setdefault(log, deque(maxlen=self._max_lines)).extend(lines)
+        self._written[log] = self._written.get(log, 0) + len(lines)
         return lines
 
     def _new_renderer(self, service: str, name: str) -> Renderer:
@@ -54,15 +62,16 @@ class LogBook:
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self._lines))
 
-    def lines(self, log: str) -> tuple[str, ...]:
-        """Empty for a log nobody has written to."""
-        return tuple(self._lines.get(log, ()))
+    def lines(self, log: str, after: int = 0) -> tuple[str, ...]:
+        """Those that are kept of a log, after its first `after`; empty for a log nobody has written to."""
+        wanted = max(self._written.get(log, 0) - after, 0)
+        return tuple(islice(reversed(self._lines.get(log, ())), wanted))[::-1]
 
     @property
     def lengths(self) -> dict[str, int]:
-        """How many lines each log has now: a place in all of them to search from later."""
-        return {log: len(lines) for log, lines in self._lines.items()}
+        """How many lines were written to each log until now: a place in all of them to search from later."""
+        return dict(self._written)
 
     def contains(self, log: str, text: str, since: Mapping[str, int]) -> bool:
         """Whether a line written to the log after `since` (see `lengths`) holds the text."""
-        return any(text in line for line in self.lines(log)[since.get(log, 0) :])
+        return any(text in line for line in self.lines(log, since.get(log, 0)))

@@ -11,12 +11,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from enum import Enum
+from itertools import islice
 from typing import Any, ClassVar, Final
 
 from cucm.clock import Clock, SystemClock
 
 SCHEMA_VERSION: Final = 1
 DEFAULT_RETENTION: Final = 200_000
+DEFAULT_MAX_BYTES: Final = 64 * 1024 * 1024
+RECORD_BYTES: Final = 250
+"""What a record costs besides its texts; measured: one of a booting phone takes 320 bytes in all."""
+ITEM_BYTES: Final = 50
+"""What one item of a tuple costs besides its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +84,19 @@ Subscriber = Callable[[EventRecord], object]
 
 
 class EventLog:
-    """The one ordered record of a run. Keeps the newest `retention` records; subscribers see every one."""
+    """The one ordered record of a run. Keeps the newest `retention` records, fewer if their texts and bytes weigh
+    more than `max_bytes`; subscribers see every one.
+    """
 
-    def __init__(self, clock: Clock | None = None, *, retention: int = DEFAULT_RETENTION) -> None:
+    def __init__(
+        self, clock: Clock | None = None, *, retention: int = DEFAULT_RETENTION, max_bytes: int = DEFAULT_MAX_BYTES
+    ) -> None:
         self._clock = clock or SystemClock()
-        self._records: deque[EventRecord] = deque(maxlen=retention)
+        self._retention = retention
+        self._max_bytes = max_bytes
+        self._records: deque[EventRecord] = deque()
+        self._weights: deque[int] = deque()
+        self._bytes = 0
         self._sequence = 0
         self._subscribers: list[Subscriber] = []
 
@@ -90,6 +104,11 @@ class EventLog:
         self._sequence += 1
         record = EventRecord(self._sequence, self._clock.now(), source, event)
         self._records.append(record)
+        self._weights.append(_weight(event))
+        self._bytes += self._weights[-1]
+        while len(self._records) > self._retention or (self._bytes > self._max_bytes and len(self._records) > 1):
+            self._records.popleft()
+            self._bytes -= self._weights.popleft()
         for subscriber in tuple(self._subscribers):
             subscriber(record)
         return record
@@ -111,6 +130,34 @@ class EventLog:
     def __len__(self) -> int:
         return len(self._records)
 
+    @property
+    def last_sequence(self) -> int:
+        """Of the newest record; 0 before the first."""
+        return self._sequence
+
+    @property
+    def first_sequence(self) -> int:
+        """Of the oldest record that is kept; of the next one if none is."""
+        return self._sequence - len(self._records) + 1
+
     def since(self, sequence: int) -> tuple[EventRecord, ...]:
-        """Records after `sequence`."""
-        return tuple(record for record in self._records if record.sequence > sequence)
+        """Records after `sequence` that are kept. Costs no more than they are many."""
+        wanted = max(self._sequence - sequence, 0)
+        return tuple(islice(reversed(self._records), wanted))[::-1]
+
+
+def _weight(event: Event) -> int:
+    """Bytes that an event holds in memory, about: its fields' texts and bytes, and what every record costs."""
+    return RECORD_BYTES + sum(_length(getattr(event, name)) for name in event.__dataclass_fields__)
+
+
+def _length(value: object) -> int:
+    match value:
+        case str() | bytes():
+            return len(value)
+        case tuple() | frozenset():
+            return sum(ITEM_BYTES + _length(item) for item in value)
+        case Mapping():
+            return sum(ITEM_BYTES + _length(key) + _length(item) for key, item in value.items())
+        case _:
+            return 0

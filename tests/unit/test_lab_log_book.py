@@ -46,3 +46,15 @@ def test_a_log_nobody_wrote_to_is_empty():
     assert not book.contains("tvs-n1", "", {})
     events.emit("lab:story", StoryEnded())
     assert book.lines("lab-story") == ()
+
+
+def test_the_newest_lines_are_kept_where_a_log_must_not_grow():
+    events = EventLog()
+    book = LogBook(events, max_lines=2)
+    for name in "abcd":
+        events.emit("node:n1", ServiceStarted("n1", name, "127.0.0.1"))
+    assert [line.split()[2] for line in book.lines("node-n1")] == ["c", "d"]
+    assert book.lengths == {"node-n1": 4}
+    assert [line.split()[2] for line in book.lines("node-n1", 3)] == ["d"]
+    assert book.lines("node-n1", 1) == book.lines("node-n1")
+    assert book.lines("node-n1", 9) == ()
