@@ -35,6 +35,7 @@ from lab.call_processing import CallProcessing
 from lab.capf import CertificateAuthorityProxyFunction
 from lab.served_files import ServedFiles
 from lab.topology import FeatureService, Service
+from tftp_server.content_faults import FaultyStore, ServedVersions
 from tftp_server.node_files import NodeFileStore
 from tftp_server.server import FileServer
 from tvs_server.certificate_cache import CertificateCache, FreshnessMode
@@ -120,6 +121,7 @@ class Node:
         self._around = surroundings
         self.faults = surroundings.faults.at(cluster=plan.cluster, node=plan.name)
         """What goes wrong at this node's services."""
+        self._versions = ServedVersions()
         self._running: dict[str, RunningService] = {}
         self._crashed: set[str] = set()
         self._presented: dict[CertificateUnit, Identity] = {}
@@ -345,14 +347,17 @@ class Node:
             policy=ClientCertificatePolicy.REQUESTED,
             client_cas=self._client_cas(),
             profile=self._plan.tls_profile,
+            faults=self.faults,
             now=self._around.clock.now,
         )
 
     def _file_server(self) -> RunningService:
         emit = self._around.events.emitter(f"tftp:{self.name}")
         store = NodeFileStore(self.directory, self.name, self._plan.profile, self._around.clock, emit)
-        recorded = self._around.served.recording(self.name, store)
-        return FileService(FileServer(self.address, recorded, tftp_port=self._plan.ports.tftp, emit=emit), store)
+        faulty = FaultyStore(store, self.faults, self._around.keys, versions=self._versions, emit=emit)
+        recorded = self._around.served.recording(self.name, faulty)  # what a fault has altered is this node's too
+        server = FileServer(self.address, recorded, tftp_port=self._plan.ports.tftp, emit=emit, faults=self.faults)
+        return FileService(server, store)
 
     def _call_processing(self) -> CallProcessing:
         identity = self._shown(CertificateUnit.CALLMANAGER)

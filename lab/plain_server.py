@@ -11,12 +11,15 @@ from typing import Final
 
 from cucm.database import Device
 from cucm.events import EventLog
+from cucm.faults import NO_FAULTS, FaultSource
 from cucm.identity import Identity
+from cucm.key_store import KeyStore
 from cucm.net.addresses import PortMap
 from cucm.signalling import DeviceSecurityMode
 from lab.call_processing import CallProcessing
 from lab.served_files import ServedFiles
 from tftp_server.configuration import CallManagerGroup, DeviceSettings, ServerAddress, device_configuration
+from tftp_server.content_faults import FaultyStore
 from tftp_server.file_store import MappingStore
 from tftp_server.server import FileServer
 
@@ -37,19 +40,20 @@ class PlainServer:
         served: ServedFiles,
         events: EventLog,
         now: Callable[[], float],
+        keys: KeyStore | None = None,
+        faults: FaultSource = NO_FAULTS,
     ) -> None:
+        """To faults it is a cluster of one node, both of its name; `keys` has the key of who forges its files then."""
         self.name = name
         self.address = address
         self._devices = {
             device: Device(device, "", "", DeviceSecurityMode.NON_SECURE, GROUP, GROUP) for device in devices
         }
         files = {f"{device}.cnf.xml": self._configuration(device) for device in self._devices}
-        self._files = FileServer(
-            address,
-            served.recording(name, MappingStore(files)),
-            tftp_port=ports.tftp,
-            emit=events.emitter(f"tftp:{name}"),
-        )
+        here = faults.at(cluster=name, node=name)
+        emit = events.emitter(f"tftp:{name}")
+        faulty = FaultyStore(MappingStore(files), here, keys or KeyStore(), emit=emit)
+        self._files = FileServer(address, served.recording(name, faulty), tftp_port=ports.tftp, emit=emit, faults=here)
         self.call_processing = CallProcessing(
             name,
             address,
@@ -58,6 +62,7 @@ class PlainServer:
             client_cas=tuple,
             now=now,
             emit=events.emitter(f"callmanager:{name}"),
+            faults=here,
         )
 
     def device(self, name: str) -> Device | None:

@@ -417,6 +417,8 @@ class Lab:
             served=self.served,
             events=self.events,
             now=self.clock.now,
+            keys=self.keys,
+            faults=self.faults,
         )
 
     def _phone_certificate(

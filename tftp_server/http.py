@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import http
 from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import unquote_to_bytes
@@ -21,10 +22,13 @@ from cucm.events.files import (
     RefusalReason,
     TransferFailed,
 )
+from cucm.faults import NO_FAULTS, FaultSource
+from cucm.faults.catalogue.http import HTTP_RESPONSE, Status
 from cucm.net.listener import Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
+from tftp_server.response_faults import BrokenOff, Delivery
 
 HTTP_CONNECTIONS: Final = 2500
 """CUCM's own greatest number of HTTP connections (facts 8)."""
@@ -48,7 +52,8 @@ REASONS: Final = {
     408: "Request Timeout",
     503: "Service Unavailable",
 }
-"""Only `200 OK` is attested (facts 8); the other phrases are those of RFC 9110 [inferred]."""
+"""Only `200 OK` is attested (facts 8); the other phrases are those of RFC 9110 [inferred]. A fault's status may be any
+other: its phrase is looked up in Python's list."""
 
 DEFAULT_HTTP_LIMITS: Final = Limits(connections=HTTP_CONNECTIONS, connections_per_address=HTTP_CONNECTIONS)
 
@@ -99,12 +104,19 @@ def _check_header(line: bytes, offset: int) -> None:
 def encode_head(status: int, length: int) -> bytes:
     """CUCM's response head: these header fields, in this order, and no other (facts 8)."""
     lines = (
-        f"HTTP/1.1 {status} {REASONS[status]}",
+        f"HTTP/1.1 {status} {REASONS.get(status) or _phrase_of(status)}",
         f"Content-length: {length}",
         "Cache-Control: no-store",
         "Content-type: */*",
     )
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
+
+
+def _phrase_of(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "Unknown"
 
 
 class _Refused(Exception):
@@ -118,7 +130,17 @@ class _Refused(Exception):
 class HttpServer:
     """Serves a `FileStore` by HTTP on one address."""
 
-    def __init__(self, address: str, port: int, store: FileStore, *, emit: Emit, limits: Limits) -> None:
+    def __init__(
+        self,
+        address: str,
+        port: int,
+        store: FileStore,
+        *,
+        emit: Emit,
+        limits: Limits,
+        faults: FaultSource = NO_FAULTS,
+    ) -> None:
+        self._faults = faults
         self._store = store
         self._emit = emit
         self._limits = limits
@@ -128,6 +150,7 @@ class HttpServer:
             self._serve,
             # a phone has a request's time, and no more, to say its one request
             limits=replace(limits, idle_timeout_s=min(limits.idle_timeout_s, limits.request_timeout_s)),
+            faults=faults,
             on_refused=self._tell_turned_away,
         )
 
@@ -192,6 +215,9 @@ class HttpServer:
     async def _answer(self, stream: Stream, request: RequestHead) -> None:
         if request.method not in {"GET", "HEAD"}:
             raise _Refused(405, RefusalReason.METHOD, f"method {request.method}")
+        action = self._faults.fire(HTTP_RESPONSE, file=request.name, peer=stream.peer_address[0])
+        if isinstance(action, Status):
+            raise _Refused(action.code, RefusalReason.FAULT, f"a fault answers {action.code}")
         try:
             file = look_up(self._store, request.name)
         except NotServed as error:
@@ -200,31 +226,24 @@ class HttpServer:
             self._emit(FileNotFound(*_who(stream, request.name), error.what))
             stream.write(encode_head(404, 0))
             return
-        stream.write(encode_head(200, len(file)))
+        delivery = Delivery.of(action, len(file), CHUNK_BYTES)
+        stream.write(encode_head(200, delivery.announced))
         if request.method == "GET":
-            await self._send(stream, request.name, file)
+            await self._send(stream, request.name, file, delivery)
 
-    async def _send(self, stream: Stream, name: str, file: bytes) -> None:
-        """The body in pieces, so that one big file neither blocks the loop nor fills the memory."""
-        view = memoryview(file)
-        digest = hashlib.sha256()
-        sent = 0
-        loop = asyncio.get_running_loop()
-        ends = loop.time() + TRANSFER_S
+    async def _send(self, stream: Stream, name: str, file: bytes, delivery: Delivery) -> None:
+        sent = _Sent()
         try:
-            while sent < len(view):
-                if loop.time() > ends:
-                    raise _TooSlow("the transfer has lasted too long")
-                piece = bytes(view[sent : sent + CHUNK_BYTES])
-                digest.update(piece)
-                stream.write(piece)
-                await stream.drain()
-                sent += len(piece)
+            await _send_body(stream, memoryview(file)[: delivery.sent], delivery, sent)
             await stream.flush()  # what still waits here when the connection closes is cut for a client that is slow
+            await delivery.break_off(stream)
+        except BrokenOff as end:
+            self._emit(TransferFailed(*_who(stream, name), FailureReason.FAULT, str(end), sent.bytes))
         except (OSError, asyncio.CancelledError) as error:
-            self._emit(TransferFailed(*_who(stream, name), *_why(error), sent))
+            self._emit(TransferFailed(*_who(stream, name), *_why(error), sent.bytes))
             raise
-        self._emit(FileServed(*_who(stream, name), len(file), digest.hexdigest()))
+        else:
+            self._emit(FileServed(*_who(stream, name), len(file), sent.digest.hexdigest()))
 
     def _tell_turned_away(self, peer: Address, why: str) -> None:
         who = (FileTransport.HTTP, *peer, "")
@@ -233,6 +252,30 @@ class HttpServer:
 
 class _TooSlow(TimeoutError):
     pass
+
+
+class _Sent:
+    """How much of a file has gone, and its SHA-256 so far."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self.digest = hashlib.sha256()
+
+
+async def _send_body(stream: Stream, body: memoryview, delivery: Delivery, sent: _Sent) -> None:
+    """The body in pieces, so that one big file neither blocks the loop nor fills the memory."""
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + TRANSFER_S
+    while sent.bytes < len(body):
+        if loop.time() > ends:
+            raise _TooSlow("the transfer has lasted too long")
+        piece = bytes(body[sent.bytes : sent.bytes + delivery.piece])
+        sent.digest.update(piece)
+        stream.write(piece)
+        await stream.drain()
+        sent.bytes += len(piece)
+        if delivery.pause_s:
+            await asyncio.sleep(delivery.pause_s)
 
 
 def _decode(head: bytes) -> RequestHead:

@@ -7,6 +7,7 @@ from typing import Final
 
 from cucm.events import Emit, Event, ignore
 from cucm.events.files import FileServerStarted, FileServerStopped
+from cucm.faults import NO_FAULTS, FaultSource
 from cucm.net.listener import Limits
 from cucm.net.reachability import Reachability
 from tftp_server.file_store import FileStore
@@ -25,7 +26,11 @@ class FileServerLimits:
 
 
 class FileServer:
-    """Serves `store` on `address`; port 0 takes a free one. A store may be shared by several servers."""
+    """Serves `store` on `address`; port 0 takes a free one. A store may be shared by several servers.
+
+    `faults` says what goes wrong with requests, packets, connections and answers; those of files are the store's part
+    (`FaultyStore`).
+    """
 
     def __init__(
         self,
@@ -36,12 +41,14 @@ class FileServer:
         http_port: int = HTTP_PORT,
         emit: Emit = ignore,
         limits: FileServerLimits | None = None,
+        faults: FaultSource = NO_FAULTS,
     ) -> None:
         limits = limits or FileServerLimits()
+        faults = faults.at(service="TFTP")
         self.address = address
         self._emit = emit
-        self._tftp = TftpServer(address, tftp_port, store, emit=self._tell, limits=limits.tftp)
-        self._http = HttpServer(address, http_port, store, emit=self._tell, limits=limits.http)
+        self._tftp = TftpServer(address, tftp_port, store, emit=self._tell, limits=limits.tftp, faults=faults)
+        self._http = HttpServer(address, http_port, store, emit=self._tell, limits=limits.http, faults=faults)
         self._running = False
         self._dead = False
 

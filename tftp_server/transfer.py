@@ -62,7 +62,7 @@ class Terms:
 class RequestRefused(Exception):
     """A request that gets an ERROR packet: `code` and `text` of it, and our `reason`."""
 
-    def __init__(self, reason: RefusalReason, code: ErrorCode, text: str) -> None:
+    def __init__(self, reason: RefusalReason, code: int, text: str) -> None:
         super().__init__(text)
         self.reason = reason
         self.code = code

@@ -26,6 +26,7 @@ class RefusalReason(StrEnum):
     TOO_MANY_TRANSFERS = "too-many-transfers"
     TOO_MANY_CONNECTIONS = "too-many-connections"
     TIMEOUT = "timeout"
+    FAULT = "fault"
 
 
 class FailureReason(StrEnum):
@@ -38,6 +39,7 @@ class FailureReason(StrEnum):
     SUPERSEDED = "superseded"
     NETWORK = "network"
     SERVER_STOPPED = "server-stopped"
+    FAULT = "fault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,3 +138,27 @@ class TransferIntruded(FileEvent):
     kind: ClassVar[str] = "transfer.intruded"
     intruder: str
     intruder_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileAltered(Event):
+    """A fault has changed what is served under `name`: by `action`, from content with SHA-256 `was` to one with `now`
+    (hex) of `size` bytes.
+    """
+
+    kind: ClassVar[str] = "file.altered"
+    name: str
+    action: str
+    was: str
+    now: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileNotAltered(Event):
+    """A fault has hit this file, but cannot be done to it: it is served as it is."""
+
+    kind: ClassVar[str] = "file.not_altered"
+    name: str
+    action: str
+    detail: str

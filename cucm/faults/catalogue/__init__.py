@@ -7,13 +7,16 @@ from itertools import chain
 from typing import Final
 
 from cucm.errors import UsageError
-from cucm.faults.catalogue import cluster, dhcp, phone, sftp, sip, tcp, tls, tvs
+from cucm.faults.catalogue import cluster, dhcp, files, http, phone, sftp, sip, tcp, tftp, tls, tvs
 from cucm.faults.points import FaultPoint
 
 _DOMAINS: Final = (
     tcp,
     tls,
     tvs,
+    tftp,
+    http,
+    files,
     sip,
     dhcp,
     sftp,
