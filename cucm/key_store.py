@@ -39,6 +39,8 @@ CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 _CURVES: Final[dict[str, ec.EllipticCurve]] = {
     curve.name: curve for curve in (ec.SECP256R1(), ec.SECP384R1(), ec.SECP521R1())
 }
+MAX_LOADED: Final = 1024
+"""Keys kept in memory by one store; those asked for longest ago are read again."""
 _RSA_EXPONENT: Final = 65537
 _MAGIC: Final = b"cucm-lab toy key 1\n"
 """A cached key is this line, the SHA-256 of the rest, and the rest: PKCS#8 DER. The hash stands in for OpenSSL's
@@ -95,9 +97,10 @@ class KeyStore:
         UsageError for a kind that does not exist, EnvironmentProblem if the directory cannot be used.
         """
         _require_kind(kind)
-        known = self._loaded.get((label, kind))
-        if known is None:
-            known = self._loaded[label, kind] = self._from_directory(label, kind)
+        known = self._loaded.pop((label, kind), None) or self._from_directory(label, kind)
+        self._loaded[label, kind] = known  # the one asked for last is the last
+        if len(self._loaded) > MAX_LOADED:
+            del self._loaded[next(iter(self._loaded))]
         return known
 
     def _from_directory(self, label: str, kind: KeyKind) -> PrivateKey:

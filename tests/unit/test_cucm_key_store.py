@@ -168,3 +168,15 @@ def test_loading_keys_of_others() -> None:
     for useless in (locked, edwards, b"", b"-----BEGIN"):
         with pytest.raises(UsageError):
             load_private_key(useless)
+
+
+def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cucm.key_store.MAX_LOADED", 2)
+    store = KeyStore(tmp_path)
+    first = store.key("first", "secp256r1")
+    for label in ("second", "first", "third"):
+        store.key(label, "secp256r1")
+    assert store.key("first", "secp256r1") is first
+    assert {label for label, _ in store._loaded} == {"first", "third"}
+    store.key("second", "secp256r1")
+    assert store.generated == 3
