@@ -26,6 +26,10 @@ class FaultStates:
 
         self._undo[fault.id] = await BRINGERS[fault.point.name](self._lab, fault, record)
 
+    def forget(self) -> None:
+        """What they have disturbed is gone."""
+        self._undo.clear()
+
     async def end(self, fault_id: str) -> None:
         """Undo it. Nothing happens for a fault that is no state. Raises LabError when it cannot be undone."""
         undo = self._undo.pop(fault_id, None)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from cucm.errors import LabError, UsageError
 from cucm.events.running import LabCheckpointed, LabEnded, LabReady, LabRestored, LabRestoring
+from cucm.faults import Fault
+from cucm.faults.board import FaultStatus
+from cucm.faults.rules import FaultTable
 from lab.checkpoints import START, Checkpoint, Checkpoints, require_name
 from lab.lab_folder import KeptClock
 from lab.operations import Operation
@@ -41,6 +44,7 @@ class RunningLab:
         self.failure: LabError | None = None
         self._checkpoints = Checkpoints(lab.options.directory)
         self._administrator = asyncio.Lock()
+        self._faults = asyncio.Lock()
         self._whole = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -87,6 +91,21 @@ class RunningLab:
         """As `Lab.perform`."""
         async with self._administrator:
             await self.lab.perform(operation)
+
+    async def set_fault(self, value: Mapping[str, Any] | FaultTable) -> Fault:
+        """As `Lab.set_fault`, at once, also while an operation is under way; not in the middle of a restore."""
+        async with self._faults:
+            return await self.lab.set_fault(value)
+
+    async def end_fault(self, fault_id: str) -> FaultStatus:
+        """As `Lab.end_fault`."""
+        async with self._faults:
+            return await self.lab.end_fault(fault_id)
+
+    async def end_faults(self) -> list[FaultStatus]:
+        """As `Lab.end_faults`."""
+        async with self._faults:
+            return await self.lab.end_faults()
 
     async def checkpoint(self, name: str) -> Checkpoint:
         """Keep the lab's state: files, clock, which phones are on, which services run and are reached.
@@ -152,7 +171,7 @@ class RunningLab:
                 boots.create_task(boot(phone))
 
     async def _checkpoint(self, name: str) -> Checkpoint:
-        async with self._administrator:
+        async with self._administrator, self._faults:
             for status in self.lab.faults:
                 if status.fault.point.is_state:
                     raise UsageError(
@@ -168,13 +187,13 @@ class RunningLab:
         await asyncio.to_thread(self._checkpoints.make, name, database_files(self.lab), standing_of(self.lab))
 
     async def _restore(self, name: str) -> tuple[str, ...]:
-        async with self._administrator:
+        async with self._administrator, self._faults:
             standing = self._checkpoints.standing(name)
             await asyncio.to_thread(self._checkpoints.stage, name)
             self._whole.clear()
             self.lab.events.emit(SOURCE, LabRestoring(name))
             try:
-                await self._end_faults()
+                self.lab.forget_faults()
                 await self.lab.stop(at_once=True)
                 await asyncio.to_thread(self._checkpoints.swap)
                 self.clock.read_again()
@@ -187,15 +206,6 @@ class RunningLab:
                 self._whole.set()
             self.lab.events.emit(SOURCE, LabRestored(name, different))
             return different
-
-    async def _end_faults(self) -> None:
-        for status in tuple(self.lab.faults):
-            for _ in range(2):  # one that cannot be undone: the parts it disturbs are about to be built anew
-                try:
-                    await self.lab.end_fault(status.fault.id)
-                    break
-                except LabError:
-                    _log.warning("fault %s could not be undone", status.fault.id, exc_info=True)
 
     def _fail(self, name: str, error: BaseException) -> None:
         """Half a lab is none."""

@@ -268,6 +268,11 @@ class Lab:
         """All of them, the newest first."""
         return [await self.end_fault(status.fault.id) for status in reversed(tuple(self.faults))]
 
+    def forget_faults(self) -> None:
+        """All out of force, and nothing undone: for a lab whose parts are built anew from files that know of none."""
+        self._states.forget()
+        self.faults.end_all()
+
     # --- building
 
     def address(self, host: int) -> str:

@@ -161,6 +161,36 @@ async def test_reasons_and_owners_of_files_are_those_of_then(running, folder, lo
     await again.stop()
 
 
+STATES = (
+    {"point": "service.port", "action": "blackhole", "match": {"node": "ucm105pub"}},
+    {"point": "service.port", "action": "refuse", "match": {"node": "ucm11pub", "service": "TFTP"}},
+    {"point": "service.process", "action": "crash", "match": {"service": "TVS"}},
+    {"point": "node.machine", "action": "crash", "match": {"node": "ucm105pub"}},
+    {"point": "lab.clock", "action": "jump", "attributes": {"seconds": 100_000_000}},
+)
+
+
+async def test_a_reset_ends_all_faults_and_what_they_did(running):
+    lab, before = running.lab, truths_of(running.lab)
+    date = running.clock.now()
+    for table in STATES:
+        await running.set_fault(table)
+    await running.set_fault({"point": "tvs.response", "action": "drop"})
+    with pytest.raises(UsageError, match="disturbs the lab"):
+        await running.checkpoint("x")
+    began = len(lab.events)
+    async with asyncio.timeout(20):
+        assert await running.reset() == ()
+    assert list(lab.faults) == []
+    assert truths_of(lab) == before
+    assert abs(running.clock.now() - date) < 600
+    assert all(node.is_up and node.runs("TVS") for node in (lab.node("ucm105pub"), lab.node("ucm11pub")))
+    assert lab.node("ucm105pub").reachability_of("TVS") is Reachability.OPEN
+    assert kinds(running, began).count("fault.ended") == len(STATES) + 1
+    await running.perform(op("reset-phone", phone=PHONE))
+    assert truths_of(lab)[PHONE].registered == "source"
+
+
 async def test_wrong_names(running):
     with pytest.raises(UsageError, match="the lab's own"):
         await running.checkpoint("start")
