@@ -23,6 +23,7 @@ from cucm.faults import NO_FAULTS, FaultSource
 from cucm.net.listener import Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.tls import ClientCertificatePolicy, Stream, TlsProfile, VerifyPeer, server_context
+from cucm.net.tls_faults import FalseCertificates
 from cucm.signalling import SECURE_SIP_PORT, SIP_PORT
 from cucm.wire.sip import is_device_name
 from lab.admission import Admission, DeviceDatabase, device_in
@@ -85,6 +86,7 @@ class CallProcessing:
         self._profile = profile
         self._now = now
         self._emit = emit
+        self._faults = faults.at(service="CallManager")
         self._expiry_grace_s = expiry_grace_s
         self._expiring: asyncio.Task[None] | None = None
         self._registrar = Registrar(node_name, now, emit, on_registered)
@@ -195,6 +197,8 @@ class CallProcessing:
             port,
             serve,
             limits=self._parts.limits,
+            faults=self._faults,
+            false_certificates=FalseCertificates(*self._identity, now=self._now),
             on_refused=lambda peer, why: self._tell_refused(transport, peer, RegistrationRefusal.LIMIT, why),
             on_handshake_failed=lambda stream, error: self._handshake_failed(stream, error),
         )

@@ -81,6 +81,7 @@ class SftpServer:
             port,
             self._serve,
             limits=limits,
+            faults=faults.at(service="SFTP"),
             on_refused=lambda peer, why: emit(SftpConnectionRefused(peer[0], why)),
         )
         self._key: asyncssh.SSHKey | None = None

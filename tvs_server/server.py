@@ -25,11 +25,14 @@ from cucm.events.tvs import (
     TvsServerStarted,
     TvsServerStopped,
 )
+from cucm.faults import NO_FAULTS, Action, FaultPoint, FaultSource
+from cucm.faults.catalogue.tvs import TVS_REQUEST, TVS_RESPONSE, Close, Delay, Drop, Truncate
 from cucm.identity import describe
 from cucm.net.listener import Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, server_context
+from cucm.net.tls_faults import FalseCertificates
 from cucm.wire.tvs import (
     HEADER_BYTES,
     NEED_DATA,
@@ -42,6 +45,7 @@ from cucm.wire.tvs import (
     VerifyResponse,
     encode_message,
 )
+from tvs_server.answer_faults import request_fields, spoilt
 from tvs_server.certificate_cache import CertificateCache
 from tvs_server.policy import DEFAULT_TTL_S, Decision, Question, Verdict, decide, question_of
 
@@ -50,21 +54,13 @@ MAX_REQUESTS: Final = 64
 UNREADABLE_SUBJECT: Final = "(unreadable certificate)"
 
 
-Respond = Callable[[TvsMessage, Decision], TvsMessage | bytes | None]
-"""Turns a request and the decision about it into what goes out: a message, raw bytes, or nothing."""
-
-
-def as_decided(_request: TvsMessage, decision: Decision) -> TvsMessage:
-    """The `Respond` of an honest server."""
-    return decision.message
-
-
 class TvsServer:
     """One run of the service; a restart is a new object. `start` loads the cache and binds, `stop` closes both.
 
     `private_key_der` is unencrypted PKCS#8.
     `client_cas` are DER certificates (CAPF, manufacturing CA) that an offered client certificate is checked against;
-    `now` dates those. `start` raises AddressBusy, EnvironmentProblem and UsageError (certificate and key).
+    `now` dates those. `faults` says what goes wrong with connections, requests and answers. `start` raises
+    AddressBusy, EnvironmentProblem and UsageError (certificate and key).
     """
 
     def __init__(
@@ -81,7 +77,7 @@ class TvsServer:
         profile: TlsProfile = TlsProfile.MODERN,
         limits: Limits | None = None,
         ttl_s: int = DEFAULT_TTL_S,
-        respond: Respond = as_decided,
+        faults: FaultSource = NO_FAULTS,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._identity = certificate_der, private_key_der
@@ -92,7 +88,7 @@ class TvsServer:
         self._client_cas = tuple(client_cas)
         self._profile = profile
         self._ttl_s = ttl_s
-        self._respond = respond
+        self._faults = faults.at(service="TVS")
         self._now = now
         self._clients: dict[Stream, _Client] = {}
         self._attempted = 0
@@ -103,6 +99,8 @@ class TvsServer:
             port,
             self._serve,
             limits=limits,
+            faults=self._faults,
+            false_certificates=FalseCertificates(certificate_der, private_key_der, now=now),
             on_accept=self._accept,
             on_first_bytes=self._handshake_begun,
             on_refused=self._refused,
@@ -215,27 +213,54 @@ class TvsServer:
     async def _serve_one(self, client: _Client) -> bool:
         """Whether the connection goes on."""
         await client.await_request()
-        async with asyncio.timeout(self._listener.limits.request_timeout_s):
+        async with asyncio.timeout(self._listener.limits.request_timeout_s) as deadline:
             request = await client.complete_request()
             if request is None:
                 return False
-            await self._answer(client, request)
+            goes_on = await self._answer(client, request, deadline)
         client.in_request = False
-        return True
+        return goes_on
 
-    async def _answer(self, client: _Client, request: TvsMessage) -> None:
+    async def _answer(self, client: _Client, request: TvsMessage, deadline: asyncio.Timeout) -> bool:
         question = question_of(request)
         self._tell(_received(client, request, question))
+        action = self._fault(TVS_REQUEST, client, question)
+        match action:
+            case Drop() | Close():
+                return isinstance(action, Drop)
+            case Delay(seconds=seconds):
+                await self._wait(seconds, deadline)
         decision = decide(request, question, self._cache.look_up, default_ttl_s=self._ttl_s)
         self._tell(_looked_up(client, request, question, decision))
-        response = self._respond(request, decision)
-        if response is None:
-            return
+        action = self._fault(TVS_RESPONSE, client, question)
+        match action:
+            case Drop():
+                return True
+            case Delay(seconds=seconds):
+                await self._wait(seconds, deadline)
+        answer = decision.message
+        await self._send(client, answer if action is None else spoilt(answer, action, self._identity[0]))
+        return not isinstance(action, Truncate)
+
+    async def _send(self, client: _Client, response: TvsMessage | bytes) -> None:
         data = response if isinstance(response, bytes) else encode_message(response)
+        if not data:
+            return
         client.stream.write(data)
         await client.stream.drain()
         client.answered += 1
         self._tell(_sent(client, response, data))
+
+    def _fault(self, point: FaultPoint, client: _Client, question: Question) -> Action | None:
+        if not self._faults.watches(point):
+            return None
+        return self._faults.fire(point, peer=client.stream.peer_address[0], **request_fields(question))
+
+    async def _wait(self, seconds: float, deadline: asyncio.Timeout) -> None:
+        """The client is to meet its own deadline, not ours."""
+        deadline.reschedule(None)
+        await asyncio.sleep(seconds)
+        deadline.reschedule(asyncio.get_running_loop().time() + self._listener.limits.request_timeout_s)
 
 
 class _Client:

@@ -23,6 +23,7 @@ EXAMPLES = fault_examples()
 STILL_WITHOUT_EXAMPLES: tuple[str, ...] = (
     "tcp.accept",
     "tls.handshake",
+    "tvs.request",
     "tvs.response",
 )
 """Points at which actions lack an example. To be empty: who adds them removes the point here."""

@@ -13,6 +13,8 @@ from phone_script import MAC, NEW, NOW, OLD
 from cucm.errors import TrustReason
 from cucm.events import Event
 from cucm.events.tvs import TvsRequestReceived, TvsServerStarted, TvsServerStopped
+from cucm.faults import Action, FaultPoint
+from cucm.faults.catalogue.tvs import TVS_RESPONSE, Drop
 from cucm.net.reachability import Reachability
 from phone_agent.commands import QueryTvs, TvsAnswer, TvsFailure
 from phone_agent.commands import TvsServer as TvsTarget
@@ -59,6 +61,26 @@ async def refusal(tvs: TvsServer, deadlines: TvsDeadlines | None = None) -> str:
     return answer.detail
 
 
+class BeforeTheAnswer:
+    """Does something at the moment at which TVS is about to answer."""
+
+    def __init__(self, act: Callable[[], None], action: Action | None = None) -> None:
+        self._act = act
+        self._action = action
+
+    def watches(self, point: FaultPoint) -> bool:
+        return point is TVS_RESPONSE
+
+    def fire(self, point: FaultPoint, **request: str | int) -> Action | None:
+        if point is not TVS_RESPONSE:
+            return None
+        self._act()
+        return self._action
+
+    def at(self, **fields: str) -> BeforeTheAnswer:
+        return self
+
+
 @on_both_loops
 async def test_a_phone_meets_each_state_differently(loopback: Draw, folder: Path) -> None:
     told: list[Event] = []
@@ -81,10 +103,10 @@ async def test_a_crash_in_the_middle_of_an_answer_is_a_reset(loopback: Draw, fol
     told: list[Event] = []
     crashing: list[asyncio.Task[None]] = []
 
-    def die(*_question: object) -> None:
+    def die() -> None:
         crashing.append(asyncio.get_running_loop().create_task(tvs.crash()))
 
-    tvs = tvs_of(loopback(), folder, told, respond=die)
+    tvs = tvs_of(loopback(), folder, told, faults=BeforeTheAnswer(die, Drop()))
     await tvs.start()
     assert "reset" in (await refusal(tvs)).lower()
     await asyncio.gather(*crashing)
@@ -100,11 +122,10 @@ async def test_a_crash_in_the_middle_of_an_answer_is_a_reset(loopback: Draw, fol
 
 @on_both_loops
 async def test_a_network_lost_in_the_middle_of_an_answer_is_silence(loopback: Draw, folder: Path) -> None:
-    def lose(*_question: object) -> bytes:
+    def lose() -> None:
         tvs.set_reachability(Reachability.UNREACHABLE)
-        return b"an answer that vanishes"
 
-    tvs = tvs_of(loopback(), folder, [], respond=lose)
+    tvs = tvs_of(loopback(), folder, [], faults=BeforeTheAnswer(lose))
     await tvs.start()
     assert "no answer in time" in await refusal(tvs, QUICK)
     await tvs.stop()
