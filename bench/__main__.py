@@ -14,6 +14,7 @@ from bench.material import make_material
 from bench.measurements import Bench
 from bench.migration import measure_migration
 from bench.report import Findings
+from bench.resets import measure_resets
 from bench.rounds import FULL, QUICK, Plan
 from cucm.errors import LabError
 from cucm.key_store import KeyStore
@@ -40,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = options.page or (ROOT / "out" / "benchmarks.md" if options.quick else ROOT / "docs" / "benchmarks.md")
     page.parent.mkdir(parents=True, exist_ok=True)
     report.write(findings, page, options.json or ROOT / "out" / "benchmarks.json")
-    return EXIT_FAILURES if findings.failures() or findings.migration.trouble else 0
+    trouble = findings.failures() or findings.migration.trouble or any(one.trouble for one in findings.resets)
+    return EXIT_FAILURES if trouble else 0
 
 
 def measure(plan: Plan, *, quick: bool, rounds: int | None = None) -> Findings:
@@ -57,9 +59,11 @@ def measure(plan: Plan, *, quick: bool, rounds: int | None = None) -> Findings:
             print(f"\n{group.title} (per {group.operation})\n\n{report.table(group)}", flush=True)
         migration = measure_migration(material, placement, plan.migrations, plan.floor_s)
         print(f"\nOne phone's migration\n\n{report.migration_table(migration)}", flush=True)
+        resets = measure_resets(material.folder)
+        print(f"\nA lab that stays\n\n{report.resets_table(resets)}", flush=True)
     described = machine.describe()
     moment = machine.run_moment()
-    return Findings(moment, quick, plan, placement, described, bench.versions, bench.missing, groups, migration)
+    return Findings(moment, quick, plan, placement, described, bench.versions, bench.missing, groups, migration, resets)
 
 
 def _with_rounds(plan: Plan, rounds: int) -> Plan:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from bench.machine import Placement
 from bench.measurements import SIGN_FLOOR
 from bench.migration import Migration, Run
+from bench.resets import Resets
 from bench.rounds import NOISY_CORES, OURS, Group, Plan, Sample, Spread, ratios
 
 SCHEMA_VERSION: Final = 1
@@ -42,6 +43,7 @@ class Findings:
     missing: dict[str, str]
     groups: list[Group]
     migration: Migration
+    resets: list[Resets]
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -112,6 +114,16 @@ def migration_table(migration: Migration) -> str:
     return _markdown(rows) + f"\n\nCounted in the story's events: {_operations(migration.operations)}."
 
 
+def resets_table(resets: Sequence[Resets]) -> str:
+    """How long a lab takes to start, and to go back to there."""
+    rows = [("", "nodes", "phones", "start s", "reset s")]
+    for one in resets:
+        starts, back = Spread.of(one.starts_s), Spread.of(one.resets_s)
+        rows.append((one.topology, str(one.nodes), str(one.phones), _show(starts, 2), _show(back, 3)))
+    troubles = [f"\n\nNot as it should be: {one.trouble}" for one in resets if one.trouble]
+    return _markdown(rows) + "".join(troubles)
+
+
 def _operations(operations: dict[str, int]) -> str:
     return ", ".join(
         f"{count} × {name if name in ('signature', 'verification') else f'TLS handshake ({name})'}"
@@ -126,8 +138,14 @@ def page(findings: Findings) -> str:
         notes = "\n\n".join(group.notes)
         parts.append(f"## {group.title}\n\nPer {group.operation}.{' ' * bool(notes)}{notes}\n\n{table(group)}")
     parts.append(f"## One phone's migration\n\n{_MIGRATION}\n\n{migration_table(findings.migration)}")
+    parts.append(f"## A lab that stays\n\n{_RESETS}\n\n{resets_table(findings.resets)}")
     return "\n\n".join(parts) + "\n"
 
+
+_RESETS: Final = (
+    "In one process, with kept keys: from nothing until every phone is registered, and from any state back to there "
+    "(`reset`: every file as it was then, every service anew, every phone registered again)."
+)
 
 _INTRODUCTION: Final = """# Benchmarks
 

@@ -15,6 +15,7 @@ from bench.material import LARGE_FILE, SMALL_FILE, TLS_CASES, Material, make_mat
 from bench.measurements import BOTH_FLOOR, SERVER_FLOOR, SIGN_FLOOR, Bench
 from bench.migration import Migration, measure_migration
 from bench.report import SCHEMA_VERSION, Findings, page, write
+from bench.resets import Resets, measure_resets
 from bench.rounds import OURS, Group, Plan, Sample, ratios
 from bench.servers import our_files, our_tvs
 from bench.tls_load import load_context, load_tls, tvs_exchange
@@ -35,7 +36,8 @@ def groups(material: Material) -> list[Group]:
 
 
 def findings(groups: list[Group], migration: Migration) -> Findings:
-    return Findings("2026-01-01 00:00 UTC", True, TINY, NOT_PINNED, {"cpus": 2}, {}, {}, groups, migration)
+    resets = [Resets("two-clusters", 2, 1, [1.5], [0.25, 0.35])]
+    return Findings("2026-01-01 00:00 UTC", True, TINY, NOT_PINNED, {"cpus": 2}, {}, {}, groups, migration, resets)
 
 
 def test_every_group_is_measured_without_a_wrong_byte(groups: list[Group]) -> None:
@@ -54,6 +56,13 @@ def test_tls_groups_stand_next_to_their_floor(groups: list[Group]) -> None:
         assert all(cost > 0 for costs in group.floors.values() for cost in costs)
         assert 0 < group.floors[SERVER_FLOOR][0] < group.floors[BOTH_FLOOR][0]
         assert "Negotiated: TLSv1." in group.notes[0]
+
+
+def test_a_lab_goes_back_with_all_its_phones(tmp_path: Path) -> None:
+    for found in measure_resets(tmp_path, resets=1):
+        assert found.trouble is None
+        assert (len(found.starts_s), len(found.resets_s)) == (1, 1)
+        assert found.phones > 0
 
 
 def test_page_and_json_say_the_same(groups: list[Group], tmp_path: Path) -> None:
