@@ -87,10 +87,12 @@ class RunningLab:
 
     # --- what the administrator does, one thing after the other
 
-    async def perform(self, operation: Operation) -> None:
-        """As `Lab.perform`."""
+    async def perform(self, operation: Operation) -> int:
+        """As `Lab.perform`; sequence of the last event before it."""
         async with self._administrator:
+            began = self.lab.events.last_sequence
             await self.lab.perform(operation)
+            return began
 
     async def set_fault(self, value: Mapping[str, Any] | FaultTable) -> Fault:
         """As `Lab.set_fault`, at once, also while an operation is under way; not in the middle of a restore."""
