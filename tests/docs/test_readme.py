@@ -40,7 +40,7 @@ TRIED = {
 UP = "up campus --network 127.0.12.0/24"
 RUNNING = {
     "status": "src-sub1",
-    "op boot-phone phones=all": "REGISTERED with src-sub1",
+    "op reset-phone phones=all": "REGISTERED with src-sub1",
     "op upload-certificate certificate=CallManager from=destination to=source stores=Phone-SAST-trust": "dst-tftp",
     "op --list": "upload-certificate",
     "truth phones": "SEP00A1B2000001",
