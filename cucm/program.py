@@ -11,7 +11,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -25,13 +25,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from cucm.errors import LabError, UsageError
-from cucm.events import EventLog, EventRecord
+from cucm.events import Emit, EventLog, EventRecord
+from cucm.faults import Fault, FaultBoard, FaultPoint, fault_of
 
 RETENTION: Final = 1000
 """Events a program keeps in memory; standalone nobody asks for older ones."""
 EXIT_INTERRUPTED: Final = 130
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes of a certificate, key or list given on the command line."""
+MAX_FAULT_FILE: Final = 1024 * 1024
+FAULT_EXAMPLE: Final = """for example '{"point": "tcp.accept", "action": "stall", "times": 1}'"""
 _ENVELOPE: Final = frozenset({"schema", "sequence", "time", "source", "kind"})
 _BULKY: Final = frozenset({"request", "data", "certificate", "keys", "message"})
 
@@ -105,6 +108,63 @@ def add_output_styles(parser: argparse.ArgumentParser, flag: str, what: str) -> 
     style = parser.add_mutually_exclusive_group()
     style.add_argument("--json", action="store_true", help="print events as JSON, one per line")
     style.add_argument(flag, action="store_true", help=what)
+
+
+# --- faults --------------------------------------------------------------------------------------------------------
+
+
+def add_faults(parser: argparse.ArgumentParser | argparse._ArgumentGroup, points: Collection[FaultPoint]) -> None:
+    """`--fault`, which may be repeated; `fault_board` makes of it what a service takes."""
+    parser.add_argument(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="JSON_OR_FILE",
+        help=f"let something go wrong at {_names(points)}: a JSON object as docs/faults.md has it, a list of "
+        "them, or a file with either; may be repeated, the first that matches wins",
+    )
+
+
+def fault_board(given: Sequence[str], points: Collection[FaultPoint], emit: Emit) -> FaultBoard:
+    """The faults of `--fault` in force. Raises UsageError for what is no fault, and at points that are not `points`."""
+    board = FaultBoard(emit)
+    for text in given:
+        where, value = _json_of(text)
+        for one in value if isinstance(value, list) else [value]:
+            board.set(_fault_at(one, where, points))
+    return board
+
+
+def end_faults(board: FaultBoard) -> None:
+    """Raises LabError (exit code 1) that names those that should have fired (`must_fire`) and have not."""
+    missed = [status.fault.id for status in board.end_all() if status.is_missed]
+    if missed:
+        raise LabError(f"must have fired and has not: {', '.join(missed)}", where="--fault")
+
+
+def _json_of(text: str) -> tuple[str, Any]:
+    """Where it stands, and what it is."""
+    is_json = text.lstrip().startswith(("{", "["))
+    where = "--fault" if is_json else text
+    written = text.encode() if is_json else read_file(Path(text), limit=MAX_FAULT_FILE)
+    try:
+        return where, json.loads(written)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"is no JSON: {error}", where=where, mend=FAULT_EXAMPLE) from None
+
+
+def _fault_at(value: Any, where: str, points: Collection[FaultPoint]) -> Fault:
+    if not isinstance(value, dict):
+        raise UsageError("is no JSON object", where=where, mend=FAULT_EXAMPLE)
+    fault = fault_of(value)
+    if fault.point not in points:
+        mend = f"here something can go wrong at {_names(points)}; a lab has more"
+        raise UsageError(f"{fault.point.name} is no part of this program", where=where, mend=mend)
+    return fault
+
+
+def _names(points: Collection[FaultPoint]) -> str:
+    return ", ".join(point.name for point in points)
 
 
 # --- events on stdout ----------------------------------------------------------------------------------------------

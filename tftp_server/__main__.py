@@ -6,18 +6,37 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from cucm.errors import EXIT_OK
+from cucm.faults.catalogue import files, http, tcp, tftp
+from cucm.key_store import KeyStore
 from cucm.net.addresses import detect_ports, require_loopback
 from cucm.net.descriptors import raise_descriptor_limit
-from cucm.program import add_output_styles, event_log, exit_code_of, run, serve_until_stopped, whole_number
+from cucm.program import (
+    add_faults,
+    add_output_styles,
+    end_faults,
+    event_log,
+    exit_code_of,
+    fault_board,
+    run,
+    serve_until_stopped,
+    whole_number,
+)
 from cucm.render.tftp_trace import TftpTrace
+from tftp_server.content_faults import FaultyStore
 from tftp_server.file_store import FolderStore
 from tftp_server.server import HTTP_PORT, TFTP_PORT, FileServer
 
+POINTS: Final = (*tcp.POINTS, *tftp.POINTS, *http.POINTS, *files.POINTS)
+"""Where `--fault` can let something go wrong."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until SIGINT or SIGTERM. Returns the exit code (0, 2 wrong arguments or folder, 3 the machine's fault)."""
+    """Serve until SIGINT or SIGTERM. Returns the exit code (0, 1 a fault that must fire has not, 2 wrong arguments or
+    folder, 3 the machine's fault).
+    """
     options = _parser().parse_args(arguments)
     return exit_code_of("tftp_server", lambda: _serve(options))
 
@@ -26,7 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tftp_server",
         description="Serve the files of one folder as CUCM does: TFTP, and HTTP on 6970. Read-only, for labs.",
-        epilog="exit codes: 0 stopped by a signal, 2 wrong arguments or folder, 3 the machine lacks a port or a right",
+        epilog="exit codes: 0 stopped by a signal, 1 a fault that must fire has not, 2 wrong arguments or folder, "
+        "3 the machine lacks a port or a right",
     )
     parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="files directly in it are served")
     parser.add_argument("--address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -35,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--http-port", type=whole_number(0, 65535), default=HTTP_PORT, help="default: %(default)s")
     parser.add_argument("--expose", action="store_true", help="allow an address that other machines can reach")
+    add_faults(parser, POINTS)
     add_output_styles(parser, "--trace", "print events like CUCM's TFTP trace")
     return parser
 
@@ -44,14 +65,19 @@ def _serve(options: argparse.Namespace) -> int:
     if warning is not None:
         print(warning, file=sys.stderr)
     raise_descriptor_limit()
+    log = event_log(TftpTrace() if options.trace else None, as_json=options.json)
+    emit = log.emitter(f"tftp:{options.address}")
+    board = fault_board(options.fault, POINTS, log.emitter("faults"))
     server = FileServer(
         options.address,
-        FolderStore(options.directory),
+        FaultyStore(FolderStore(options.directory), board, KeyStore(), emit=emit),
         tftp_port=_tftp_port(options),
         http_port=options.http_port,
-        emit=event_log(TftpTrace() if options.trace else None, as_json=options.json).emitter(f"tftp:{options.address}"),
+        emit=emit,
+        faults=board,
     )
     run(serve_until_stopped(server))
+    end_faults(board)
     return EXIT_OK
 
 

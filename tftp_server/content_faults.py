@@ -19,31 +19,40 @@ from tftp_server.file_store import FileStore
 
 MAX_HISTORIES: Final = 4096
 """Files of which an earlier version is kept."""
+MAX_VERSION_BYTES: Final = 2 * 1024 * 1024
+"""What a phone downloads (facts 3.5)."""
+MAX_HISTORY_BYTES: Final = 64 * 1024 * 1024
 IMPOSTOR_KEY: Final = "impostor that signs files"
+_NOTHING: Final = (b"", b"")
 _DEVICE: Final = re.compile(r"(?P<list>CTL|ITL)?(?P<device>(?i:SEP[0-9a-f]{12}))\.")
 _LISTS: Final = {"CTL": CTL_FILE_NAME, "ITL": ITL_FILE_NAME}
 
 
 class ServedVersions:
-    """The present and the earlier content of each file that was served; it outlives the service, as phones do."""
+    """The present and the earlier content of each file that was served; it outlives the service, as phones do.
+
+    Its memory is bounded: large files are not kept, and the files that were first seen are forgotten first.
+    """
 
     def __init__(self) -> None:
-        self._versions: OrderedDict[str, tuple[bytes, bytes | None]] = OrderedDict()
+        self._versions: OrderedDict[str, tuple[bytes, bytes]] = OrderedDict()
+        self._bytes = 0
 
     def note(self, name: str, data: bytes) -> None:
         """`data` is the content now. A CTL or ITL is one file under all its names."""
         name = _file_of(name)
-        known = self._versions.get(name)
-        if known is not None and (known[0] is data or known[0] == data):
+        present, _ = known = self._versions.get(name, _NOTHING)
+        if present is data or present == data or len(data) > MAX_VERSION_BYTES:
             return
-        self._versions[name] = data, known[0] if known else None
-        if len(self._versions) > MAX_HISTORIES:
-            self._versions.popitem(last=False)
+        self._versions[name] = new = data, present
+        self._bytes += _size(new) - _size(known)
+        while len(self._versions) > MAX_HISTORIES or self._bytes > MAX_HISTORY_BYTES:
+            _, forgotten = self._versions.popitem(last=False)
+            self._bytes -= _size(forgotten)
 
     def earlier(self, name: str) -> bytes | None:
         """What was served before the present version; None where nobody was served another."""
-        known = self._versions.get(_file_of(name))
-        return known[1] if known else None
+        return self._versions.get(_file_of(name), _NOTHING)[1] or None
 
 
 class FaultyStore:
@@ -102,6 +111,10 @@ def _file_of(name: str) -> str:
 def _phone_of(name: str) -> dict[str, str]:
     match = _DEVICE.match(name)
     return {"phone": match["device"].upper()} if match else {}
+
+
+def _size(versions: tuple[bytes, bytes]) -> int:
+    return sum(map(len, versions))
 
 
 def _digest(data: bytes) -> str:

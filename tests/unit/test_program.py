@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from cucm.errors import EnvironmentProblem, UsageError
-from cucm.events import EventRecord, phone
+from cucm.errors import EnvironmentProblem, LabError, UsageError
+from cucm.events import EventLog, EventRecord, ignore, phone
+from cucm.faults.catalogue import tcp, tvs
 from cucm.key_store import KeyStore, private_key_der
 from cucm.program import (
+    add_faults,
+    end_faults,
     event_log,
     exit_code_of,
+    fault_board,
     plain_line,
     read_certificates,
     read_file,
@@ -102,3 +106,59 @@ async def test_a_signal_stops_the_service_orderly(number: signal.Signals) -> Non
         os.kill(os.getpid(), number)
         await serving
     assert service.calls == ["start", "stop"]
+
+
+# --- faults
+
+POINTS = (*tcp.POINTS, *tvs.POINTS)
+STALL = '{"id": "s", "point": "tcp.accept", "action": "stall", "must_fire": true}'
+
+
+def refusal(*given: str) -> UsageError:
+    with pytest.raises(UsageError) as refused:
+        fault_board(given, POINTS, ignore)
+    return refused.value
+
+
+def test_faults_come_as_json_or_from_a_file_and_in_order(tmp_path: Path) -> None:
+    (tmp_path / "faults.json").write_text('[{"id": "d", "point": "tvs.response", "action": "drop"}]')
+    log = EventLog()
+    board = fault_board([STALL, str(tmp_path / "faults.json")], POINTS, log.emitter("faults"))
+    assert [status.fault.id for status in board] == ["s", "d"]
+    assert [record.event.kind for record in log] == ["fault.set", "fault.set"]
+
+
+def test_a_fault_that_must_fire_and_has_not_fails_the_program() -> None:
+    board = fault_board([STALL], POINTS, ignore)
+    with pytest.raises(LabError, match="must have fired and has not: s"):
+        end_faults(board)
+    board = fault_board([STALL], POINTS, ignore)
+    board.fire(tcp.TCP_ACCEPT)
+    end_faults(board)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("{", "no JSON"),
+        ("[" * 100_000, "no JSON"),
+        ("[1]", "no JSON object"),
+        ('{"point": "tvs.respons", "action": "drop"}', "no fault point"),
+        ('{"point": "tcp.accept", "action": "stall", "times": 0}', "times"),
+        ('{"point": "lab.clock", "action": "jump"}', "no part of this program"),
+        ('{"point": "tftp.request", "action": "silent"}', "no part of this program"),
+        ("/nowhere/at/all", "cannot be read"),
+    ],
+)
+def test_what_is_no_fault_here_is_refused_in_words(given: str, says: str) -> None:
+    error = refusal(given)
+    assert says in str(error)
+    assert error.mend
+
+
+def test_the_option_may_be_repeated_and_names_the_points() -> None:
+    parser = argparse.ArgumentParser()
+    add_faults(parser, POINTS)
+    assert parser.parse_args([]).fault == []
+    assert parser.parse_args(["--fault", "a", "--fault", "b"]).fault == ["a", "b"]
+    assert "tvs.response" in parser.format_help()

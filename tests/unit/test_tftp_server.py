@@ -228,6 +228,28 @@ async def test_alone_it_says_what_is_wrong(loopback: Callable[[], str], tmp_path
     assert "Traceback" not in told
 
 
+async def test_alone_with_a_fault(loopback: Callable[[], str], tmp_path: Path) -> None:
+    (tmp_path / "ringlist.xml").write_bytes(b"<rings/>")
+    address = loopback()
+    fault = {"id": "cut", "point": "file.content", "action": "truncated", "attributes": {"bytes": 2}, "must_fire": True}
+    words = ("--address", address, "--tftp-port", "0", "--http-port", "0", "--json", "--fault", json.dumps(fault))
+    async with program(tmp_path, *words) as alone:
+        port = (await alone.event("file_server.started"))["http_port"]
+        assert isinstance(port, int)
+        assert (await get(address, port, "ringlist.xml")).endswith(b"\r\n\r\n<r")
+        assert (await alone.event("fault.fired"))["request"] == {"file": "ringlist.xml"}
+        alone.process.terminate()
+        assert (await alone.event("fault.ended"))["hits"] == 1
+        assert await alone.process.wait() == 0
+    async with program(tmp_path, *words) as alone:
+        await alone.event("file_server.started")
+        alone.process.terminate()
+        assert (await alone.event("fault.ended"))["missed"] is True
+        assert await alone.process.wait() == 1
+    code, told = await refused(tmp_path, "--fault", '{"point": "tvs.response", "action": "drop"}')
+    assert (code, "no part of this program" in told) == (2, True)
+
+
 def test_records_are_json() -> None:
     record = EventRecord(1, 0.0, "tftp:x", events.FileRequested(*PHONE, b"GET", ("tsize=0",)))
     assert json.loads(json.dumps(record.as_json()))["request"] == "474554"
