@@ -45,6 +45,7 @@ class RunningLab:
         self._checkpoints = Checkpoints(lab.options.directory)
         self._administrator = asyncio.Lock()
         self._faults = asyncio.Lock()
+        self._operation: asyncio.Task[None] | None = None
         self._whole = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -88,10 +89,19 @@ class RunningLab:
     # --- what the administrator does, one thing after the other
 
     async def perform(self, operation: Operation) -> int:
-        """As `Lab.perform`; sequence of the last event before it."""
+        """As `Lab.perform`; sequence of the last event before it. LabError also when a restore cuts it short."""
         async with self._administrator:
             began = self.lab.events.last_sequence
-            await self.lab.perform(operation)
+            self._operation = asyncio.create_task(self.lab.perform(operation))
+            try:
+                await self._operation
+            except asyncio.CancelledError:
+                asking = asyncio.current_task()
+                if asking is not None and asking.cancelling():
+                    raise
+                raise LabError("the lab went back to a checkpoint meanwhile", mend="do it again") from None
+            finally:
+                self._operation = None
             return began
 
     async def set_fault(self, value: Mapping[str, Any] | FaultTable) -> Fault:
@@ -122,10 +132,14 @@ class RunningLab:
     async def restore(self, name: str) -> tuple[str, ...]:
         """Bring the lab back to a checkpoint; all faults end. What could not be brought back as it was, by name.
 
+        An operation under way is cut short: what it would do is to be undone anyway.
+
         Raises UsageError if there is none, EnvironmentProblem when it cannot be copied: then nothing has changed.
         Any other failure ends the lab, whose folder is whole, and is raised.
         """
         self._checkpoints.standing(name)
+        if self._operation is not None:
+            self._operation.cancel()
         return await self._to_its_end(self._restore(name))
 
     async def reset(self) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import pytest
 from lab_on_sockets import PHONE, network_of
 from pydantic import TypeAdapter
 
-from cucm.errors import AddressBusy, EnvironmentProblem, UsageError
+from cucm.errors import AddressBusy, EnvironmentProblem, LabError, UsageError
 from cucm.events.running import LabCheckpointed, LabReady, LabRestored, LabRestoring
 from cucm.net.reachability import Reachability
 from lab import checkpoints
@@ -254,6 +254,31 @@ async def test_a_restore_goes_on_when_the_one_who_asked_goes_away(running):
     assert running.lab.phone(PHONE).state is PhoneState.REGISTERED
 
 
+async def test_a_restore_does_not_wait_for_an_operation_that_takes_long(running):
+    lab = running.lab
+    await running.perform(op("power-off-phone", phone=PHONE))
+    waiting = asyncio.create_task(running.perform(op("wait-for-registration", phone=PHONE, timeout_s=600)))
+    while kinds(running)[-1] != "operation.performed":
+        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        assert await running.reset() == ()
+        with pytest.raises(LabError, match="went back to a checkpoint meanwhile"):
+            await waiting
+    assert lab.phone(PHONE).state is PhoneState.REGISTERED
+
+
+async def test_an_operation_whose_asker_goes_away_ends(running):
+    await running.perform(op("power-off-phone", phone=PHONE))
+    waiting = asyncio.create_task(running.perform(op("wait-for-registration", phone=PHONE, timeout_s=600)))
+    while kinds(running)[-1] != "operation.performed":
+        await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    async with asyncio.timeout(20):
+        await running.perform(op("boot-phone", phone=PHONE))
+
+
 async def test_operations_and_restores_wait_for_each_other(running):
     done = []
 
@@ -262,8 +287,8 @@ async def test_operations_and_restores_wait_for_each_other(running):
         done.append(what)
 
     async with asyncio.TaskGroup() as group:
-        group.create_task(act("operation", running.perform(op("reset-phone", phone=PHONE))))
         group.create_task(act("reset", running.reset()))
+        group.create_task(act("operation", running.perform(op("reset-phone", phone=PHONE))))
         group.create_task(act("checkpoint", running.checkpoint("x")))
         group.create_task(act("operation", running.perform(op("reset-phone", phone=PHONE))))
     assert sorted(done) == ["checkpoint", "operation", "operation", "reset"]
