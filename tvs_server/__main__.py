@@ -14,15 +14,19 @@ from cucm.database import NodeDatabase
 from cucm.errors import EXIT_OK, DatabaseError, LabError, UsageError
 from cucm.events import EventRecord
 from cucm.events.tvs import TvsServerStarted
+from cucm.faults.catalogue import tcp, tls, tvs
 from cucm.key_store import KeyStore
 from cucm.net.addresses import require_loopback
 from cucm.net.descriptors import raise_descriptor_limit
 from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.program import (
+    add_faults,
     add_output_styles,
+    end_faults,
     event_log,
     exit_code_of,
+    fault_board,
     read_certificates,
     read_file,
     read_private_key,
@@ -39,6 +43,8 @@ from tvs_server.certificate_cache import CertificateCache, CertificateSource, Fr
 from tvs_server.policy import DEFAULT_TTL_S
 from tvs_server.server import TvsServer
 
+POINTS: Final = (*tcp.POINTS, *tls.POINTS, *tvs.POINTS)
+"""Where `--fault` can let something go wrong."""
 _LAB_HOST: Final = "tvs.lab.invalid"
 _DAY_S: Final = 86_400
 _MAX_TTL_S: Final = 0xFFFF_FFFF
@@ -54,7 +60,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m tvs_server",
         description="Answer phones' TVS queries (QUERY_CERT, VERIFY) for the certificates given. For labs.",
-        epilog="exit codes: 0 stopped by a signal, 2 wrong arguments or files, 3 the machine lacks a port or a right",
+        epilog="exit codes: 0 stopped by a signal, 1 a fault that must fire has not, 2 wrong arguments or files, "
+        "3 the machine lacks a port or a right",
     )
     _add_certificates(parser.add_argument_group("certificates to vouch for"))
     _add_tls(parser.add_argument_group("TLS"))
@@ -65,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     network.add_argument("--expose", action="store_true", help="allow an address that other machines can reach")
     _add_limits(parser.add_argument_group("limits"))
+    add_faults(parser, POINTS)
     add_output_styles(parser, "--trace", "print CUCM's detailed TVS trace")
     return parser
 
@@ -159,6 +167,7 @@ def _serve(options: argparse.Namespace) -> int:
     if options.trace:
         log.subscribe(_tell_readiness)
     emit = log.emitter(f"tvs:{options.address}")
+    board = fault_board(options.fault, POINTS, log.emitter("faults"))
     certificate, private_key = _identity(options)
     server = TvsServer(
         options.address,
@@ -172,8 +181,10 @@ def _serve(options: argparse.Namespace) -> int:
         profile=options.tls_profile,
         limits=_limits(options),
         ttl_s=options.ttl,
+        faults=board,
     )
     run(serve_until_stopped(server))
+    end_faults(board)
     return EXIT_OK
 
 

@@ -113,6 +113,48 @@ def test_a_folder_of_certificates_is_served(
         assert json.loads(out.splitlines()[-1])["kind"] == "tvs_server.stopped"
 
 
+def test_faults_in_words_and_from_a_file(loopback: Draw, folder: Path, foreign: Identity, tmp_path: Path) -> None:
+    address, file = loopback(), tmp_path / "faults.json"
+    file.write_text(json.dumps([{"point": "tvs.response", "action": "ttl", "skip": 1}]))
+    first = json.dumps({"id": "first", "point": "tvs.response", "action": "not-found", "times": 1, "must_fire": True})
+    options = ("--address", address, "--port", 0, "--fault", first, "--fault", file, "--json")
+    with running("--pem-folder", folder, *options) as process:
+        port = event(process, "tvs_server.started")["port"]
+        assert [ask(address, port, foreign).status for _ in range(2)] == [1, 0]
+        assert ask(address, port, foreign).ttl_s == 0
+        fired = event(process, "fault.fired")
+        assert (fired["fault"], fired["request"]["subject"]) == ("first", foreign.subject)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(DEADLINE_S) == 0
+
+
+def test_a_fault_that_must_fire_and_has_not(loopback: Draw, folder: Path) -> None:
+    fault = json.dumps({"id": "never", "point": "tls.handshake", "action": "alert", "must_fire": True})
+    options = ("--address", loopback(), "--port", 0, "--json", "--fault", fault)
+    with running("--pem-folder", folder, *options) as process:
+        event(process, "tvs_server.started")
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=DEADLINE_S)
+        assert process.returncode == 1
+        assert "never" in err
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("{", "no JSON"),
+        ('{"point": "tvs.response", "action": "explode"}', "explode"),
+        ('{"point": "dhcp.request", "action": "nak"}', "no part of this program"),
+        ("/nonexistent/faults.json", "/nonexistent/faults.json"),
+    ],
+)
+def test_what_is_no_fault_here_is_refused(folder: Path, fault: str, says: str) -> None:
+    done = finished("--pem-folder", folder, "--port", 0, "--fault", fault)
+    assert done.returncode == 2
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_a_database_with_own_identity_old_profile_and_trace(loopback: Draw, tmp_path: Path, foreign: Identity) -> None:
     address, database = loopback(), tmp_path / "node.db"
     with NodeDatabase(database).create() as node:
