@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from cucm.events import Event, faults
+from cucm.events import Event, faults, files
 
 
 def fault_headline(event: Event) -> str | None:
@@ -16,6 +16,10 @@ def fault_headline(event: Event) -> str | None:
             return f"FAULT {name} hits ({hit}): {action} at {point}{_fields(request, ', ')}"
         case faults.FaultEnded(fault=name, hits=hits, missed=missed):
             return f"FAULT {name} ended after {hits} hits{', and should have hit' if missed else ''}"
+        case files.FileAltered(name=name, action=action, size=size):
+            return f"{name} is served {action}: {size} bytes"
+        case files.FileNotAltered(name=name, action=action, detail=detail):
+            return f"{name} cannot be served {action} and is served as it is: {detail}"
         case _:
             return None
 

@@ -36,7 +36,7 @@ class Tampered(Action):
 
     name: ClassVar[str] = "tampered"
     offset: Annotated[
-        int, Field(ge=-MAX_BYTES, lt=MAX_BYTES, description="in which byte: from 0, or negative from the end")
+        int, Field(ge=-MAX_BYTES, le=MAX_BYTES - 1, description="in which byte: from 0, or negative from the end")
     ] = -1
 
 
@@ -60,9 +60,9 @@ class Oversized(Action):
     """
 
     name: ClassVar[str] = "oversized"
-    bytes: Annotated[int, Field(gt=TRUST_LIST_LIMIT, le=MAX_OVERSIZE, description="how large it becomes at least")] = (
-        TRUST_LIST_LIMIT + 1
-    )
+    bytes: Annotated[
+        int, Field(ge=TRUST_LIST_LIMIT + 1, le=MAX_OVERSIZE, description="how large it becomes at least")
+    ] = TRUST_LIST_LIMIT + 1
 
 
 FILE_CONTENT: Final = FaultPoint(

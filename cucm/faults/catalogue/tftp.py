@@ -72,7 +72,7 @@ class Corrupt(Action):
         int,
         Field(
             ge=0,
-            lt=MAX_BLOCK_BYTES,
+            le=MAX_BLOCK_BYTES - 1,
             description="which byte of the data (of an OACK: of the options); counting begins anew at a shorter "
             "packet's end, and an empty block has its number changed",
         ),
