@@ -17,6 +17,7 @@ from cucm.events import EventLog
 from cucm.events.faults import FaultFired
 from cucm.events.tvs import TvsCertificateLookedUp, TvsRequestReceived, TvsRequestRefused, TvsResponseSent
 from cucm.faults import FaultBoard, fault_of
+from cucm.faults.catalogue.tvs import TVS_RESPONSE, Delay, Drop, NotFound
 from cucm.net.listener import Limits
 from cucm.net.stream import Stream
 from cucm.net.tls import client_context, open_stream
@@ -356,3 +357,14 @@ def test_a_tag_that_is_known_is_refused(tag: int) -> None:
 def test_the_phone_is_named_without_its_model(device_name: str, phone: str) -> None:
     request = QueryCertificateRequest.build(1, device_name, SIGNER.subject, SIGNER.issuer, SIGNER.serial)
     assert request_fields(question_of(request))["phone"] == phone
+
+
+SPOILING = [action.name for action in TVS_RESPONSE.actions if action not in (Drop, Delay, NotFound)]
+
+
+@pytest.mark.parametrize("answer", [ANSWER, VERIFIED, QueryCertificateResponse.build(1001, 1)])
+@pytest.mark.parametrize("name", SPOILING)
+def test_every_action_changes_every_answer(answer: TvsMessage, name: str) -> None:
+    changed = spoil(answer, name, **({"bytes": 1} if name == "truncate" else {}))
+    data = changed if isinstance(changed, bytes) else encode_message(changed)
+    assert data != encode_message(answer)
