@@ -41,7 +41,11 @@ class LogBook:
         self._renderers: dict[str, Renderer] = {}
         self._lines: dict[str, deque[str]] = {}
         self._written: dict[str, int] = {}
-        events.subscribe(self.add)
+        self._end = events.subscribe(self.add)
+
+    def close(self) -> None:
+        """Add no more by itself."""
+        self._end()
 
     def add(self, record: EventRecord) -> list[str]:
         """Render a record into its log; returns the new lines."""

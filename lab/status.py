@@ -73,6 +73,24 @@ def endpoints(service: str, address: str, ports: PortMap) -> tuple[str, ...]:
     return places.get(service, ())
 
 
+def endpoints_of(status: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where everything listens: `url`, `service`, and for nodes `cluster` and `node`."""
+    beside = [
+        {"url": f"{scheme}://{status[service]['address']}:{status[service]['port']}", "service": service.upper()}
+        for service, scheme in (("dhcp", "udp"), ("sftp", "sftp"))
+    ]
+    return [
+        *beside,
+        *(
+            {"url": url, "service": service["name"], "cluster": cluster["name"], "node": node["name"]}
+            for cluster in status["clusters"]
+            for node in cluster["nodes"]
+            for service in node["services"]
+            for url in service["endpoints"]
+        ),
+    ]
+
+
 def _links(cluster: Cluster) -> dict[str, dict[str, Any]]:
     return {
         link.node: {

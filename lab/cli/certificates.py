@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from cucm.errors import EXIT_OK, UsageError
+    from lab.api.client import cluster_and_node
     from lab.cli.frame import print_json
     from lab.cli.running import client
-    from lab.control_client import cluster_and_node
 
     if arguments.what != "list" and arguments.unit is None:
         raise UsageError("which certificate?", mend=f"cucm-lab certificates {arguments.what} CLUSTER[/NODE] UNIT")

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lab.control_client import ControlClient
+    from lab.api.client import ApiClient
 
 DEFAULT_DIRECTORY = Path(".cucm-lab")
-"""As `lab.control_socket.DEFAULT_DIRECTORY`: the lab of the current folder."""
+"""As `lab.api.socket.DEFAULT_DIRECTORY`: the lab of the current folder."""
 
 
 def add_directory(parser: argparse.ArgumentParser, what: str = "the folder of the running lab") -> None:
@@ -20,10 +20,10 @@ def add_directory(parser: argparse.ArgumentParser, what: str = "the folder of th
     )
 
 
-def client(arguments: argparse.Namespace) -> ControlClient:
-    from lab.control_client import ControlClient
+def client(arguments: argparse.Namespace) -> ApiClient:
+    from lab.api.client import ApiClient
 
-    return ControlClient(arguments.directory)
+    return ApiClient(arguments.directory)
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -79,9 +79,9 @@ def _source(arguments: argparse.Namespace, kind: TrustListKind) -> Input:
 def _file_of_node(arguments: argparse.Namespace, kind: TrustListKind) -> Input:
     """The list on a running node's disk. Raises MissingFile where the node has none."""
     from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME
+    from lab.api.problems import NO_FILE, Problem
     from lab.cli.inputs import Input, MissingFile
     from lab.cli.running import client
-    from lab.control_problems import NO_FILE, Problem
 
     cluster, _, node = arguments.what.partition("/")
     name = CTL_FILE_NAME if kind == "CTL" else ITL_FILE_NAME

@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from cucm.errors import EXIT_OK
+    from lab.api.client import cluster_and_node
     from lab.cli.frame import print_json
     from lab.cli.running import client
-    from lab.control_client import cluster_and_node
 
     cluster, node = cluster_and_node(arguments.place)
     body = {"cluster": cluster, "node": node, "sql": arguments.sql, "write": arguments.write}

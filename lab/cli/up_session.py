@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lab.control import ControlServer
-from lab.control_socket import SOCKET_NAME
+from lab.api.server import ApiServer
+from lab.api.socket import SOCKET_NAME
 from lab.lab_folder import Description, LabFolder
 from lab.ready_file import ReadyFile, remove_pid, write_pid
 from lab.running_lab import RunningLab
@@ -66,17 +66,17 @@ async def _start(
     parts.callback(remove_pid, directory)
     await running.start(phones=settings.phones)
     parts.push_async_callback(running.stop)
-    control = ControlServer(running.lab, directory)
-    await control.start()
-    parts.push_async_callback(control.stop)
-    about = _about(directory, None)
+    api = ApiServer(running, port=settings.api_port, expose=settings.exposed)
+    await api.start()
+    parts.push_async_callback(api.stop)
+    about = _about(directory, api.urls[0])
     if settings.ready_file is not None:
         parts.callback(settings.ready_file.remove)
         settings.ready_file.write(running.run_id, about)
     printer.ready(about, status_of(running.lab))
 
 
-def _about(directory: Path, api: str | None) -> dict[str, Any]:
+def _about(directory: Path, api: str) -> dict[str, Any]:
     """Where the lab is spoken to."""
     folder = directory.absolute()
     return {"directory": str(folder), "api": api, "control": str(folder / SOCKET_NAME)}

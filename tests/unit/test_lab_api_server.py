@@ -10,10 +10,10 @@ import pytest
 from lab_on_sockets import PHONE, make_lab, network_of
 
 from cucm.errors import EnvironmentProblem, LabError, UsageError
-from lab.control import MAX_BODY, ControlServer
-from lab.control_client import ControlClient, cluster_and_node
-from lab.control_problems import Problem
-from lab.control_socket import SOCKET_NAME, socket_address
+from lab.api.server import ApiServer
+from lab.api.client import ApiClient, cluster_and_node
+from lab.api.problems import Problem
+from lab.api.socket import SOCKET_NAME, socket_address
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ class Asking:
     """The client in a thread of its own, as it is another program."""
 
     def __init__(self, directory):
-        self.client = ControlClient(directory)
+        self.client = ApiClient(directory)
 
     def __getattr__(self, name):
         call = getattr(self.client, name)
@@ -78,11 +78,11 @@ async def test_the_socket_is_the_users_alone_and_goes_with_the_server(lab, tmp_p
 async def test_a_socket_that_a_killed_lab_left_is_replaced(lab, tmp_path):
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(tmp_path / SOCKET_NAME))
-    assert not await asyncio.to_thread(ControlClient(tmp_path).is_running)
+    assert not await asyncio.to_thread(ApiClient(tmp_path).is_running)
     server = ControlServer(lab, tmp_path)
     await server.start()
     assert await Asking(tmp_path).get("status")
-    assert await asyncio.to_thread(ControlClient(tmp_path).is_running)
+    assert await asyncio.to_thread(ApiClient(tmp_path).is_running)
     assert await Asking(tmp_path).get("operations")  # the connection before is accepted: a stop now ends it
     await server.stop()
 
@@ -313,9 +313,9 @@ async def test_operations_are_listed(ask):
 def test_no_lab_runs_here(tmp_path):
     for directory in (tmp_path, tmp_path / "missing"):
         with pytest.raises(EnvironmentProblem, match="no lab is running here") as problem:
-            ControlClient(directory).get("status")
+            ApiClient(directory).get("status")
         assert str(directory) in (problem.value.mend or "")
-        assert not ControlClient(directory).is_running()
+        assert not ApiClient(directory).is_running()
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Errors on their way through the control socket: a LabError as a problem document (RFC 9457), and back."""
+"""Errors on their way through the API: a LabError as a problem document (RFC 9457), and back."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from cucm.errors import (
 MEDIA_TYPE: Final = "application/problem+json"
 NO_FILE: Final = "no-file"
 """Kind of the problem that a node does not have the file."""
+MEMBERS: Final = ("type", "title", "status", "detail", "where", "mend", "exit_code")
+"""Of every problem document."""
 _TYPE_PREFIX: Final = "urn:cucm-lab:problem:"
 """RFC 9457 wants a URI that names the kind of problem; nothing is to be fetched there."""
 
@@ -27,7 +29,7 @@ _TYPE_PREFIX: Final = "urn:cucm-lab:problem:"
 class Problem(LabError):
     """A problem with an HTTP status of its own, for what only HTTP knows: no such resource, too large, busy.
 
-    `kind` ends the document's `type`; by default it is the status in words (`not-found`).
+    `kind` ends the document's `type`; by default it is the status in words (`not-found`). `more` are further members.
     """
 
     def __init__(
@@ -39,11 +41,18 @@ class Problem(LabError):
         mend: str | None = None,
         exit_code: int,
         kind: str = "",
+        more: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(what, where=where, mend=mend)
         self.status = status
         self.exit_code = exit_code
         self.kind = kind or status.phrase.lower().replace(" ", "-")
+        self.more = dict(more or {})
+
+    @classmethod
+    def busy(cls, what: str, *, mend: str) -> Problem:
+        """As many as there may be are there already."""
+        return cls(HTTPStatus.SERVICE_UNAVAILABLE, what, mend=mend, exit_code=EXIT_ENVIRONMENT, kind="busy")
 
     @classmethod
     def not_found(cls, what: str, *, where: str | None = None, mend: str | None = None, kind: str = "") -> Problem:
@@ -62,6 +71,7 @@ def problem_of(error: LabError) -> dict[str, Any]:
         "where": error.where,
         "mend": error.mend,
         "exit_code": error.exit_code,
+        **(error.more if isinstance(error, Problem) else {}),
     }
 
 
@@ -75,6 +85,7 @@ def error_of(problem: Mapping[str, Any], status: int) -> Problem:
         mend=_text(problem.get("mend")),
         exit_code=code if code in (EXIT_NO, EXIT_USAGE, EXIT_ENVIRONMENT) else EXIT_NO,
         kind=str(problem.get("type", "")).removeprefix(_TYPE_PREFIX),
+        more={name: value for name, value in problem.items() if name not in MEMBERS},
     )
 
 

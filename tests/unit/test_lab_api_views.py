@@ -7,7 +7,7 @@ from cucm.database import NodeDatabase
 from cucm.errors import UsageError
 from cucm.key_store import KeyStore
 from cucm.roles import CertificateUnit
-from lab.views import certificates_of
+from lab.api.views import certificates_of
 
 NOT_BEFORE = 1_700_000_000.0
 CALLMANAGER, RECOVERY, TRUST = (

@@ -13,7 +13,7 @@ from cucm.errors import (
     TrustReason,
     UsageError,
 )
-from lab.control_problems import NO_FILE, Problem, error_of, problem_of
+from lab.api.problems import NO_FILE, Problem, error_of, problem_of
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode
 
-from cucm.errors import EnvironmentProblem, LabError, UsageError
-from lab.control_problems import error_of
-from lab.control_socket import SOCKET_NAME, socket_address
+from cucm.errors import EnvironmentProblem, LabError, LimitExceeded, UsageError
+from lab.api.problems import error_of
+from lab.api.socket import SOCKET_NAME, socket_address
 
 READ_TIMEOUT_S: Final = 30.0
 OPERATION_TIMEOUT_S: Final = 900.0
 """An operation may boot many phones, each bounded by a deadline of its own."""
+STREAM_TIMEOUT_S: Final = 60.0
+"""Longer than the lab is silent on a stream: it says that it is there."""
+MAX_EVENT: Final = 16 * 1024 * 1024
 MAX_ANSWER: Final = 64 * 1024 * 1024
 
 
@@ -28,7 +32,15 @@ class File(NamedTuple):
     modified_at: float
 
 
-class ControlClient:
+class ServerSentEvent(NamedTuple):
+    """`event_id` and `kind` are empty where the stream has none."""
+
+    event_id: str
+    kind: str
+    data: str
+
+
+class ApiClient:
     """Asks the lab that runs in `directory`; one connection for each request.
 
     Every method raises EnvironmentProblem when no lab runs there, and what the lab answers as a LabError with its
@@ -59,6 +71,38 @@ class ControlClient:
     def post(self, *path: str, body: Mapping[str, Any], timeout_s: float = READ_TIMEOUT_S) -> dict[str, Any]:
         return _object(self._exchange("POST", _target(path, {}), json.dumps(body).encode(), timeout_s)[1])
 
+    def delete(self, *path: str, timeout_s: float = READ_TIMEOUT_S) -> dict[str, Any]:
+        return _object(self._exchange("DELETE", _target(path, {}), None, timeout_s)[1])
+
+    @contextmanager
+    def stream(self, *path: str, **query: str | None) -> Iterator[Iterator[ServerSentEvent]]:
+        """Server-sent events at `/v1/<path>`, as they come, until the lab ends or the caller leaves."""
+        connection = _UnixConnection(self.directory, STREAM_TIMEOUT_S)
+        try:
+            with self._explained(STREAM_TIMEOUT_S):
+                response = _ask(connection, "GET", _target(path, query), None)
+            if response.status >= 400:
+                raise _refusal(response, response.read(MAX_ANSWER))
+            yield self._read(response)
+        finally:
+            connection.close()
+
+    def _read(self, response: HTTPResponse) -> Iterator[ServerSentEvent]:
+        with self._explained(STREAM_TIMEOUT_S):
+            yield from _server_sent_events(response)
+
+    @contextmanager
+    def _explained(self, timeout_s: float) -> Iterator[None]:
+        """What the system says, as an EnvironmentProblem."""
+        try:
+            yield
+        except TimeoutError as error:
+            raise self._problem(f"the lab did not answer within {timeout_s:.0f} s") from error
+        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
+            raise self._problem("no lab is running here") from error
+        except (OSError, HTTPException) as error:
+            raise self._problem(f"the lab cannot be asked: {str(error) or type(error).__name__}") from error
+
     def perform(self, operation: Mapping[str, Any]) -> dict[str, Any]:
         """Perform an operation (`{"do": "boot-phone", ...}`) and wait until it is done."""
         return self.post("operations", body=operation, timeout_s=OPERATION_TIMEOUT_S)
@@ -67,17 +111,10 @@ class ControlClient:
         self, method: str, target: str, body: bytes | None, timeout_s: float
     ) -> tuple[Mapping[str, str], bytes]:
         connection = _UnixConnection(self.directory, timeout_s)
-        headers = {"Content-Type": "application/json"} if body is not None else {}
         try:
-            connection.request(method, target, body, headers)
-            response = connection.getresponse()
-            data = response.read(MAX_ANSWER + 1)
-        except TimeoutError as error:
-            raise self._problem(f"the lab did not answer within {timeout_s:.0f} s") from error
-        except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError) as error:
-            raise self._problem("no lab is running here") from error
-        except (OSError, HTTPException) as error:
-            raise self._problem(f"the lab cannot be asked: {str(error) or type(error).__name__}") from error
+            with self._explained(timeout_s):
+                response = _ask(connection, method, target, body)
+                data = response.read(MAX_ANSWER + 1)
         finally:
             connection.close()
         if len(data) > MAX_ANSWER:
@@ -106,6 +143,27 @@ class _UnixConnection(HTTPConnection):
             connected.close()
             raise
         self.sock = connected
+
+
+def _ask(connection: HTTPConnection, method: str, target: str, body: bytes | None) -> HTTPResponse:
+    connection.request(method, target, body, {"Content-Type": "application/json"} if body is not None else {})
+    return connection.getresponse()
+
+
+def _server_sent_events(response: HTTPResponse) -> Iterator[ServerSentEvent]:
+    """Until the stream ends. LimitExceeded for a line that is too long."""
+    fields: dict[str, list[str]] = {}
+    while line := response.readline(MAX_EVENT + 1):
+        if len(line) > MAX_EVENT:
+            raise LimitExceeded(f"an event of more than {MAX_EVENT} bytes", mend="ask for less")
+        text = line.decode("utf-8", "replace").rstrip("\n")
+        if text and not text.startswith(":"):  # comments keep the stream alive
+            name, _, value = text.partition(": ")
+            fields.setdefault(name, []).append(value)
+        elif not text and fields:
+            id_, kind, data = ("\n".join(fields.get(name, ())) for name in ("id", "event", "data"))
+            yield ServerSentEvent(id_, kind, data)
+            fields = {}
 
 
 def _target(path: tuple[str, ...], query: Mapping[str, str | None]) -> str:

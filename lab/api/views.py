@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import asdict
 from typing import Any, Final
@@ -11,7 +12,7 @@ from cucm.errors import UsageError
 from cucm.render.show_certificates import ShownCertificate
 from cucm.roles import CertificateUnit
 from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME
-from lab.control_problems import NO_FILE, Problem
+from lab.api.problems import NO_FILE, Problem
 from lab.node import Node
 from lab.runtime import Lab
 
@@ -54,6 +55,23 @@ def certificates_of(database: NodeDatabase, node: str, unit: str | None) -> list
     """
     units = tuple(CertificateUnit) if unit is None else (_unit(unit),)
     return [_certificate(stored, one) for one in units for stored in _shown_on(database, node, one)]
+
+
+def stores_of(database: NodeDatabase, node: str) -> list[dict[str, Any]]:
+    """Every unit with how many certificates are listed in it."""
+    return [
+        {"name": unit.value, "certificates": len(_shown_on(database, node, unit)), "per_node": not unit.is_trust_store}
+        for unit in CertificateUnit
+    ]
+
+
+def files_of(lab: Lab, node: Node) -> list[dict[str, Any]]:
+    """What the node's file server has handed out since the lab began, newest contents, by name."""
+    return [
+        {"name": name, "length": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        for server, name, data in lab.served
+        if server == node.name
+    ]
 
 
 def _shown_on(database: NodeDatabase, node: str, unit: CertificateUnit) -> list[StoredCertificate]:

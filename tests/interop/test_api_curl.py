@@ -8,8 +8,8 @@ import json
 import pytest
 from lab_on_sockets import PHONE, make_lab, network_of
 
-from lab.control import ControlServer
-from lab.control_socket import SOCKET_NAME
+from lab.api.server import ApiServer
+from lab.api.socket import SOCKET_NAME
 
 pytestmark = pytest.mark.needs("curl")
 

@@ -1,0 +1,105 @@
+"""What a resource of the API is: one table serves requests, describes them (OpenAPI) and is what tests compare with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from cucm.errors import UsageError
+from cucm.faults.points import problems_of
+from lab.api.problems import Problem
+
+SCHEMA: Final = 1
+PREFIX: Final = "/v1"
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+OCTETS: Final = "application/octet-stream"
+
+Handler = Callable[[web.Request], Awaitable[Mapping[str, Any] | web.StreamResponse]]
+Found = TypeVar("Found")
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One method of one resource. `path` without `/v1`, its parts in braces are texts.
+
+    `handle` returns the answer's JSON object (without `schema`) or a response of its own. `body` and `answer` are
+    models of the JSON; `query` says what each parameter is. `during_restore`: also while parts of the lab are away.
+    """
+
+    method: str
+    path: str
+    summary: str
+    handle: Handler
+    answer: type[BaseModel] | None = None
+    body: type[BaseModel] | None = None
+    query: Mapping[str, str] = field(default_factory=dict)
+    media: str = JSON
+    status: HTTPStatus = HTTPStatus.OK
+    during_restore: bool = False
+
+    @property
+    def full_path(self) -> str:
+        return PREFIX + self.path
+
+
+def answer_of(value: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    """JSON with its schema version."""
+    return web.json_response({"schema": SCHEMA, **value}, status=status)
+
+
+async def json_of(request: web.Request) -> dict[str, Any]:
+    """The request's JSON object; {} for no body at all. Raises UsageError."""
+    text = await request.read()
+    if not text:
+        return {}
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"the body is no JSON: {error}", mend="send one JSON object") from error
+    if not isinstance(value, dict):
+        raise UsageError("the body is no JSON object", mend='send one, for example {"name": "before"}')
+    return value
+
+
+async def body_of(request: web.Request, model: type[Model]) -> Model:
+    """The request's JSON object as `model`. Raises UsageError that names what is wrong."""
+    value = await json_of(request)
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        known = ", ".join(one.alias or name for name, one in model.model_fields.items())
+        raise UsageError(problems_of(error), where=request.path, mend=f"its fields are {known}") from None
+
+
+def named(find: Callable[[], Found]) -> Found:
+    """What the path names; there it is 404 that the lab has no such thing."""
+    try:
+        return find()
+    except UsageError as error:
+        raise Problem.not_found(error.what, where=error.where, mend=error.mend) from None
+
+
+def whole_number(request: web.Request, name: str, default: int, most: int) -> int:
+    """A query parameter from 0 to `most`. Raises UsageError."""
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and int(text) <= most):
+        raise UsageError(f"{text[:40]!r} is no number for `{name}`", mend=f"give 0 to {most}")
+    return int(text)
+
+
+def words_of(request: web.Request, allowed: Mapping[str, str]) -> None:
+    """Raises UsageError for a query parameter that the resource does not have: a filter misspelt would be none."""
+    unknown = sorted(set(request.query) - set(allowed))
+    if unknown:
+        known = ", ".join(allowed) or "none"
+        raise UsageError(f"there is no query parameter {unknown[0][:40]!r} here", mend=f"there are: {known}")

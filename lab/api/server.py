@@ -1,0 +1,245 @@
+"""Serves the management API of one lab: on a Unix socket in its folder, and over TCP on its own loopback address.
+
+The socket (0600 in a folder 0700) is for the user who runs the lab. Answers are JSON objects with `schema`; errors are
+problem documents (RFC 9457).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+
+from aiohttp import web
+
+from cucm.errors import EXIT_NO, EXIT_USAGE, EnvironmentProblem, LabError
+from cucm.net.addresses import bind_tcp
+from lab.api.cluster_resources import ClusterResources
+from lab.api.event_resources import EventResources
+from lab.api.feed import EventFeed
+from lab.api.lab_resources import LabResources
+from lab.api.logs import LabLogs
+from lab.api.openapi import openapi_of
+from lab.api.operation_resources import Administrator, OperationResources
+from lab.api.phone_resources import PhoneResources
+from lab.api.problems import MEDIA_TYPE, Problem, problem_of
+from lab.api.routes import Route, answer_of
+from lab.api.security import Guard
+from lab.api.socket import SOCKET_NAME, socket_address
+from lab.api.streams import Streams
+from lab.running_lab import RunningLab
+
+DEFAULT_PORT: Final = 8480
+API_HOST: Final = 1
+"""The lab's own address in its network."""
+MAX_BODY: Final = 1024 * 1024
+MAX_CONNECTIONS: Final = 256
+BACKLOG: Final = 128
+FIRST_REQUEST_S: Final = 10.0
+"""A connection that has made no request by then is closed."""
+KEEP_ALIVE_S: Final = 30.0
+MAX_LINE: Final = 8 * 1024
+LINGER_S: Final = 2.0
+"""How long the end of the lab waits for answers that are being given."""
+
+Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_log: Final = logging.getLogger(__name__)
+
+
+class ApiServer:
+    """Serves `running`. The caller holds its folder's lock: a socket that is there is stale.
+
+    `expose`: further addresses of this machine. What comes to one that is no loopback address needs the token in the
+    folder's file `token`.
+    """
+
+    def __init__(self, running: RunningLab, *, port: int = DEFAULT_PORT, expose: Sequence[str] = ()) -> None:
+        self._running = running
+        self._directory = running.lab.options.directory
+        self._addresses = tuple(dict.fromkeys((running.lab.address(API_HOST), *expose)))
+        self._port = port
+        self._guard = Guard(self._addresses, self._directory)
+        self._streams = Streams()
+        self._silent: set[asyncio.BaseProtocol] = set()
+        """Connections that have made no request yet."""
+        self._parts: AsyncExitStack | None = None
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Of every address over TCP, the lab's own first."""
+        hosts = (f"[{one}]" if ":" in one else one for one in self._addresses)
+        return tuple(f"http://{host}:{self._port}" for host in hosts)
+
+    async def start(self) -> None:
+        """Returns when every socket takes connections. Raises AddressBusy, EnvironmentProblem; then none does."""
+        async with AsyncExitStack() as parts:
+            feed = EventFeed(self._running.lab.events, self._running.run_id)
+            parts.callback(feed.close)
+            logs = LabLogs(self._running.lab)
+            parts.callback(logs.close)
+            runner = web.AppRunner(
+                self._application(feed, logs),
+                access_log=None,
+                shutdown_timeout=LINGER_S,
+                keepalive_timeout=KEEP_ALIVE_S,
+                max_line_size=MAX_LINE,
+                max_field_size=MAX_LINE,
+            )
+            parts.push_async_callback(runner.cleanup)
+            await runner.setup()
+            parts.callback(self._streams.close)
+            await self._listen(runner, parts)
+            self._parts = parts.pop_all()
+
+    async def stop(self) -> None:
+        """Streams end; answers that are being given get LINGER_S."""
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            await parts.aclose()
+
+    # --- sockets
+
+    async def _listen(self, runner: web.AppRunner, parts: AsyncExitStack) -> None:
+        self._guard.open()
+        parts.callback(self._guard.close)
+        bound = [self._unix_socket()]
+        parts.callback(self._forget_socket)
+        try:
+            bound += (bind_tcp(address, self._port, backlog=BACKLOG) for address in self._addresses)
+        except BaseException:
+            for one in bound:
+                one.close()
+            raise
+        loop = asyncio.get_running_loop()
+        for one in bound:
+            create = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
+            server = await create(partial(self._connection, runner), sock=one, backlog=BACKLOG)
+            parts.callback(server.close)
+
+    def _connection(self, runner: web.AppRunner) -> asyncio.BaseProtocol:
+        """aiohttp's, within limits: it has none for connections, nor for one that says nothing."""
+        server = runner.server
+        if server is None or len(server.connections) >= MAX_CONNECTIONS:
+            return _TurnedAway()
+        connection = server()
+        self._silent.add(connection)
+        asyncio.get_running_loop().call_later(FIRST_REQUEST_S, self._close_if_silent, connection)
+        return connection
+
+    def _close_if_silent(self, connection: web.RequestHandler) -> None:
+        if connection in self._silent:
+            self._silent.discard(connection)
+            if connection.transport is not None:
+                connection.transport.abort()
+
+    def _unix_socket(self) -> socket.socket:
+        bound = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        path = self._directory / SOCKET_NAME
+        try:
+            path.unlink(missing_ok=True)
+            with socket_address(self._directory) as address:
+                bound.bind(address)
+            path.chmod(0o600)  # nobody can connect before `listen`
+        except OSError as error:
+            bound.close()
+            raise EnvironmentProblem(
+                f"the control socket cannot be made: {error.strerror or error}",
+                where=str(path),
+                mend="give a --directory on a file system that holds sockets",
+            ) from error
+        bound.setblocking(False)
+        return bound
+
+    def _forget_socket(self) -> None:
+        with suppress(OSError):
+            (self._directory / SOCKET_NAME).unlink()
+
+    # --- requests
+
+    def routes(self, feed: EventFeed, logs: LabLogs) -> list[Route]:
+        """All of the API but its own description."""
+        administrator = Administrator(self._running)
+        return [
+            *LabResources(self._running, feed, self.urls).routes(),
+            *ClusterResources(self._running).routes(),
+            *PhoneResources(self._running, administrator).routes(),
+            *OperationResources(self._running, administrator).routes(),
+            *EventResources(self._running, feed, logs, self._streams).routes(),
+        ]
+
+    def _application(self, feed: EventFeed, logs: LabLogs) -> web.Application:
+        routes = self.routes(feed, logs)
+
+        async def describe(_request: web.Request) -> dict[str, object]:
+            return openapi_of(routes)
+
+        described = Route("GET", "/openapi.json", "This description (OpenAPI 3.1)", describe, during_restore=True)
+        routes.append(described)
+        application = web.Application(client_max_size=MAX_BODY, middlewares=[self._guarded])
+        for route in routes:
+            application.router.add_route(route.method, route.full_path, self._handler(route), name=None)
+        return application
+
+    def _handler(self, route: Route) -> Handle:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if not route.during_restore:
+                await self._running.until_whole()
+            answer = await route.handle(request)
+            if isinstance(answer, web.StreamResponse):
+                return answer
+            return web.json_response(answer) if "openapi" in answer else answer_of(answer)
+
+        return handle
+
+    @web.middleware
+    async def _guarded(self, request: web.Request, handler: Handle) -> web.StreamResponse:
+        """Every error as a problem document."""
+        self._silent.discard(request.protocol)
+        try:
+            self._guard.check(request)
+            return await handler(request)
+        except web.HTTPException as error:
+            return _http_problem(request, error)
+        except LabError as error:
+            return _problem(error)
+        except Exception as error:
+            _log.exception("%s %s", request.method, request.path)
+            what = f"internal error: {type(error).__name__}: {error}"
+            mend = "this is a bug of ours: please report it with what `cucm-lab up` printed"
+            return _problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, what, mend=mend, exit_code=EXIT_NO))
+
+
+class _TurnedAway(asyncio.Protocol):
+    """There are too many connections."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
+
+
+def _http_problem(request: web.Request, error: web.HTTPException) -> web.Response:
+    status = HTTPStatus(error.status)
+    code = EXIT_USAGE if status < HTTPStatus.INTERNAL_SERVER_ERROR else EXIT_NO
+    problem = Problem(status, _http_detail(status, request), where=request.path, exit_code=code)
+    return _problem(problem, {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None)
+
+
+def _problem(error: LabError, headers: dict[str, str] | None = None) -> web.Response:
+    document = problem_of(error)
+    return web.json_response(document, status=document["status"], content_type=MEDIA_TYPE, headers=headers)
+
+
+def _http_detail(status: HTTPStatus, request: web.Request) -> str:
+    match status:
+        case HTTPStatus.NOT_FOUND:
+            return "there is no such resource"
+        case HTTPStatus.METHOD_NOT_ALLOWED:
+            return f"{request.method} is not for this resource"
+        case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+            return f"the body is longer than {MAX_BODY} bytes"
+        case _:
+            return status.phrase
