@@ -18,7 +18,7 @@ MAX_OVERSIZE: Final = 4 * 1024 * 1024
 
 class Stale(Action):
     """Serve the version that this node served before the present one; a CTL or ITL under any of its names. Where it has
-    served no other since the lab was started, the present one is served, and `file.not_altered` says so.
+    served no other since the lab was started or restored, the present one is served, and `file.not_altered` says so.
     """
 
     name: ClassVar[str] = "stale"
