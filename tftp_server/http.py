@@ -150,7 +150,7 @@ class HttpServer:
             self._serve,
             # a phone has a request's time, and no more, to say its one request
             limits=replace(limits, idle_timeout_s=min(limits.idle_timeout_s, limits.request_timeout_s)),
-            faults=faults,
+            faults=faults.at(service="TFTP"),
             on_refused=self._tell_turned_away,
         )
 

@@ -53,7 +53,7 @@ class Listener:
     TrustError (client certificate), TimeoutError, or OSError; `on_closed(stream)` an accepted connection is gone.
 
     `faults` says what goes wrong with TCP and TLS here; a service is not told of connections that never come through
-    to it. `false_certificates` are for the faults that show another certificate: without them those do nothing.
+    to it. `false_certificates` are for the faults that show another certificate: without them those hang up.
     """
 
     def __init__(

@@ -120,14 +120,16 @@ def spoil_handshake(stream: TlsStream, action: Action, certificates: FalseCertif
             stream.turn_away(_ALERT_RECORD + bytes((description,)), error)
         case Plaintext(text=text):
             stream.turn_away(text.encode(), TlsError("text was sent instead of a ServerHello"))
-        case ExpiredCertificate() | NotYetValidCertificate() | WrongCertificate() | WrongKey() if certificates:
+        case ExpiredCertificate() | NotYetValidCertificate() | WrongCertificate() | WrongKey():
             return _show(stream, action, certificates)
-        case _:
-            return True
     return False
 
 
-def _show(stream: TlsStream, action: Action, certificates: FalseCertificates) -> bool:
+def _show(stream: TlsStream, action: Action, certificates: FalseCertificates | None) -> bool:
+    """Where no such certificate can be made, the client gets none: never the right one."""
+    if certificates is None:
+        stream.turn_away(b"", TlsError(f"no {action.name} can be made: this service has not said what its own is"))
+        return False
     try:
         identity = certificates.of(action)
     except LabError as error:

@@ -241,6 +241,19 @@ async def test_stopping_ends_what_is_spoilt(loopback: Draw) -> None:
 
 
 @on_both_loops
+async def test_what_waits_for_its_turn_is_lost_with_the_network(loopback: Draw) -> None:
+    pace = {"bytes_per_s": 20}
+    async with spoilt(loopback, "slow", attributes=pace) as server, await open_stream(*server.target) as stream:
+        stream.write(b"0123456789")
+        assert await stream.read() == b"0"
+        server.listener.set_reachability(Reachability.UNREACHABLE)
+        stream.idle_timeout_s = 0.3
+        with pytest.raises(TimeoutError):
+            await stream.read()
+        stream.abort()
+
+
+@on_both_loops
 async def test_what_is_held_counts_for_the_limits(loopback: Draw) -> None:
     async with spoilt(loopback, "stall", limits=Limits(connections=1)) as server:
         held = await open_stream(*server.target)

@@ -12,7 +12,7 @@ import pytest
 from both_loops import on_both_loops
 
 from cucm.certificates import Identity, node_certificate
-from cucm.errors import TlsError, TrustError, TrustReason
+from cucm.errors import EnvironmentProblem, TlsError, TrustError, TrustReason
 from cucm.faults import FaultBoard, fault_of
 from cucm.identity import CertificateSummary, describe
 from cucm.issuing import WATERMARK_OID
@@ -246,6 +246,21 @@ async def test_a_stall_has_an_end(loopback: Draw, own: Identity, monkeypatch: py
         with pytest.raises((TlsError, ConnectionError)):
             await opened(listener)
     assert isinstance(failures[0], TimeoutError)
+
+
+async def test_a_false_certificate_that_cannot_be_made_is_not_replaced_by_the_right_one(
+    loopback: Draw, own: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unable(*_arguments: object) -> None:
+        raise EnvironmentProblem("no key can be kept", mend="make room")
+
+    failures: list[Exception] = []
+    async with spoilt(loopback, own, "wrong-key", failures=failures) as listener:
+        with monkeypatch.context() as patched:
+            patched.setattr(FalseCertificates, "of", unable)
+            with pytest.raises((TlsError, ConnectionError)):
+                await opened(listener)
+    assert "no key can be kept" in str(failures[0])
 
 
 @pytest.mark.needs("openssl")
