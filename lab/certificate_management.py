@@ -139,14 +139,29 @@ class CertificateManagement:
     def finish_interrupted(self) -> None:
         """After a kill: what a node's disk holds goes into the database, a half-written pair is made anew."""
         for unit in OWN_UNITS:
+            stored = self._publisher.database.certificates(unit)
+            known = {(item.server_name, item.ip_address, item.der) for item in stored}
             for node in self._owners(unit):
                 try:
                     identity = node.identity(unit)
                 except LabError:
                     self._cluster.state.begin_generation(unit, node.name)
                     self._generate(unit, node, self._around.clock.now())
-                else:
+                    continue
+                is_known = (node.name, node.address, identity.certificate_der) in known
+                if not is_known or not self._all_hold(unit, node, identity):
                     self._take(unit, node, identity)
+
+    def _all_hold(self, unit: CertificateUnit, node: Node, identity: Identity) -> bool:
+        """Whether each node that is to have the pair has this one."""
+        if not self._is_shared(unit):
+            return True
+        try:
+            held = [holder.identity(unit) for holder in self._cluster.nodes.values() if holder is not node]
+        except LabError:
+            return False
+        pair = (identity.certificate_der, identity.private_key_der)
+        return all((one.certificate_der, one.private_key_der) == pair for one in held)
 
     def _generate(self, unit: CertificateUnit, node: Node, not_before: float, key_bits: int | None = None) -> None:
         self._take(unit, node, self._new_identity(self._table(node), unit, not_before, key_bits))

@@ -319,6 +319,33 @@ async def test_replication_and_a_node_that_is_down(folder, loopback):
         await running.stop()
 
 
+async def test_a_lab_that_starts_again_writes_nothing(running):
+    """What is written on the publisher would go to every subscriber: large clusters would hardly start."""
+    before = [cluster.publisher.database.position for cluster in running.lab.clusters.values()]
+    keys = [path.stat().st_mtime_ns for path in sorted(running.lab.options.directory.glob("clusters/*/*/security/*"))]
+    await running.reset()
+    assert [cluster.publisher.database.position for cluster in running.lab.clusters.values()] == before
+    paths = sorted(running.lab.options.directory.glob("clusters/*/*/security/*"))
+    assert [path.stat().st_mtime_ns for path in paths] == keys
+
+
+async def test_servers_and_impostors_are_brought_back(running):
+    lab = running.lab
+    await lab.node("ucm105pub").replace_tvs_by_impostor()
+    await lab.dhcp.stop()
+    await lab.sftp.stop()
+    await running.checkpoint("x")
+    await running.reset()
+    assert lab.dhcp.is_running
+    assert lab.sftp.is_running
+    assert lab.node("ucm105pub").runs("TVS")
+    await running.restore("x")
+    assert not lab.dhcp.is_running
+    assert not lab.sftp.is_running
+    assert lab.node("ucm105pub").runs("impostor of TVS")
+    assert not lab.node("ucm105pub").runs("TVS")
+
+
 async def test_shutdown(running):
     running.shutdown("asked to")
     running.shutdown("again")
