@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 from cluster_on_disk import PUBLISHER
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA512
 from served_cluster import Mode, serving
 
 from cucm.certificates import node_certificate
@@ -21,7 +23,14 @@ from cucm.key_store import KeyStore
 from cucm.roles import SIGNS_TRUST_LISTS, CertificateUnit
 from cucm.trust import anchors_of, find_signer, verify_document
 from cucm.wire.signed_file import build_signed_file, decode_signed_file
-from cucm.wire.trust_list import MAX_TRUST_LIST, DigestAlgorithm, decode_trust_list
+from cucm.wire.trust_list import (
+    MAX_TRUST_LIST,
+    DigestAlgorithm,
+    Record,
+    build_trust_list,
+    decode_trust_list,
+    signed_bytes,
+)
 from tftp_server import content_faults
 from tftp_server.altered_files import NotAlterable, altered, signed_by
 from tftp_server.content_faults import FaultyStore, ServedVersions
@@ -115,6 +124,37 @@ def test_wrong_signer_is_another_certificate_of_the_same_name(ctl: bytes, envelo
     assert signed_by(ctl, key) == signed_by(ctl, key), "a phone that asks twice sees no change"
     with pytest.raises(NotAlterable, match="no signature"):
         signed_by(CONTENT, key)
+
+
+@pytest.fixture(params=range(4))
+def newer_list(request: pytest.FixtureRequest) -> bytes:
+    """As newer releases sign it; every remainder of the header's length is met."""
+    identity = node_certificate(KeyStore(), CertificateUnit.CALLMANAGER, "n1", seed="served", not_before=1.7e9)
+    return build_trust_list(
+        signer=identity.signer_id,
+        records=[Record.build(function=0, certificate=identity.certificate_der)],
+        digest=DigestAlgorithm.SHA512,
+        sign=identity.sign,
+        signature_length=256,
+        file_name="ITLFile.tlv" + "x" * request.param,
+        timestamp=5,
+        signer_version=(1, 1),
+    )
+
+
+def test_what_is_taken_over_when_another_signs(newer_list: bytes) -> None:
+    key = KeyStore().key("impostor of a test")
+    forged = signed_by(newer_list, key)
+    before, after = decode_trust_list(newer_list), decode_trust_list(forged)
+    assert (after.digest, after.signer_version, after.file_name) == (before.digest, (1, 1), before.file_name)
+    key.public_key().verify(after.signature, signed_bytes(forged), PKCS1v15(), SHA512())
+
+
+def test_a_header_without_signature_is_padded_again(newer_list: bytes) -> None:
+    now = altered(newer_list, Unsigned())
+    header = int.from_bytes(now[8:10], "big")
+    assert header % 4 == 0
+    assert now[header:] == newer_list[decode_trust_list(newer_list).header_length :]
 
 
 @pytest.mark.parametrize("size", [MAX_TRUST_LIST + 1, MAX_TRUST_LIST + 7, 300_000])

@@ -17,18 +17,22 @@ from cucm.events import EventLog
 from cucm.events.faults import FaultFired
 from cucm.events.files import FailureReason, FileRefused, FileServed, RefusalReason, TransferFailed
 from cucm.faults import FaultBoard, fault_of
+from cucm.net.reachability import Reachability
 from phone_agent.commands import FetchStatus
 from phone_agent.tftp_client import fetch_tftp
+from tftp_server import packet_faults
 from tftp_server.file_store import MappingStore
-from tftp_server.packet_faults import corrupted
+from tftp_server.packet_faults import FaultyWire, corrupted
 from tftp_server.packets import (
     HEADER,
     ErrorCode,
     Operation,
+    Request,
     decode_error,
     encode_data,
     encode_error,
     encode_option_acknowledgement,
+    encode_request,
 )
 from tftp_server.transfer import TransferLimits
 from tftp_server.udp import TftpLimits, TftpServer
@@ -183,6 +187,43 @@ async def test_a_corrupted_block_changes_one_bit_of_the_file(loopback: Draw) -> 
         status, data = await served.fetch("itl")
         assert status is FetchStatus.OK
         assert data == ITL[:519] + bytes([ITL[519] ^ 1]) + ITL[520:]
+
+
+async def after(seconds: float) -> None:
+    """That long on the loop's own clock, for what must not happen meanwhile."""
+    over = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(seconds, over.set_result, None)
+    await over
+
+
+async def test_of_late_packets_a_bounded_number_waits_and_none_outlives_the_transfer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packet_faults, "MAX_DELAYED", 2)
+    board = FaultBoard()
+    board.set(fault_of({"point": "tftp.packet", "action": "delay", "attributes": {"seconds": 0.02}}))
+    sent: list[bytes] = []
+    wire = FaultyWire(board, "itl", ("127.0.0.1", 1), "127.0.0.1", sent.append)
+    for number in (1, 2, 3):
+        wire.send(packet(number))
+    await after(0.06)
+    assert sent == [packet(1), packet(2)]
+    wire.send(packet(4))
+    wire.close()
+    await after(0.06)
+    assert sent == [packet(1), packet(2)]
+
+
+async def test_a_late_packet_is_lost_when_the_network_is_gone_by_then(loopback: Draw) -> None:
+    rule = {"match": {"block": "1"}, "times": 1, "attributes": {"seconds": 0.05}}
+    slow = TransferLimits(tries=4, first_timeout_s=20)
+    async with faulty(loopback(), "tftp.packet", "delay", slow, **rule) as served:
+        with client(loopback()) as own:
+            own.socket.sendto(encode_request(Request(Operation.READ_REQUEST, "itl", "octet")), served.address)
+            await served.next(FaultFired)
+            served.server.set_reachability(Reachability.UNREACHABLE)
+            await after(0.1)
+            assert own.is_silent()
 
 
 def test_which_byte_is_corrupted() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from cucm.events.faults import FaultFired
 from cucm.events.files import FailureReason, FileRefused, FileServed, RefusalReason, TransferFailed
 from cucm.faults import FaultBoard, fault_of
 from cucm.faults.catalogue.http import CutBody, Slow, Stall, WrongLength
+from cucm.net.listener import Limits
 from phone_agent.commands import FetchStatus
 from phone_agent.http_client import fetch_http
 from tftp_server.file_store import MappingStore
@@ -28,12 +30,12 @@ NEVER_S = 600.0
 
 
 @asynccontextmanager
-async def faulty(address: str, action: str, **rule: Any) -> AsyncIterator[Served]:
+async def faulty(address: str, action: str, limits: Limits = DEFAULT_HTTP_LIMITS, **rule: Any) -> AsyncIterator[Served]:
     log = EventLog()
     board = FaultBoard(log.emitter("lab:faults"))
     board.set(fault_of({"id": "it", "point": "http.response", "action": action, **rule}))
     files = MappingStore({"itl": ITL, "other": b"other"})
-    server = HttpServer(address, 0, files, emit=log.emitter("tftp"), limits=DEFAULT_HTTP_LIMITS, faults=board)
+    server = HttpServer(address, 0, files, emit=log.emitter("tftp"), limits=limits, faults=board)
     await server.start()
     try:
         yield Served(server, address, log)
@@ -121,6 +123,13 @@ async def test_a_phone_gives_up_a_stalled_body_in_its_own_time(loopback: Draw) -
 async def test_a_stalled_body_ends_with_the_connection(loopback: Draw) -> None:
     async with faulty(loopback(), "stall", attributes={"bytes": 10, "seconds": 0.05}) as served:
         assert await served.talk(REQUEST) == encode_head(200, len(ITL)) + ITL[:10]
+        assert (await served.next(TransferFailed)).reason is FailureReason.FAULT
+
+
+async def test_a_stalled_client_owes_no_data_meanwhile(loopback: Draw) -> None:
+    limits = replace(DEFAULT_HTTP_LIMITS, idle_timeout_s=0.05)
+    async with faulty(loopback(), "stall", limits, attributes={"seconds": 0.3}) as served:
+        assert await served.talk(REQUEST) == encode_head(200, len(ITL))
         assert (await served.next(TransferFailed)).reason is FailureReason.FAULT
 
 
