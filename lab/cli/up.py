@@ -68,6 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _exposed(text: str | None) -> tuple[str, ...]:
     """The addresses, each checked, and warned of on stderr. Raises UsageError."""
+    from ipaddress import ip_address
+
     from cucm.errors import UsageError
     from cucm.net.addresses import require_loopback
 
@@ -76,6 +78,8 @@ def _exposed(text: str | None) -> tuple[str, ...]:
         raise UsageError(f"{len(addresses)} addresses", where="--expose", mend=f"give at most {MAX_EXPOSED}")
     for address in addresses:
         warning = require_loopback(address, expose=True)
+        if ip_address(address).is_unspecified:
+            raise UsageError(f"{address} is every address", where="--expose", mend="name those that are meant")
         if warning:
             print(warning, file=sys.stderr)
     return addresses

@@ -10,7 +10,7 @@ import sys
 import pytest
 from test_cli_running_lab import PHONE, RunningLab
 
-from lab.control_client import ControlClient
+from lab.api.client import ApiClient
 
 
 @pytest.fixture
@@ -31,13 +31,13 @@ def up(tmp_path, loopback):
 
 
 def truth(lab: RunningLab) -> dict:
-    return ControlClient(lab.directory).get("truth", "phones")["phones"][PHONE]
+    return ApiClient(lab.directory).get("truth", "phones")["phones"][PHONE]
 
 
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_lab_is_resumed_where_it_ended(up, end):
     first = up("--seed", "3")
-    client = ControlClient(first.directory)
+    client = ApiClient(first.directory)
     client.perform({"do": "regenerate-certificate", "cluster": "source", "certificate": "TVS"})
     before, certificates = truth(first), client.get("clusters", "source", "certificates")
     code, out, err = first.end(end)
@@ -52,7 +52,7 @@ def test_a_lab_is_resumed_where_it_ended(up, end):
     assert after["ctl_list"] == before["ctl_list"]
     assert after["itl_list"]["sha1"] != before["itl_list"]["sha1"]  # TVS has a new certificate, the phone has booted
     assert after["registered"] == "source"
-    assert ControlClient(second.directory).get("clusters", "source", "certificates") == certificates
+    assert ApiClient(second.directory).get("clusters", "source", "certificates") == certificates
     assert second.end()[0] == 0
 
 
@@ -72,7 +72,7 @@ def test_resuming_with_other_words_is_refused(up, cucm_lab):
 
 def test_a_moved_clock_is_kept(up):
     lab = up()
-    ControlClient(lab.directory).perform({"do": "advance-clock", "days": 7300})
+    ApiClient(lab.directory).perform({"do": "advance-clock", "days": 7300})
     lab.end(signal.SIGKILL)
     (days,) = [json.loads((lab.directory / "clock.json").read_text())["offset_s"] / 86_400]
     assert days == pytest.approx(7300)

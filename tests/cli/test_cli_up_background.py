@@ -9,13 +9,15 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from test_cli_running_lab import PHONE, ROOT, RunningLab
 
-from lab.control_client import ControlClient
+from lab.api.client import ApiClient
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
-KEPT = {"checkpoints", "clusters", "dhcp.json", "lab.json", "phones", "sftp", "up.lock"}
+KEPT = {"checkpoints", "clusters", "dhcp.json", "lab.json", "phones", "served.log", "sftp", "up.lock"}
 
 
 def test_a_lab_in_the_background(cucm_lab, tmp_path, network, begun):
@@ -54,18 +56,22 @@ def test_a_lab_in_the_background(cucm_lab, tmp_path, network, begun):
     begun(folder)
     done = cucm_lab("up", "--detach", "--directory", folder, "--network", network, "--ready-file", ready)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith(f"control  {folder}/control.sock\nready\n")
+    api = f"http://{network.replace('.0/24', '.1')}:8480"
+    assert done.stdout.endswith(f"phones   1 of 1 registered\nAPI      {api}\ncontrol  {folder}/control.sock\nready\n")
     said = json.loads(ready.read_text())
     assert (said["ready"], said["directory"], said["control"]) == (True, str(folder), f"{folder}/control.sock")
+    assert said["api"] == api
+    with urllib.request.urlopen(f"{api}/v1", timeout=20) as answer:
+        assert json.load(answer)["run"] == said["run"]
     assert said["pid"] == int((folder / "up.pid").read_text())
     assert os.getsid(said["pid"]) == said["pid"]
     assert Path(f"/proc/{said['pid']}/fd/1").readlink() == folder / "up.log"
-    assert ControlClient(folder).get("truth", "phones")["phones"][PHONE]["registered"] == "source"
+    assert ApiClient(folder).get("truth", "phones")["phones"][PHONE]["registered"] == "source"
     (folder / "mine.txt").write_text("stays")
     end(folder)
     assert not ready.exists()
     assert names(folder) >= KEPT
-    assert {"control.sock", "up.pid"} & names(folder) == set()
+    assert {"control.sock", "up.pid", "token"} & names(folder) == set()
     assert (folder / "mine.txt").read_text() == "stays"
     assert (folder / "up.log").read_text() == "ending (SIGTERM)\n"
 
@@ -82,6 +88,57 @@ def test_nothing_is_left_of_a_first_start_that_fails(cucm_lab, tmp_path, network
     (tmp_path / "lab").mkdir()
     cucm_lab("up", "nothing", "--directory", tmp_path / "lab", "--detach")
     assert list((tmp_path / "lab").iterdir()) == []
+
+
+def test_a_taken_port_of_the_api(cucm_lab, tmp_path, network):
+    address = network.replace(".0/24", ".1")
+    with socket.socket() as taken:
+        taken.bind((address, 8481))
+        taken.listen()
+        done = cucm_lab("up", "--directory", tmp_path / "lab", "--network", network, "--api-port", "8481")
+    assert done.returncode == 3
+    assert f"{address} TCP port 8481" in done.stderr
+    assert not (tmp_path / "lab").exists()
+
+
+def test_an_api_for_other_machines_is_told_loudly_and_asks_for_the_token(cucm_lab, tmp_path, network):
+    """The machine has one address that is no loopback address, or none: then there is nobody to expose it to."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        address, port = probe.getsockname()[0], 8490 + os.getpid() % 1000
+    lab = RunningLab(tmp_path / "lab", network, "--expose", address, "--api-port", str(port))
+    token = (tmp_path / "lab" / "token").read_text().strip()
+    asked = urllib.request.Request(f"http://{address}:{port}/v1")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(asked, timeout=20)
+    assert refused.value.code == 401
+    refused.value.close()
+    asked.add_header("Authorization", f"Bearer {token}")
+    with urllib.request.urlopen(asked, timeout=20) as answer:
+        assert answer.status == 200
+    code, _, err = lab.end()
+    assert code == 0
+    assert err.startswith(f"WARNING: listening on {address}")
+    assert token not in err + lab.said
+    assert not (tmp_path / "lab" / "token").exists()
+
+
+def test_a_shutdown_by_the_api(cucm_lab, tmp_path, network, begun):
+    folder, ready = tmp_path / "lab", tmp_path / "ready"
+    begun(folder)
+    assert (
+        cucm_lab("up", "--detach", "--directory", folder, "--network", network, "--ready-file", ready).returncode == 0
+    )
+    gone = os.pidfd_open(int((folder / "up.pid").read_text()))
+    ApiClient(folder).post("shutdown", body={})
+    assert select.select([gone], [], [], 60)[0]
+    os.close(gone)
+    assert not ready.exists()
+    assert names(folder) == KEPT | {"up.log"}
+    assert (folder / "up.log").read_text() == "ending (shutdown)\n"
 
 
 def test_a_resumed_lab_that_cannot_start_keeps_its_folder(cucm_lab, tmp_path, network):
@@ -113,7 +170,7 @@ def test_two_labs_side_by_side(cucm_lab, tmp_path, network, begun):
     for folder, each in zip(folders, networks, strict=True):
         begun(folder)
         assert cucm_lab("up", "--detach", "--directory", folder, "--network", each).returncode == 0
-    clients = [ControlClient(folder) for folder in folders]
+    clients = [ApiClient(folder) for folder in folders]
     clients[0].perform({"do": "power-off-phone", "phone": PHONE})
     states = [client.get("truth", "phones")["phones"][PHONE]["state"] for client in clients]
     assert states == ["off", "registered"]
@@ -197,6 +254,7 @@ def test_a_ready_file_that_is_none(cucm_lab, tmp_path):
     ("words", "text"),
     [
         (("--expose", "here"), "is not an IP address"),
+        (("--expose", "127.0.0.2,0.0.0.0"), "is every address"),
         (("--api-port", "0"), "not between 1 and 65535"),
         (("--events", "5"), "not between 1000 and"),
         (("--phones", "maybe"), "invalid choice"),
