@@ -129,7 +129,9 @@ async def test_a_stalled_body_ends_with_the_connection(loopback: Draw) -> None:
 async def test_a_stalled_client_owes_no_data_meanwhile(loopback: Draw) -> None:
     limits = replace(DEFAULT_HTTP_LIMITS, idle_timeout_s=0.05)
     async with faulty(loopback(), "stall", limits, attributes={"seconds": 0.3}) as served:
+        began = asyncio.get_running_loop().time()
         assert await served.talk(REQUEST) == encode_head(200, len(ITL))
+        assert asyncio.get_running_loop().time() - began >= 0.25
         assert (await served.next(TransferFailed)).reason is FailureReason.FAULT
 
 
