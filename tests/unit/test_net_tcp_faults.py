@@ -241,6 +241,27 @@ async def test_stopping_ends_what_is_spoilt(loopback: Draw) -> None:
 
 
 @on_both_loops
+async def test_a_crash_resets_what_is_spoilt(loopback: Draw) -> None:
+    for action in ("stall", "blackhole", "slow"):
+        async with spoilt(loopback, action, attributes={"bytes_per_s": 1} if action == "slow" else {}) as server:
+            stream = await open_stream(*server.target)
+            stream.write(b"0123456789")
+            while not server.hits:
+                await asyncio.sleep(0)
+            before = asyncio.get_running_loop().time()
+            await server.listener.crash()
+            assert asyncio.get_running_loop().time() - before < 1
+            with pytest.raises(ConnectionResetError):
+                await to_the_end(stream)
+            await stream.close()
+
+
+async def to_the_end(stream: Stream) -> None:
+    while await stream.read():
+        pass
+
+
+@on_both_loops
 async def test_what_waits_for_its_turn_is_lost_with_the_network(loopback: Draw) -> None:
     pace = {"bytes_per_s": 20}
     async with spoilt(loopback, "slow", attributes=pace) as server, await open_stream(*server.target) as stream:
