@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from ipaddress import IPv4Network
 import pytest
 
 from cucm.errors import EnvironmentProblem, UsageError
-from lab.lab_folder import CLOCK_NAME, DESCRIPTION_NAME, LOCK_NAME, KeptClock, LabFolder, Wishes
+from lab.lab_folder import CLOCK_NAME, DESCRIPTION_NAME, LOCK_NAME, FolderLock, KeptClock, LabFolder, Wishes
 from lab.topology import load_topology
 
 NETWORK = IPv4Network("127.0.99.0/24")
@@ -131,3 +132,77 @@ def test_a_damaged_clock(tmp_path, content):
     (tmp_path / CLOCK_NAME).write_text(content)
     with pytest.raises(UsageError, match="date"):
         KeptClock(tmp_path / CLOCK_NAME)
+
+
+def test_what_a_first_start_left_that_failed_is_removed(tmp_path):
+    (tmp_path / "there").mkdir()
+    for name, stays in (("new", False), ("there", True)):
+        with LabFolder(tmp_path / name) as folder:
+            begin(folder.directory)
+            (folder.directory / "clusters").mkdir()
+        assert (tmp_path / name).exists() is stays
+    assert list((tmp_path / "there").iterdir()) == []
+
+
+def test_a_lab_that_was_ready_or_resumed_stays(tmp_path):
+    with LabFolder(tmp_path / "lab") as folder:
+        begin(folder.directory)
+        folder.keep()
+    with pytest.raises(ZeroDivisionError), LabFolder(tmp_path / "lab"):
+        raise ZeroDivisionError
+    assert (tmp_path / "lab" / DESCRIPTION_NAME).exists()
+
+
+def test_a_temporary_folder_is_deleted_also_when_it_is_resumed(tmp_path):
+    with LabFolder(tmp_path / "lab", temporary=True) as folder:
+        begin(folder.directory)
+        folder.keep()
+        (folder.directory / "link").symlink_to(tmp_path)
+    assert not (tmp_path / "lab").exists()
+    shutil.copytree(ended_early(tmp_path / "killed"), tmp_path / "lab")
+    with LabFolder(tmp_path / "lab"):
+        pass
+    assert not (tmp_path / "lab").exists()
+    assert (tmp_path / "killed").exists()
+
+
+def ended_early(directory):
+    """What a kill leaves of a temporary lab."""
+    directory.mkdir()
+    begin(directory)
+    (directory / "temporary").touch()
+    return directory
+
+
+def test_a_lab_that_was_to_stay_cannot_become_temporary(tmp_path):
+    begin(tmp_path)
+    with pytest.raises(UsageError, match="holds a lab that would be deleted"), LabFolder(tmp_path, temporary=True):
+        pass
+    assert (tmp_path / DESCRIPTION_NAME).exists()
+    with LabFolder(tmp_path):
+        pass
+
+
+def test_a_restore_that_was_interrupted_is_completed_on_entering(tmp_path):
+    begin(tmp_path)
+    (tmp_path / ".restoring").mkdir()
+    (tmp_path / ".restoring" / CLOCK_NAME).write_text('{"offset_s": 1000}')
+    (tmp_path / "restore.json").write_text(json.dumps({"entries": [CLOCK_NAME]}))
+    (tmp_path / "dhcp.json").write_text("of the state before")
+    with LabFolder(tmp_path) as folder:
+        assert round(folder.clock().moved_s) == 1000
+    assert not (tmp_path / "dhcp.json").exists()
+    assert not (tmp_path / ".restoring").exists()
+
+
+def test_a_lock_that_its_holder_removes_is_taken_anew(tmp_path):
+    """One process waits in `open` while another deletes the folder's files."""
+    lock = FolderLock(tmp_path)
+    lock.take()
+    (tmp_path / LOCK_NAME).unlink()
+    other = FolderLock(tmp_path)
+    other.take()
+    with pytest.raises(EnvironmentProblem, match="running in this folder already"):
+        FolderLock(tmp_path).take()
+    other.release()
+    lock.release()
