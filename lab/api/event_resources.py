@@ -19,6 +19,8 @@ FILTER: Final = {"kind": "pattern with * and ?: phone.*", "source": "pattern wit
 PAGE: Final = FILTER | {"after": "id of the event to go on behind; none: the oldest kept", "limit": "1 to 1000"}
 STREAM: Final = FILTER | {"after": "as the header Last-Event-ID; none: a snapshot, then what comes"}
 LOG: Final = {"as": f"one of {', '.join(FORMS)}; none: the machine's own", "tail": "so many of the last lines"}
+FOLLOW: Final = {"as": LOG["as"], "after": "`next` of the log; none: only what comes"}
+MOST_POSITION: Final = (1 << 63) - 1
 MOST_LINES: Final = 100_000
 DEFAULT_TAIL: Final = 1000
 
@@ -34,7 +36,7 @@ class EventResources:
         whenever: dict[str, Any] = {"during_restore": True}
         stream: dict[str, Any] = {"media": EVENT_STREAM, **whenever}
         lines = "Lines of the log of a phone, a node's service or another part"
-        form = {"as": LOG["as"]}
+        form = FOLLOW
         return [
             Route(
                 "GET",
@@ -86,13 +88,15 @@ class EventResources:
         words_of(request, LOG)
         log = named(lambda: self._logs.log(request.match_info["log"], request.query.get("as")))
         tail = whole_number(request, "tail", DEFAULT_TAIL, MOST_LINES)
-        return {"log": log.name, "as": log.form, "lines": list(log.lines())[-tail:] if tail else []}
+        lines, position = log.after(0)
+        return {"log": log.name, "as": log.form, "lines": lines[-tail:] if tail else [], "next": position}
 
     async def _follow(self, request: web.Request) -> web.StreamResponse:
-        words_of(request, {"as": LOG["as"]})
+        words_of(request, FOLLOW)
         log = named(lambda: self._logs.log(request.match_info["log"], request.query.get("as")))
+        position = whole_number(request, "after", log.position(), MOST_POSITION)
         async with self._streams.open(request) as stream:
-            await tell_lines(stream, self._feed, log)
+            await tell_lines(stream, self._feed, log, position)
         return stream.response
 
 

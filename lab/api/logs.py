@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,18 +27,12 @@ class LabLog:
     events: EventLog
     who: str
 
-    def lines(self) -> Iterator[str]:
-        """All that are kept."""
-        if self.form != "plain":
-            return iter(self.book.lines(self.name))
-        return (line for record in self.events if self._is_of(record) for line in PlainLines().lines(record))
-
     def position(self) -> int:
         """A place to go on from."""
         return self.events.last_sequence if self.form == "plain" else self.book.lengths.get(self.name, 0)
 
     def after(self, position: int) -> tuple[list[str], int]:
-        """Lines behind a place, and the place behind them."""
+        """Lines behind a place that are kept, and the place behind them."""
         if self.form != "plain":
             return list(self.book.lines(self.name, position)), self.position()
         records = self.events.since(position)

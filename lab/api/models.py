@@ -321,3 +321,4 @@ class Log(Answer):
     log: str
     form: Annotated[Literal["console", "tvs", "tftp", "plain"], Field(alias="as")]
     lines: list[str]
+    next: Annotated[int, Field(description="place behind these lines, for the stream's `after`")]

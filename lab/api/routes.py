@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +12,7 @@ from typing import Any, Final, TypeVar
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
-from cucm.errors import UsageError
+from cucm.errors import EXIT_USAGE, UsageError
 from cucm.faults.points import problems_of
 from lab.api.problems import Problem
 
@@ -20,6 +21,8 @@ PREFIX: Final = "/v1"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 OCTETS: Final = "application/octet-stream"
+BODY_S: Final = 10.0
+"""How long a body may take to arrive."""
 
 Handler = Callable[[web.Request], Awaitable[Mapping[str, Any] | web.StreamResponse]]
 Found = TypeVar("Found")
@@ -32,6 +35,7 @@ class Route:
 
     `handle` returns the answer's JSON object (without `schema`) or a response of its own. `body` and `answer` are
     models of the JSON; `query` says what each parameter is. `during_restore`: also while parts of the lab are away.
+    `is_question`: it changes nothing, although it is no GET.
     """
 
     method: str
@@ -44,6 +48,12 @@ class Route:
     media: str = JSON
     status: HTTPStatus = HTTPStatus.OK
     during_restore: bool = False
+    is_question: bool = False
+
+    @property
+    def changes(self) -> bool:
+        """Whether it does something: that is done to its end, also when the one who asked goes away."""
+        return self.method != "GET" and not self.is_question
 
     @property
     def full_path(self) -> str:
@@ -56,8 +66,13 @@ def answer_of(value: Mapping[str, Any], status: HTTPStatus = HTTPStatus.OK) -> w
 
 
 async def json_of(request: web.Request) -> dict[str, Any]:
-    """The request's JSON object; {} for no body at all. Raises UsageError."""
-    text = await request.read()
+    """The request's JSON object; {} for no body at all. Raises UsageError, Problem when it does not come."""
+    try:
+        async with asyncio.timeout(BODY_S):
+            text = await request.read()
+    except TimeoutError:
+        what = f"the body did not come within {BODY_S:g} s"
+        raise Problem(HTTPStatus.REQUEST_TIMEOUT, what, mend="send it at once", exit_code=EXIT_USAGE) from None
     if not text:
         return {}
     try:

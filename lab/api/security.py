@@ -17,9 +17,12 @@ from cucm.whole_files import write_private
 from lab.api.problems import Problem
 from lab.api.routes import JSON
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
 TOKEN_NAME: Final = "token"  # noqa: S105 (the name of its file)
 _BYTES: Final = 32
-_READING: Final = frozenset({"GET", "HEAD"})
+_OWN_SITES: Final = frozenset({"same-origin", "none"})
+"""What a browser says of a request (Sec-Fetch-Site) that a page of ours, or the user himself, has made."""
 
 
 class Guard:
@@ -50,33 +53,38 @@ class Guard:
         own = request.transport.get_extra_info("sockname") if request.transport is not None else None
         if not isinstance(own, tuple):
             return
-        self._check_host(request, own[1])
-        self._check_origin(request, own[1])
-        if self._token and not ipaddress.ip_address(own[0]).is_loopback:
+        address = _address(own[0])
+        hosts = self._hosts(address, own[1])
+        self._check_host(request, hosts)
+        self._check_origin(request, hosts)
+        if self._token and not address.is_loopback:
             self._check_token(request)
 
     def _check_body(self, request: web.Request) -> None:
-        """A form of a foreign page cannot say that it is JSON."""
-        if request.method not in _READING and request.can_read_body and request.content_type != JSON:
+        """A foreign page cannot say that its form, or its nothing, is JSON."""
+        if request.method == "POST" and request.content_type != JSON:
             raise Problem(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
-                f"the body is {request.content_type}",
+                f"the body is {request.headers.get('Content-Type', 'of no type')[:80]!r}",
                 mend=f"send Content-Type: {JSON}",
                 exit_code=EXIT_USAGE,
             )
 
-    def _hosts(self, port: int) -> frozenset[str]:
-        names = {*(f"[{one}]" if ":" in one else one for one in self._addresses), "localhost"}
-        return frozenset(f"{name}:{port}" for name in names)
+    def _hosts(self, address: Address, port: int) -> frozenset[str]:
+        """What we are called by one who has come to this address of ours."""
+        names = {*self._addresses, str(address)}
+        return frozenset(f"{f'[{one}]' if ':' in one else one}:{port}" for one in (*names, "localhost"))
 
-    def _check_host(self, request: web.Request, port: int) -> None:
+    def _check_host(self, request: web.Request, hosts: frozenset[str]) -> None:
         """A name that somebody points at loopback (DNS rebinding) is not ours."""
-        if (request.headers.get("Host") or "").lower() not in self._hosts(port):
+        if (request.headers.get("Host") or "").lower() not in hosts:
             raise _forbidden("the Host header names another machine", "ask by the address that `cucm-lab up` prints")
 
-    def _check_origin(self, request: web.Request, port: int) -> None:
+    def _check_origin(self, request: web.Request, hosts: frozenset[str]) -> None:
+        """An image of a foreign page has no Origin; browsers of today say what it is all the same."""
         origin = request.headers.get("Origin")
-        if origin is not None and origin.lower() not in {f"http://{host}" for host in self._hosts(port)}:
+        is_foreign = origin is not None and origin.lower() not in {f"http://{host}" for host in hosts}
+        if is_foreign or request.headers.get("Sec-Fetch-Site", "none") not in _OWN_SITES:
             raise _forbidden("a page of another origin asks", "the API is for programs, not for pages of others")
 
     def _check_token(self, request: web.Request) -> None:
@@ -88,6 +96,12 @@ class Guard:
                 mend=f"send `Authorization: Bearer` with what is in the lab's file {TOKEN_NAME!r}",
                 exit_code=EXIT_USAGE,
             )
+
+
+def _address(text: str) -> Address:
+    """An IPv4 address as such, also where a socket for both families has it as one of IPv6."""
+    address = ipaddress.ip_address(text.partition("%")[0])
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def _forbidden(what: str, mend: str) -> Problem:

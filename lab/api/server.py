@@ -13,7 +13,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Final
+from ipaddress import ip_address
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
@@ -43,10 +44,13 @@ BACKLOG: Final = 128
 FIRST_REQUEST_S: Final = 10.0
 """A connection that has made no request by then is closed."""
 KEEP_ALIVE_S: Final = 30.0
+"""From an answer to the end of the next request's head."""
 MAX_LINE: Final = 8 * 1024
+MAX_HEADERS: Final = 64
 LINGER_S: Final = 2.0
 """How long the end of the lab waits for answers that are being given."""
 
+Done = TypeVar("Done")
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log: Final = logging.getLogger(__name__)
 
@@ -64,9 +68,10 @@ class ApiServer:
         self._addresses = tuple(dict.fromkeys((running.lab.address(API_HOST), *expose)))
         self._port = port
         self._guard = Guard(self._addresses, self._directory)
-        self._streams = Streams()
+        self.streams = Streams()
         self._silent: set[asyncio.BaseProtocol] = set()
         """Connections that have made no request yet."""
+        self._changes: set[asyncio.Future[Any]] = set()
         self._parts: AsyncExitStack | None = None
 
     @property
@@ -86,13 +91,17 @@ class ApiServer:
                 self._application(feed, logs),
                 access_log=None,
                 shutdown_timeout=LINGER_S,
+                handler_cancellation=True,
                 keepalive_timeout=KEEP_ALIVE_S,
+                lingering_time=LINGER_S,
                 max_line_size=MAX_LINE,
                 max_field_size=MAX_LINE,
+                max_headers=MAX_HEADERS,
             )
+            parts.push_async_callback(self._end_changes)
             parts.push_async_callback(runner.cleanup)
             await runner.setup()
-            parts.callback(self._streams.close)
+            parts.callback(self.streams.close)
             await self._listen(runner, parts)
             self._parts = parts.pop_all()
 
@@ -110,7 +119,7 @@ class ApiServer:
         bound = [self._unix_socket()]
         parts.callback(self._forget_socket)
         try:
-            bound += (bind_tcp(address, self._port, backlog=BACKLOG) for address in self._addresses)
+            bound += (bind_tcp(address, self._port, backlog=BACKLOG) for address in _to_bind(self._addresses))
         except BaseException:
             for one in bound:
                 one.close()
@@ -169,7 +178,7 @@ class ApiServer:
             *ClusterResources(self._running).routes(),
             *PhoneResources(self._running, administrator).routes(),
             *OperationResources(self._running, administrator).routes(),
-            *EventResources(self._running, feed, logs, self._streams).routes(),
+            *EventResources(self._running, feed, logs, self.streams).routes(),
         ]
 
     def _application(self, feed: EventFeed, logs: LabLogs) -> web.Application:
@@ -189,12 +198,27 @@ class ApiServer:
         async def handle(request: web.Request) -> web.StreamResponse:
             if not route.during_restore:
                 await self._running.until_whole()
-            answer = await route.handle(request)
+            answer = await (self._to_its_end(route.handle(request)) if route.changes else route.handle(request))
             if isinstance(answer, web.StreamResponse):
                 return answer
             return web.json_response(answer) if "openapi" in answer else answer_of(answer)
 
         return handle
+
+    async def _to_its_end(self, work: Awaitable[Done]) -> Done:
+        """What was begun is not left half done when the one who asked goes away."""
+        task = asyncio.ensure_future(work)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
+        task.add_done_callback(_retrieved)
+        return await asyncio.shield(task)
+
+    async def _end_changes(self) -> None:
+        for _ in range(2):
+            if self._changes:
+                await asyncio.wait(self._changes, timeout=LINGER_S)
+            for task in self._changes:
+                task.cancel()
 
     @web.middleware
     async def _guarded(self, request: web.Request, handler: Handle) -> web.StreamResponse:
@@ -212,6 +236,18 @@ class ApiServer:
             what = f"internal error: {type(error).__name__}: {error}"
             mend = "this is a bug of ours: please report it with what `cucm-lab up` printed"
             return _problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, what, mend=mend, exit_code=EXIT_NO))
+
+
+def _retrieved(task: asyncio.Future[Any]) -> None:
+    """Nobody may have waited for it: then its failure is nobody's."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _to_bind(addresses: Sequence[str]) -> Sequence[str]:
+    """One that stands for all the machine's leaves none for the others."""
+    everything = [one for one in addresses if ip_address(one).is_unspecified]
+    return everything[-1:] or addresses
 
 
 class _TurnedAway(asyncio.Protocol):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -32,6 +33,10 @@ class Streams:
         self._open = 0
         self.closing = asyncio.Event()
 
+    def __len__(self) -> int:
+        """How many are open."""
+        return self._open
+
     def close(self) -> None:
         """Every stream ends in order."""
         self.closing.set()
@@ -45,8 +50,11 @@ class Streams:
         try:
             response = web.StreamResponse(headers={"Content-Type": EVENT_STREAM, "Cache-Control": "no-store"})
             await response.prepare(request)
-            with suppress(OSError):  # TimeoutError is one
+            try:
                 yield Stream(response, self)
+            except OSError:  # TimeoutError is one: what is written and not read goes at once
+                if request.transport is not None:
+                    request.transport.abort()
         finally:
             self._open -= 1
 
@@ -57,6 +65,7 @@ class Stream:
     def __init__(self, response: web.StreamResponse, streams: Streams) -> None:
         self.response = response
         self._streams = streams
+        self._said_at = time.monotonic()
 
     async def say(self, data: str, *, kind: str = "", event_id: str = "") -> None:
         """Raises OSError, TimeoutError when the reader is gone or takes nothing."""
@@ -65,8 +74,13 @@ class Stream:
         lines += [f"data: {line}" for line in data.split("\n")]
         await self._write("\n".join(lines) + "\n\n")
 
-    async def wait(self, news: Callable[[], Awaitable[object]]) -> bool:
-        """Wait for `news()`, with heartbeats; False when the server ends."""
+    async def keep_place(self, event_id: str) -> None:
+        """Now and then say how far the reader is, though nothing passed his filter."""
+        if time.monotonic() - self._said_at >= HEARTBEAT_S:
+            await self._heartbeat(event_id)
+
+    async def wait(self, news: Callable[[], Awaitable[object]], event_id: str = "") -> bool:
+        """Wait for `news()`, with heartbeats that say the id; False when the server ends."""
         pending = [asyncio.ensure_future(news()), asyncio.ensure_future(self._streams.closing.wait())]
         try:
             while True:
@@ -75,13 +89,18 @@ class Stream:
                     return False
                 if done:
                     return True
-                await self._write(": still here\n\n")
+                await self._heartbeat(event_id)
         finally:
             for one in pending:
                 one.cancel()
             await asyncio.gather(*pending, return_exceptions=True)
 
+    async def _heartbeat(self, event_id: str) -> None:
+        """A comment; an id without data is taken note of, and no event."""
+        await self._write(": still here\n" + (f"id: {event_id}\n\n" if event_id else "\n"))
+
     async def _write(self, text: str) -> None:
+        self._said_at = time.monotonic()
         async with asyncio.timeout(WRITE_TIMEOUT_S):
             await self.response.write(text.encode())
 
@@ -103,7 +122,8 @@ async def tell_events(
         for record in piece.records:
             await stream.say(json.dumps(record.as_json()), kind=record.event.kind, event_id=feed.id_of(record.sequence))
         position = piece.position
-        if not await stream.wait(partial(feed.news, position)):
+        await stream.keep_place(feed.id_of(position))
+        if not await stream.wait(partial(feed.news, position), feed.id_of(position)) and feed.position == position:
             return
 
 
@@ -117,13 +137,12 @@ async def _begin_anew(stream: Stream, feed: EventFeed, snapshot: Snapshot, gap: 
     return position
 
 
-async def tell_lines(stream: Stream, feed: EventFeed, log: LabLog) -> None:
-    """Lines of a log that come from now on."""
-    position = log.position()
+async def tell_lines(stream: Stream, feed: EventFeed, log: LabLog, position: int) -> None:
+    """Lines of a log behind `position`, as they come."""
     while True:
         seen = feed.position
         lines, position = log.after(position)
         for line in lines:
             await stream.say(line)
-        if not await stream.wait(partial(feed.news, seen)):
+        if not await stream.wait(partial(feed.news, seen)) and feed.position == seen:
             return

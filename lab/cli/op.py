@@ -69,15 +69,20 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _perform(arguments: argparse.Namespace) -> int:
-    from cucm.errors import EXIT_OK
-    from cucm.render.text import printable
-    from lab.cli.frame import print_json
     from lab.cli.running import client
     from lab.operation_words import operation_from_words
 
     operation = operation_from_words(arguments.name, arguments.fields)
-    answer = client(arguments).perform(operation)
-    if arguments.json:
+    return tell(client(arguments).perform(operation), as_json=arguments.json)
+
+
+def tell(answer: dict[str, Any], *, as_json: bool) -> int:
+    """What was done and what came of it; the exit code it stands for."""
+    from cucm.errors import EXIT_OK
+    from cucm.render.text import printable
+    from lab.cli.frame import print_json
+
+    if as_json:
         print_json({name: value for name, value in answer.items() if name != "schema"})
     else:
         print("\n".join(printable(line) for line in _lines(answer)))
