@@ -17,7 +17,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -71,9 +71,12 @@ class Checkpoints:
         self._folder = directory / FOLDER
 
     def __iter__(self) -> Iterator[Checkpoint]:
-        """Oldest first; `start` too."""
-        names = [path.name for path in self._folder.glob("*") if _NAME.fullmatch(path.name)]
-        found = [Checkpoint(name, float(self._read(name)["made_at"])) for name in names]
+        """Oldest first; `start` too. What else somebody put there is none."""
+        found = []
+        for path in self._folder.glob("*"):
+            if _NAME.fullmatch(path.name) and (path / _DESCRIPTION).is_file():
+                with suppress(UsageError):  # a damaged one is told of when it is asked for
+                    found.append(Checkpoint(path.name, float(self._read(path.name)["made_at"])))
         return iter(sorted(found, key=lambda one: (one.made_at, one.name)))
 
     def make(self, name: str, databases: Sequence[Path], standing: Mapping[str, Any]) -> None:

@@ -197,6 +197,23 @@ def test_a_damaged_description(tmp_path, text):
         Checkpoints(tmp_path).standing("one")
 
 
+def test_what_is_no_checkpoint_is_in_nobodys_way(tmp_path):
+    write(tmp_path, "one")
+    make(tmp_path, "one")
+    make(tmp_path, "damaged")
+    (tmp_path / "checkpoints/damaged/checkpoint.json").write_text("{")
+    (tmp_path / "checkpoints/somebodys").mkdir()
+    (tmp_path / "checkpoints/file").touch()
+    assert [one.name for one in Checkpoints(tmp_path)] == ["one"]
+    with pytest.raises(UsageError, match="no checkpoint 'somebodys'"):
+        Checkpoints(tmp_path).standing("somebodys")
+    with pytest.raises(UsageError, match="already"):
+        make(tmp_path, "somebodys")
+    make(tmp_path, "two")
+    go_back(tmp_path, "two")
+    Checkpoints(tmp_path).delete("damaged")
+
+
 def test_a_damaged_journal(tmp_path):
     (tmp_path / "restore.json").write_text("{")
     with pytest.raises(UsageError, match="is no checkpoint of a lab"):
