@@ -266,6 +266,8 @@ def _http_problem(request: web.Request, error: web.HTTPException) -> web.Respons
 
 def _problem(error: LabError, headers: dict[str, str] | None = None) -> web.Response:
     document = problem_of(error)
+    if document["status"] == HTTPStatus.UNAUTHORIZED:
+        headers = {"WWW-Authenticate": 'Bearer realm="cucm-lab"'}
     return web.json_response(document, status=document["status"], content_type=MEDIA_TYPE, headers=headers)
 
 
