@@ -59,6 +59,10 @@ class Description:
         return LabOptions(directory, self.network, self.seed, events)
 
 
+LAST_DATE: Final = 221_845_392_000.0
+"""9000-01-01: what ends after the year 9999 cannot be written into a certificate."""
+
+
 class KeptClock(MovableClock):
     """A clock that remembers in a file how far it was moved, so that a resumed lab goes on at its own date."""
 
@@ -72,7 +76,9 @@ class KeptClock(MovableClock):
         return self._offset_s
 
     def move(self, seconds: float) -> None:
-        """Raises EnvironmentProblem when that cannot be written."""
+        """Raises UsageError when the date would be none, EnvironmentProblem when it cannot be written."""
+        if not 0 <= self.now() + seconds <= LAST_DATE:
+            raise UsageError(f"{seconds:g} s from the lab's date is no date", mend="stay between 1970 and 9000")
         super().move(seconds)
         write_whole(self._path, json.dumps({"offset_s": self.moved_s}).encode())
 

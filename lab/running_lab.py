@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Final, TypeVar
 
 from cucm.errors import LabError, UsageError
-from cucm.events.running import LabCheckpointed, LabEnded, LabReady, LabRestored, LabRestoring
+from cucm.events.running import ClockMoved, LabCheckpointed, LabEnded, LabReady, LabRestored, LabRestoring
 from cucm.faults import Fault
 from cucm.faults.board import FaultStatus
 from cucm.faults.rules import FaultTable
@@ -61,9 +61,9 @@ class RunningLab:
             try:
                 if phones:
                     await self._boot_phones()
-                await self._keep(START)
+                await self._to_its_end(self._keep(START))
             except BaseException:
-                await self.lab.stop()
+                await self.stop()
                 raise
         self._whole.set()
         self.is_ready = True
@@ -159,7 +159,9 @@ class RunningLab:
         """Move the lab's date, either way; what it is then, in Unix seconds. Raises UsageError, EnvironmentProblem."""
         async with self._administrator:
             self.clock.move(seconds)
-            return self.clock.now()
+            now = self.clock.now()
+            self.lab.events.emit(SOURCE, ClockMoved(seconds, now))
+            return now
 
     # --- inside
 

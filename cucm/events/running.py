@@ -40,6 +40,15 @@ class LabRestored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ClockMoved(Event):
+    """The lab's date was moved by `seconds`, either way, and is `now` (Unix seconds)."""
+
+    kind: ClassVar[str] = "lab.clock_moved"
+    seconds: float
+    now: float
+
+
+@dataclass(frozen=True, slots=True)
 class LabEnded(Event):
     """The lab is about to end; `why` in words."""
 

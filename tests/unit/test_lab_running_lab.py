@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from cucm.errors import AddressBusy, EnvironmentProblem, LabError, UsageError
 from cucm.events.running import LabCheckpointed, LabReady, LabRestored, LabRestoring
 from cucm.net.reachability import Reachability
+from cucm.render.plain import PlainLines
 from lab import checkpoints
 from lab.lab_folder import LabFolder, Wishes
 from lab.operations import AnyOperation, Operation
@@ -344,6 +345,40 @@ async def test_servers_and_impostors_are_brought_back(running):
     assert not lab.sftp.is_running
     assert lab.node("ucm105pub").runs("impostor of TVS")
     assert not lab.node("ucm105pub").runs("TVS")
+
+
+async def test_a_moved_date_is_told(running):
+    began = running.clock.now()
+    now = await running.move_clock(-1e6)
+    assert abs(now - began + 1e6) < 600
+    assert kinds(running)[-1] == "lab.clock_moved"
+    told = PlainLines().lines(list(running.lab.events)[-1])
+    assert "moved by -1e+06 s" in told[0]
+
+
+@pytest.mark.parametrize("seconds", [1e12, -1e12, float("inf"), float("nan")])
+async def test_dates_that_are_none(running, seconds):
+    with pytest.raises(UsageError, match="is no date"):
+        await running.move_clock(seconds)
+    assert running.clock.moved_s == pytest.approx(0, abs=1)
+
+
+async def test_a_start_that_is_cut_short_leaves_nothing_running(folder, loopback):
+    """Wherever it is: each run ends a little later than the one before."""
+    network, steps = network_of(loopback), 0
+    while True:
+        running = make(folder, network)
+        starting = asyncio.create_task(running.start())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        starting.cancel()
+        done = await asyncio.gather(starting, return_exceptions=True)
+        if done == [None]:
+            break
+        assert isinstance(done[0], asyncio.CancelledError)
+        assert len(asyncio.all_tasks()) == 1
+        steps = steps * 2 + 1
+    await running.stop()
 
 
 async def test_shutdown(running):
