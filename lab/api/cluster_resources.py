@@ -13,7 +13,7 @@ from cucm.errors import LabError
 from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME
 from lab.api import models
 from lab.api.problems import NO_FILE, Problem
-from lab.api.routes import OCTETS, Route, body_of, named, words_of
+from lab.api.routes import OCTETS, Route, body_of, named
 from lab.api.views import certificates_of, database_of, files_of, node_of, stores_of, trust_list_file
 from lab.node import Node
 from lab.running_lab import RunningLab
@@ -70,7 +70,6 @@ class ClusterResources:
         return {"stores": stores_of(node.database, node.name)}
 
     async def _certificates(self, request: web.Request) -> Mapping[str, Any]:
-        words_of(request, UNIT)
         node = self._named_node(request)
         cluster = self._lab.cluster(request.match_info["cluster"])
         shown = certificates_of(node.database, node.name, request.query.get("unit"))

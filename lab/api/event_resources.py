@@ -11,7 +11,7 @@ from lab.api import models
 from lab.api.feed import DEFAULT_PAGE, MOST_AT_ONCE, EventFeed, Filter
 from lab.api.inspection import inspect
 from lab.api.logs import FORMS, LabLogs
-from lab.api.routes import EVENT_STREAM, Route, named, whole_number, words_of
+from lab.api.routes import EVENT_STREAM, Route, named, whole_number
 from lab.api.streams import Streams, tell_events, tell_lines
 from lab.running_lab import RunningLab
 
@@ -54,7 +54,6 @@ class EventResources:
         ]
 
     async def _page(self, request: web.Request) -> Mapping[str, Any]:
-        words_of(request, PAGE)
         limit = max(1, whole_number(request, "limit", DEFAULT_PAGE, MOST_AT_ONCE))
         after = request.query.get("after")
         known = self._feed.position_of(after) if after is not None else 0
@@ -67,7 +66,6 @@ class EventResources:
         }
 
     async def _stream(self, request: web.Request) -> web.StreamResponse:
-        words_of(request, STREAM)
         only = _filter(request)
         after = request.headers.get("Last-Event-ID") or request.query.get("after")
         position = self._feed.position_of(after) if after else None
@@ -85,14 +83,12 @@ class EventResources:
         return {"logs": list(self._logs.names)}
 
     async def _log(self, request: web.Request) -> Mapping[str, Any]:
-        words_of(request, LOG)
         log = named(lambda: self._logs.log(request.match_info["log"], request.query.get("as")))
         tail = whole_number(request, "tail", DEFAULT_TAIL, MOST_LINES)
         lines, position = log.after(0)
         return {"log": log.name, "as": log.form, "lines": lines[-tail:] if tail else [], "next": position}
 
     async def _follow(self, request: web.Request) -> web.StreamResponse:
-        words_of(request, FOLLOW)
         log = named(lambda: self._logs.log(request.match_info["log"], request.query.get("as")))
         position = whole_number(request, "after", log.position(), MOST_POSITION)
         async with self._streams.open(request) as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,6 +17,10 @@ from lab.status import status_of
 from lab.truth import truths_of
 
 MAX_EXPRESSION: Final = 4096
+LASTS_S: Final = 0.2
+"""How long a document is looked at again when nothing has happened."""
+COST_FACTOR: Final = 4
+"""A document is looked at for so many times as long as it took to make it, whatever happens."""
 
 
 def inspect(running: RunningLab, feed: EventFeed) -> dict[str, Any]:
@@ -43,6 +48,30 @@ def inspect(running: RunningLab, feed: EventFeed) -> dict[str, Any]:
         "events": dict(feed.counts),
         "checkpoints": [one.name for one in running.checkpoints()],
     }
+
+
+class Documents:
+    """The document for all who wait: made anew for each look it would cost a large lab all its time."""
+
+    def __init__(self, running: RunningLab, feed: EventFeed) -> None:
+        self._running = running
+        self._feed = feed
+        self._document: dict[str, Any] = {}
+        self._made_at = float("-inf")
+        self._cost_s = 0.0
+        self._position = -1
+
+    def since(self, moment: float) -> dict[str, Any]:
+        """Made after `moment` (of `time.monotonic`) and while the lab was whole. Raises DatabaseError."""
+        age = time.monotonic() - self._made_at
+        lasts = max(LASTS_S if self._position == self._feed.position else 0.0, COST_FACTOR * self._cost_s)
+        if self._made_at < moment or age > lasts:
+            began = time.monotonic()
+            self._position = self._feed.position
+            self._document = inspect(self._running, self._feed)
+            self._made_at = time.monotonic()
+            self._cost_s = self._made_at - began
+        return self._document
 
 
 def clock_of(running: RunningLab) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from cucm.errors import EXIT_NO
+from cucm.errors import EXIT_NO, EnvironmentProblem, UsageError
 from lab.api import models
 from lab.api.feed import EventFeed
-from lab.api.inspection import clock_of, compiled, inspect, is_true, value_of
+from lab.api.inspection import Documents, clock_of, compiled, inspect, is_true, value_of
 from lab.api.problems import Problem
-from lab.api.routes import PREFIX, Route, answer_of, body_of, words_of
+from lab.api.routes import PREFIX, Route, body_of
 from lab.running_lab import RunningLab
 from lab.status import endpoints_of, status_of
 
@@ -38,6 +38,7 @@ class LabResources:
         self._feed = feed
         self._api_urls = api_urls
         self._waits = 0
+        self._documents = Documents(running, feed)
 
     def routes(self) -> list[Route]:
         return [
@@ -93,7 +94,6 @@ class LabResources:
         return {"topology": self._running.lab.topology.model_dump(mode="json", by_alias=True)}
 
     async def _inspect(self, request: web.Request) -> Mapping[str, Any]:
-        words_of(request, QUERY)
         document = inspect(self._running, self._feed)
         expression = request.query.get("query")
         return {"lab": document if expression is None else value_of(compiled(expression), document)}
@@ -113,9 +113,9 @@ class LabResources:
         kept = self._running.checkpoints()
         return {"checkpoints": [{"name": one.name, "made_at": one.made_at} for one in kept]}
 
-    async def _keep(self, request: web.Request) -> web.Response:
+    async def _keep(self, request: web.Request) -> Mapping[str, Any]:
         kept = await self._running.checkpoint((await body_of(request, models.KeepCheckpoint)).name)
-        return answer_of({"checkpoint": {"name": kept.name, "made_at": kept.made_at}}, HTTPStatus.CREATED)
+        return {"checkpoint": {"name": kept.name, "made_at": kept.made_at}}
 
     async def _forget(self, request: web.Request) -> Mapping[str, Any]:
         name = self._named(request)
@@ -155,10 +155,12 @@ class LabResources:
         while True:
             await self._running.until_whole()
             position = self._feed.position
-            value = value_of(expression, inspect(self._running, self._feed))
+            value = value_of(expression, self._documents.since(began))
             now = time.monotonic()
             if is_true(value):
                 return {"value": value, "waited_s": round(now - began, 3)}
+            if self._running.ended.is_set():
+                raise EnvironmentProblem("the lab ends", where=body.condition, mend="start it again: cucm-lab up")
             if now >= ends:
                 raise Problem(
                     HTTPStatus.REQUEST_TIMEOUT,
@@ -166,6 +168,7 @@ class LabResources:
                     where=body.condition,
                     mend="look at `cucm-lab inspect` and `cucm-lab events`",
                     exit_code=EXIT_NO,
+                    kind="not-true",
                     more={"value": value},
                 )
             await self._something(position, ends - now)
@@ -179,16 +182,16 @@ class LabResources:
         except TimeoutError:
             return
 
-    async def _shutdown(self, _request: web.Request) -> web.Response:
+    async def _shutdown(self, _request: web.Request) -> Mapping[str, Any]:
         asyncio.get_running_loop().call_later(LOOK_AGAIN_S, self._running.shutdown, "asked to by its API")
-        return answer_of({"ending": True}, HTTPStatus.ACCEPTED)
+        return {"ending": True}
 
 
 def _require_date(moment: float) -> None:
     try:
         datetime.fromtimestamp(moment)
     except (ValueError, OverflowError, OSError):
-        raise Problem(HTTPStatus.BAD_REQUEST, "there is no such date", mend="move by less", exit_code=EXIT_NO) from None
+        raise UsageError("there is no such date", where="move_s", mend="move by less") from None
 
 
 def _shown(value: Any) -> str:

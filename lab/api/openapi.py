@@ -16,7 +16,7 @@ from lab.operation_words import operation_kinds
 
 _PART: Final = re.compile(r"\{(\w+)\}")
 _REFERENCE: Final = "#/components/schemas/{model}"
-_OPERATION: Final = "Operation"
+OPERATION: Final = "Operation"
 PROBLEM: Final = {
     "type": "object",
     "description": "RFC 9457",
@@ -60,22 +60,19 @@ def openapi_of(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def _schemas(routes: Sequence[Route]) -> dict[str, Any]:
-    models = dict.fromkeys(model for route in routes for model in (route.answer, route.body) if model is not None)
-    made = models_json_schema([(model, _mode(model, routes)) for model in models], ref_template=_REFERENCE)[1]
-    return {**made.get("$defs", {}), "Problem": PROBLEM, _OPERATION: _operations()}
+    kinds = operation_kinds()
+    told = dict.fromkeys(model for route in routes for model in (route.answer, route.body) if model is not None)
+    described = [(model, _mode(model, routes)) for model in told]
+    described += [(kind.model, "validation") for kind in kinds.values()]
+    references, made = models_json_schema(described, by_alias=True, ref_template=_REFERENCE)
+    forms = {name: references[kind.model, "validation"] for name, kind in kinds.items()}
+    mapping = {name: form["$ref"] for name, form in forms.items()}
+    operation = {"oneOf": list(forms.values()), "discriminator": {"propertyName": "do", "mapping": mapping}}
+    return {**made.get("$defs", {}), "Problem": PROBLEM, OPERATION: operation}
 
 
 def _mode(model: type[BaseModel], routes: Sequence[Route]) -> Any:
     return "serialization" if any(model is route.answer for route in routes) else "validation"
-
-
-def _operations() -> dict[str, Any]:
-    """One of all operations, each with its own fields; its parts are inside, for their names are not unique."""
-    return {
-        "oneOf": [
-            kind.model.model_json_schema(by_alias=True, ref_template=_REFERENCE) for kind in operation_kinds().values()
-        ]
-    }
 
 
 def _described(route: Route) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cucm.faults.rules import FaultTable
 from cucm.render.plain import headline
 from lab.api import models
 from lab.api.problems import Problem
-from lab.api.routes import Route, answer_of, json_of, named
+from lab.api.routes import Route, json_of, named
 from lab.operation_words import operation_kinds, operation_of
 from lab.running_lab import RunningLab
 
@@ -90,9 +90,9 @@ class OperationResources:
         fault = request.match_info["fault"]
         return {"fault": named(lambda: self._running.lab.faults.status(fault)).as_json()}
 
-    async def _set(self, request: web.Request) -> web.Response:
+    async def _set(self, request: web.Request) -> Mapping[str, Any]:
         fault = await self._running.set_fault(await json_of(request))
-        return answer_of({"fault": self._running.lab.faults.status(fault.id).as_json()}, HTTPStatus.CREATED)
+        return {"fault": self._running.lab.faults.status(fault.id).as_json()}
 
     async def _end(self, request: web.Request) -> Mapping[str, Any]:
         fault = request.match_info["fault"]

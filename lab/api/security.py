@@ -32,7 +32,8 @@ class Guard:
     for where one of them is no loopback address; there is none otherwise.
     """
 
-    def __init__(self, addresses: Sequence[str], directory: Path) -> None:
+    def __init__(self, addresses: Sequence[str], directory: Path, *, private_network: bool = False) -> None:
+        self._private = private_network
         self._addresses = frozenset(addresses)
         self._file = directory / TOKEN_NAME
         self._token = ""
@@ -40,7 +41,7 @@ class Guard:
     def open(self) -> None:
         """Make the token, if one is needed. Raises EnvironmentProblem."""
         self._file.unlink(missing_ok=True)
-        if not all(ipaddress.ip_address(address).is_loopback for address in self._addresses):
+        if not self._private and not all(ipaddress.ip_address(address).is_loopback for address in self._addresses):
             self._token = secrets.token_urlsafe(_BYTES)
             write_private(self._file, f"{self._token}\n".encode())
 

@@ -25,11 +25,12 @@ from lab.api.event_resources import EventResources
 from lab.api.feed import EventFeed
 from lab.api.lab_resources import LabResources
 from lab.api.logs import LabLogs
+from lab.api.models import Nothing
 from lab.api.openapi import openapi_of
 from lab.api.operation_resources import Administrator, OperationResources
 from lab.api.phone_resources import PhoneResources
 from lab.api.problems import MEDIA_TYPE, Problem, problem_of
-from lab.api.routes import Route, answer_of
+from lab.api.routes import Route, answer_of, body_of, words_of
 from lab.api.security import Guard
 from lab.api.socket import SOCKET_NAME, socket_address
 from lab.api.streams import Streams
@@ -59,18 +60,27 @@ class ApiServer:
     """Serves `running`. The caller holds its folder's lock: a socket that is there is stale.
 
     `expose`: further addresses of this machine. What comes to one that is no loopback address needs the token in the
-    folder's file `token`.
+    folder's file `token`; unless it is a `private_network`, which nobody else can reach.
     """
 
-    def __init__(self, running: RunningLab, *, port: int = DEFAULT_PORT, expose: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        running: RunningLab,
+        *,
+        port: int = DEFAULT_PORT,
+        expose: Sequence[str] = (),
+        private_network: bool = False,
+    ) -> None:
         self._running = running
         self._directory = running.lab.options.directory
         self._addresses = tuple(dict.fromkeys((running.lab.address(API_HOST), *expose)))
         self._port = port
-        self._guard = Guard(self._addresses, self._directory)
+        self._guard = Guard(self._addresses, self._directory, private_network=private_network)
         self.streams = Streams()
         self._silent: set[asyncio.BaseProtocol] = set()
         """Connections that have made no request yet."""
+        self.application: web.Application | None = None
+        """What is served, while it is."""
         self._changes: set[asyncio.Future[Any]] = set()
         self._parts: AsyncExitStack | None = None
 
@@ -87,8 +97,9 @@ class ApiServer:
             parts.callback(feed.close)
             logs = LabLogs(self._running.lab)
             parts.callback(logs.close)
+            self.application = self._application(self.routes(feed, logs))
             runner = web.AppRunner(
-                self._application(feed, logs),
+                self.application,
                 access_log=None,
                 shutdown_timeout=LINGER_S,
                 handler_cancellation=True,
@@ -171,9 +182,9 @@ class ApiServer:
     # --- requests
 
     def routes(self, feed: EventFeed, logs: LabLogs) -> list[Route]:
-        """All of the API but its own description."""
+        """All of the API."""
         administrator = Administrator(self._running)
-        return [
+        routes = [
             *LabResources(self._running, feed, self.urls).routes(),
             *ClusterResources(self._running).routes(),
             *PhoneResources(self._running, administrator).routes(),
@@ -181,14 +192,19 @@ class ApiServer:
             *EventResources(self._running, feed, logs, self.streams).routes(),
         ]
 
-    def _application(self, feed: EventFeed, logs: LabLogs) -> web.Application:
-        routes = self.routes(feed, logs)
-
-        async def describe(_request: web.Request) -> dict[str, object]:
-            return openapi_of(routes)
+        async def describe(_request: web.Request) -> web.Response:
+            return web.json_response(openapi_of(routes))
 
         described = Route("GET", "/openapi.json", "This description (OpenAPI 3.1)", describe, during_restore=True)
         routes.append(described)
+        return routes
+
+    def description(self) -> dict[str, Any]:
+        """As it is served, also by a server that has not been started."""
+        lab = self._running.lab
+        return openapi_of(self.routes(EventFeed(lab.events, self._running.run_id), LabLogs(lab)))
+
+    def _application(self, routes: Sequence[Route]) -> web.Application:
         application = web.Application(client_max_size=MAX_BODY, middlewares=[self._guarded])
         for route in routes:
             application.router.add_route(route.method, route.full_path, self._handler(route), name=None)
@@ -198,10 +214,13 @@ class ApiServer:
         async def handle(request: web.Request) -> web.StreamResponse:
             if not route.during_restore:
                 await self._running.until_whole()
+            words_of(request, route.query)
+            if route.method == "POST" and route.body is None:
+                await body_of(request, Nothing)
             answer = await (self._to_its_end(route.handle(request)) if route.changes else route.handle(request))
             if isinstance(answer, web.StreamResponse):
                 return answer
-            return web.json_response(answer) if "openapi" in answer else answer_of(answer)
+            return answer_of(answer, route.status)
 
         return handle
 

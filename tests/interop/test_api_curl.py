@@ -1,4 +1,4 @@
-"""The control socket of a running lab, spoken to with curl."""
+"""The API of a running lab, spoken to with curl."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import json
 
 import pytest
-from lab_on_sockets import PHONE, make_lab, network_of
+from api_on_sockets import make_running, serving
+from lab_on_sockets import PHONE, network_of
 
-from lab.api.server import ApiServer
 from lab.api.socket import SOCKET_NAME
 
 pytestmark = pytest.mark.needs("curl")
@@ -16,11 +16,10 @@ pytestmark = pytest.mark.needs("curl")
 
 @pytest.fixture
 async def served(tmp_path, loopback):
-    async with make_lab(tmp_path / "lab", network_of(loopback)) as lab:
-        server = ControlServer(lab, tmp_path)
-        await server.start()
-        yield lab
-        await server.stop()
+    running = make_running(tmp_path / "lab", network_of(loopback))
+    async with serving(running) as server:
+        running.url = server.urls[0]
+        yield running
 
 
 @pytest.fixture
@@ -29,7 +28,7 @@ def curl(tmp_path, served):
         """HTTP status, content type and body."""
         process = await asyncio.create_subprocess_exec(
             *("curl", "--silent", "--show-error", "--max-time", "60"),
-            *("--unix-socket", tmp_path / SOCKET_NAME, "--write-out", "%{stderr}%{http_code} %{content_type}"),
+            *("--unix-socket", tmp_path / "lab" / SOCKET_NAME, "--write-out", "%{stderr}%{http_code} %{content_type}"),
             *(*words, f"http://lab{path}"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -54,7 +53,7 @@ async def test_an_operation_and_the_truth_after_it(curl):
 async def test_a_trust_list_comes_as_it_is_on_the_disk(curl, served):
     status, content_type, data = await curl("/v1/clusters/source/nodes/ucm105pub/files/CTLFile.tlv")
     assert (status, content_type) == (200, "application/octet-stream")
-    assert data == served.cluster("source").publisher.ctl_file.read_bytes()
+    assert data == served.lab.cluster("source").publisher.ctl_file.read_bytes()
 
 
 async def test_a_problem_is_a_document(curl):

@@ -7,26 +7,40 @@ import socket
 import stat
 
 import pytest
-from lab_on_sockets import PHONE, make_lab, network_of
+from api_on_sockets import make_running, serving
+from lab_on_sockets import PHONE, network_of
 
-from cucm.errors import EnvironmentProblem, LabError, UsageError
-from lab.api.server import ApiServer
+from cucm.errors import AddressBusy, EnvironmentProblem, LabError, UsageError
+from cucm.net.addresses import bind_tcp
 from lab.api.client import ApiClient, cluster_and_node
 from lab.api.problems import Problem
+from lab.api.server import MAX_BODY, ApiServer
 from lab.api.socket import SOCKET_NAME, socket_address
 
 
 @pytest.fixture
-async def lab(tmp_path, loopback):
-    async with make_lab(tmp_path / "lab", network_of(loopback)) as lab:
-        yield lab
+async def running(tmp_path, loopback):
+    running = make_running(tmp_path / "lab", network_of(loopback))
+    await running.start(phones=False)
+    yield running
+    await running.stop()
 
 
 @pytest.fixture
-async def served(lab, tmp_path):
-    server = ControlServer(lab, tmp_path)
+def lab(running):
+    return running.lab
+
+
+@pytest.fixture
+def folder(lab):
+    return lab.options.directory
+
+
+@pytest.fixture
+async def served(running, folder):
+    server = ApiServer(running)
     await server.start()
-    yield tmp_path
+    yield folder
     await server.stop()
 
 
@@ -64,36 +78,45 @@ def post(path: str, body: bytes) -> bytes:
     return head.encode() + body
 
 
-async def test_the_socket_is_the_users_alone_and_goes_with_the_server(lab, tmp_path):
-    server = ControlServer(lab, tmp_path)
+async def test_the_socket_is_the_users_alone_and_goes_with_the_server(running, folder):
+    server = ApiServer(running)
     await server.start()
-    mode = (tmp_path / SOCKET_NAME).stat().st_mode
+    mode = (folder / SOCKET_NAME).stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
     await server.stop()
-    assert not (tmp_path / SOCKET_NAME).exists()
+    assert not (folder / SOCKET_NAME).exists()
     await server.stop()
 
 
-async def test_a_socket_that_a_killed_lab_left_is_replaced(lab, tmp_path):
-    with socket.socket(socket.AF_UNIX) as stale:
-        stale.bind(str(tmp_path / SOCKET_NAME))
-    assert not await asyncio.to_thread(ApiClient(tmp_path).is_running)
-    server = ControlServer(lab, tmp_path)
+async def test_a_socket_that_a_killed_lab_left_is_replaced(running, folder):
+    with socket.socket(socket.AF_UNIX) as stale, socket_address(folder) as address:
+        stale.bind(address)
+    assert not await asyncio.to_thread(ApiClient(folder).is_running)
+    server = ApiServer(running)
     await server.start()
-    assert await Asking(tmp_path).get("status")
-    assert await asyncio.to_thread(ApiClient(tmp_path).is_running)
-    assert await Asking(tmp_path).get("operations")  # the connection before is accepted: a stop now ends it
+    assert await Asking(folder).get("status")
+    assert await asyncio.to_thread(ApiClient(folder).is_running)
+    assert await Asking(folder).get("operations")  # the connection before is accepted: a stop now ends it
     await server.stop()
 
 
-async def test_a_path_longer_than_a_socket_address(lab, tmp_path):
+async def test_a_path_longer_than_a_socket_address(tmp_path, loopback):
     deep = tmp_path / ("d" * 100) / ("e" * 100)
-    deep.mkdir(parents=True)
-    server = ControlServer(lab, deep)
+    deep.parent.mkdir()
+    running = make_running(deep, network_of(loopback))
+    async with serving(running):
+        assert (await Asking(deep).get("status"))["title"] == running.lab.topology.title
+        assert (deep / SOCKET_NAME).is_socket()
+
+
+async def test_a_taken_port_is_told_and_nothing_is_left(running, folder):
+    with bind_tcp(running.lab.address(1), 8480, backlog=1):
+        with pytest.raises(AddressBusy, match="another program"):
+            await ApiServer(running).start()
+        assert not (folder / SOCKET_NAME).exists()
+    server = ApiServer(running)
     await server.start()
-    assert (await Asking(deep).get("status"))["title"] == lab.topology.title
-    assert (deep / SOCKET_NAME).is_socket()
     await server.stop()
 
 
@@ -107,10 +130,13 @@ def test_a_long_path_costs_no_descriptor(tmp_path):
         os.fstat(descriptor)
 
 
-async def test_where_no_socket_can_be_made(lab, tmp_path):
-    server = ControlServer(lab, tmp_path / "missing")
+async def test_where_no_socket_can_be_made(running, folder):
+    (folder / SOCKET_NAME).mkdir()
     with pytest.raises(EnvironmentProblem, match="control socket cannot be made"):
-        await server.start()
+        await ApiServer(running).start()
+    (folder / SOCKET_NAME).rmdir()
+    with bind_tcp(running.lab.address(1), 8480, backlog=1):
+        pass  # the port is free again
 
 
 async def test_an_operation_is_performed_and_its_timeline_told(ask, lab):
@@ -136,7 +162,7 @@ async def test_what_the_emulated_system_refuses_is_a_conflict(ask):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (b"", "no JSON"),
+        (b"", "its name in `do`"),
         (b"[1]", "no JSON object"),
         (b"\xff", "no JSON"),
         (b"[" * 100_000, "no JSON"),
@@ -190,7 +216,7 @@ async def test_too_many_waiting_operations_are_refused(served, lab, monkeypatch)
         began.set()
         await go_on.wait()
 
-    monkeypatch.setattr("lab.control.MAX_WAITING", 1)
+    monkeypatch.setattr("lab.api.operation_resources.MAX_WAITING", 1)
     monkeypatch.setattr(type(lab.phone(PHONE)), "power_off", slow)
     operation = asyncio.create_task(Asking(served).perform({"do": "power-off-phone", "phone": PHONE}))
     await began.wait()
@@ -216,8 +242,8 @@ async def test_too_large_a_body(served):
         ("DELETE /v1/status", 405, "DELETE is not for this resource"),
         ("GET /v1/clusters/x/certificates", 404, "no cluster 'x'"),
         ("GET /v1/clusters/source/nodes/x/certificates", 404, "no node 'x'"),
-        ("GET /v1/clusters/source/nodes/ucm105pub/files/..%2Fnode.db", 404, "no file '../node.db'"),
-        ("GET /v1/clusters/source/nodes/ucm105pub/files/%2Fetc%2Fpasswd", 404, "no file '/etc/passwd'"),
+        ("GET /v1/clusters/source/nodes/ucm105pub/files/..%2Fnode.db", 404, "not the name of a file"),
+        ("GET /v1/clusters/source/nodes/ucm105pub/files/%2Fetc%2Fpasswd", 404, "not the name of a file"),
         ("GET /v1/phones/SEP1/screens", 404, "no phone 'SEP1'"),
         ("GET /v1/truth/phones?phone=SEP1", 404, "no phone 'SEP1'"),
         ("GET /v1/clusters/source/certificates?unit=nothing", 400, "no certificate unit"),
@@ -235,7 +261,7 @@ async def test_a_bug_is_told_as_one_and_the_server_goes_on(ask, served, monkeypa
     def broken(_lab):
         raise ZeroDivisionError("broken")
 
-    monkeypatch.setattr("lab.control.status_of", broken)
+    monkeypatch.setattr("lab.api.lab_resources.status_of", broken)
     with pytest.raises(Problem, match="internal error: ZeroDivisionError: broken") as bug:
         await ask.get("status")
     assert bug.value.exit_code == 1
@@ -258,9 +284,9 @@ async def test_sql_reads_the_publisher_or_a_node(ask):
     ("body", "text"),
     [
         ({"cluster": "source", "sql": "delete from device"}, "cannot be run"),
-        ({"cluster": "source"}, "needs `cluster` and `sql`"),
-        ({"cluster": 1, "sql": "select 1"}, "`cluster` is no text"),
-        ({"cluster": "source", "sql": "select 1", "write": "yes"}, "needs"),
+        ({"cluster": "source"}, "`sql`: Field required"),
+        ({"cluster": 1, "sql": "select 1"}, "`cluster`: Input should be a valid string"),
+        ({"cluster": "source", "sql": "select 1", "write": "yes"}, "`write`: Input should be a valid boolean"),
         ({"cluster": "nowhere", "sql": "select 1"}, "no cluster"),
     ],
 )
