@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+import warnings
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -89,7 +91,9 @@ def compiled(expression: str) -> ParsedResult:
     if len(expression) > MAX_EXPRESSION:
         raise UsageError(f"an expression of {len(expression)} characters", mend=f"use at most {MAX_EXPRESSION}")
     try:
-        return jmespath.compile(expression)
+        with warnings.catch_warnings():  # of old ways to write a literal
+            warnings.simplefilter("ignore")
+            return jmespath.compile(expression)
     except (JMESPathError, RecursionError) as error:
         text = " ".join(str(error).split())[:300]
         mend = "JMESPath: names with `-` need quotes, texts are in '...': phones.SEP000000000001.registered == 'source'"
@@ -99,7 +103,9 @@ def compiled(expression: str) -> ParsedResult:
 def value_of(expression: ParsedResult, document: dict[str, Any]) -> Any:
     """Raises UsageError for one that does not fit the document: a function of the wrong type, say."""
     try:
-        return expression.search(document)
+        value = expression.search(document)
+        json.dumps(value, allow_nan=False)  # an expression reference (&name) is a value to functions only
+        return value
     except (JMESPathError, RecursionError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())[:300]
         raise UsageError(
