@@ -105,12 +105,12 @@ def value_of(expression: ParsedResult, document: dict[str, Any]) -> Any:
     try:
         value = expression.search(document)
         json.dumps(value, allow_nan=False)  # an expression reference (&name) is a value to functions only
-        return value
     except (JMESPathError, RecursionError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())[:300]
         raise UsageError(
             f"the expression does not fit: {text}", where="JMESPath", mend="look at `cucm-lab inspect`"
         ) from None
+    return value
 
 
 def is_true(value: Any) -> bool:

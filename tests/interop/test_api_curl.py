@@ -22,14 +22,17 @@ async def served(tmp_path, loopback):
         yield running
 
 
-@pytest.fixture
-def curl(tmp_path, served):
+@pytest.fixture(params=["Unix socket", "TCP"])
+def curl(request, tmp_path, served):
+    by_socket = ("--unix-socket", tmp_path / "lab" / SOCKET_NAME) if request.param == "Unix socket" else ()
+    base = "http://lab" if by_socket else served.url
+
     async def run(path: str, *words: str) -> tuple[int, str, bytes]:
         """HTTP status, content type and body."""
         process = await asyncio.create_subprocess_exec(
-            *("curl", "--silent", "--show-error", "--max-time", "60"),
-            *("--unix-socket", tmp_path / "lab" / SOCKET_NAME, "--write-out", "%{stderr}%{http_code} %{content_type}"),
-            *(*words, f"http://lab{path}"),
+            *("curl", "--silent", "--show-error", "--max-time", "60", "--noproxy", "*", "--path-as-is"),
+            *(*by_socket, "--write-out", "%{stderr}%{http_code} %{content_type}"),
+            *(*words, f"{base}{path}"),
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
         )
@@ -62,3 +65,55 @@ async def test_a_problem_is_a_document(curl):
     problem = json.loads(answer)
     assert (problem["status"], problem["title"]) == (400, "Usage error")
     assert "no operation 'nothing'" in problem["detail"]
+
+
+async def test_a_stream_in_the_hands_of_a_shell(served):
+    """`curl -N`: every event is there as soon as it happened, one line of JSON after `data: `."""
+    process = await asyncio.create_subprocess_exec(
+        *("curl", "--silent", "--no-buffer", "--noproxy", "*", f"{served.url}/v1/events/stream?kind=phone.*"),
+        stdout=asyncio.subprocess.PIPE,
+        limit=1024 * 1024,
+    )
+    assert process.stdout is not None
+    kinds: list[str] = []
+    async with asyncio.timeout(60):
+        while "phone.registered" not in kinds:
+            line = (await process.stdout.readline()).decode()
+            if line.startswith("event: snapshot"):
+                booting = asyncio.create_task(served.lab.phone(PHONE).boot())
+            kinds += [json.loads(line[6:]).get("kind", "snapshot")] if line.startswith("data: ") else []
+        await booting
+    process.terminate()
+    await process.communicate()
+    assert kinds[0] == "snapshot"
+    assert all(kind.startswith("phone.") for kind in kinds[1:])
+
+
+@pytest.mark.parametrize("curl", ["TCP"], indirect=True)
+async def test_what_a_page_of_another_site_would_send(curl, served):
+    form = ("--data", '{"name": "x"}')
+    for words in (
+        ("--header", "Origin: https://evil.example", *form, "--header", "Content-Type: application/json"),
+        ("--header", "Origin: null", "--json", '{"name": "x"}'),
+        ("--header", "Host: evil.example", "--json", '{"name": "x"}'),
+        form,
+    ):
+        status, kind, _ = await curl("/v1/checkpoints", *words)
+        assert status in (403, 415), words
+        assert kind.startswith("application/problem+json")
+    assert [one.name for one in served.checkpoints()] == ["start"]
+
+
+@pytest.mark.parametrize("path", ["/v1/../../etc/passwd", "/v1/logs/../../etc/passwd", "/v1/clusters/..%2f..%2fetc"])
+async def test_paths_that_lead_outside(curl, path):
+    assert (await curl(path))[0] == 404
+
+
+async def test_a_fault_and_waiting_for_it(curl):
+    rule = {"id": "f", "point": "tvs.response", "action": "drop"}
+    assert (await curl("/v1/faults", "--json", json.dumps(rule)))[0] == 201
+    assert (await curl("/v1/faults", "--json", json.dumps(rule)))[0] == 409
+    status, _, answer = await curl("/v1/wait", "--json", '{"for": "faults.f.hits == `0`", "timeout_s": 5}')
+    assert (status, json.loads(answer)["value"]) == (200, True)
+    assert (await curl("/v1/wait", "--json", '{"for": "faults.f.hits", "timeout_s": 0}'))[0] == 408
+    assert (await curl("/v1/faults/f", "--request", "DELETE"))[0] == 200

@@ -51,7 +51,7 @@ async def test_a_part_of_it(ask):
     assert await inspected(ask, "nothing.here") is None
 
 
-@pytest.mark.parametrize("expression", ["phones.[", "", "a b", "x" * 5000, "length(", "(" * 3000, "'", "`{`"])
+@pytest.mark.parametrize("expression", ["phones.[", "", "a b", "x" * 5000, "length(", "(" * 3000, "'"])
 async def test_an_expression_that_cannot_be_read(ask, expression):
     reply = await ask("GET", "/v1/inspect", query=expression)
     assert (reply.status, reply.json["exit_code"]) == (400, 2)
