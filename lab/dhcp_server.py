@@ -21,7 +21,7 @@ from cucm.faults.catalogue.dhcp import DHCP_REQUEST, Nak, NoAnswer, RogueServer,
 from cucm.net.addresses import bind_udp
 from cucm.net.broadcast import bind_interface
 from cucm.net.reachability import Reachability
-from cucm.wire.dhcp import MAX_BYTES, SERVER_PORT, DhcpMessage, decode_message, encode_message
+from cucm.wire.dhcp import BROADCAST_ADDRESS, MAX_BYTES, SERVER_PORT, DhcpMessage, decode_message, encode_message
 from lab.dhcp_answers import Answer, AnsweringRules, Reply
 from lab.dhcp_pools import DhcpLease, DhcpPool, LeaseBook
 from lab.dhcp_rogue import RogueDhcp, nobody_in
@@ -33,7 +33,8 @@ REQUESTS_PER_TURN: Final = 64
 class DhcpServer:
     """`address` is also the server identifier. Port 0 becomes a free one, which is then also the relay agents' number.
 
-    `broadcast` needs `interface` and root's rights. Raises UsageError; LabError for a state file that cannot be read.
+    `broadcast` needs `interface` and root's rights; with `hears_only_broadcasts` another server may have the port on
+    an address. Raises UsageError; LabError for a state file that cannot be read.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class DhcpServer:
         emit: Emit = ignore,
         broadcast: bool = False,
         interface: str | None = None,
+        hears_only_broadcasts: bool = False,
         faults: FaultSource = NO_FAULTS,
     ) -> None:
         if broadcast and interface is None:
@@ -57,6 +59,7 @@ class DhcpServer:
         self.port = port
         self.reachability = Reachability.OPEN
         self._interface = interface if broadcast else None
+        self._heard_at = BROADCAST_ADDRESS if hears_only_broadcasts else ""
         self._clock = clock or SystemClock()
         self._emit = emit
         self._book = LeaseBook(pools, state_file)
@@ -105,7 +108,7 @@ class DhcpServer:
         if self._interface is None:
             bound = bind_udp(self.address, self.port)
         else:
-            bound = bind_interface(self._interface, self.port)
+            bound = bind_interface(self._interface, self.port, self._heard_at)
         self.port = bound.getsockname()[1]
         self._socket = bound
         if self.reachability is Reachability.OPEN:

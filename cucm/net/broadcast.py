@@ -12,9 +12,10 @@ _SO_BINDTODEVICE: Final = 25
 """Linux's number; not named by the socket module of every Python we run on."""
 
 
-def bind_interface(interface: str, port: int) -> socket.socket:
+def bind_interface(interface: str, port: int, address: str = "") -> socket.socket:
     """A non-blocking socket that hears and sends broadcasts on this interface alone, whatever addresses it has.
 
+    With `address` 255.255.255.255 it hears nothing else, and another may have the port on an address.
     Raises UsageError (no such interface), AddressBusy, EnvironmentProblem.
     """
     try:
@@ -25,7 +26,7 @@ def bind_interface(interface: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         bound.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")
-        bound.bind(("", port))
+        bound.bind((address, port))
     except PermissionError as error:
         bound.close()
         raise EnvironmentProblem(

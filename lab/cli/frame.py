@@ -34,6 +34,7 @@ SUBCOMMANDS: Final = (
     Subcommand("run", "run a story: two clusters, a phone and its migration, on real sockets", "lab.cli.run"),
     Subcommand("validate", "check a story or a topology of yours without running it", "lab.cli.validate"),
     Subcommand("up", "run a lab that stays, for other programs and other terminals", "lab.cli.up"),
+    Subcommand("exec", "run a command in a network of its own, with the lab at its real addresses", "lab.cli.exec"),
     Subcommand("down", "end a running lab", "lab.cli.down"),
     Subcommand("status", "say what runs where in a running lab", "lab.cli.status"),
     Subcommand("phone", "boot, reset or erase phones of a running lab", "lab.cli.phone"),

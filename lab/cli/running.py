@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lab.api.client import ApiClient
 
-DEFAULT_DIRECTORY = Path(".cucm-lab")
-"""As `lab.api.socket.DEFAULT_DIRECTORY`: the lab of the current folder."""
+DIRECTORY_VARIABLE = "CUCM_LAB_DIRECTORY"
+DEFAULT_DIRECTORY = Path(os.environ.get(DIRECTORY_VARIABLE) or ".cucm-lab")
+"""The lab of the current folder, unless the variable names another."""
 
 
 def add_directory(parser: argparse.ArgumentParser, what: str = "the folder of the running lab") -> None:
