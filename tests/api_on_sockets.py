@@ -69,6 +69,7 @@ class Asking:
         self.session = session
         self.url = url
         self.document = document
+        self._schemas = strict(document["components"]["schemas"])
 
     async def __call__(
         self, method: str, path: str, body: Any = None, *, headers: dict[str, str] | None = None, **query: str
@@ -120,7 +121,20 @@ class Asking:
 
     def validate(self, value: Any, schema: str | dict[str, Any]) -> None:
         known = {"$ref": f"#/components/schemas/{schema}"} if isinstance(schema, str) else schema
-        Draft202012Validator(known | {"components": self.document["components"]}).validate(value)
+        Draft202012Validator(known | {"components": {"schemas": self._schemas}}).validate(value)
+
+
+def strict(schema: Any) -> Any:
+    """The same, where nothing is allowed that is not described: an answer with a member too many is a stale schema."""
+    if isinstance(schema, list):
+        return [strict(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: strict(one) for name, one in schema.items()}
+    is_open = schema.get("additionalProperties", False) or "exit_code" in schema.get("properties", {})
+    if isinstance(schema.get("properties"), dict) and not is_open:
+        closed["additionalProperties"] = False
+    return closed
 
 
 @asynccontextmanager

@@ -6,7 +6,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cucm.errors import TrustReason
+from cucm.faults.rules import FaultTable
+from cucm.render.show_certificates import ShownCertificate
 from lab.checkpoints import START
+from lab.truth import DeviceStanding, InstalledList, PhoneTruth, TrustVerdict
+from phone_agent.screens import SecurityMenu, StatusScreen
 
 Name = Annotated[str, Field(max_length=64, description="letters, digits, `.`, `_`, `-`")]
 Object = dict[str, Any]
@@ -17,9 +22,9 @@ class Body(BaseModel):
 
 
 class Answer(BaseModel):
-    """What every answer has."""
+    """What every answer has. Later there may be more."""
 
-    model_config = ConfigDict(extra="forbid", serialize_by_alias=True)
+    model_config = ConfigDict(serialize_by_alias=True)
 
     version: Annotated[Literal[1], Field(alias="schema", description="version of this JSON")]
 
@@ -46,13 +51,24 @@ class Service(BaseModel):
     endpoints: list[str]
 
 
+class Replication(BaseModel):
+    """From the publisher to this node; `state` as `utils dbreplication runtimestate` has it."""
+
+    state: int
+    state_text: str
+    behind: Annotated[int, Field(description="changes that wait")]
+    lag_s: float
+    paused: bool
+    problem: str | None
+
+
 class Node(BaseModel):
     name: str
     address: str
     publisher: bool
     up: bool
     services: list[Service]
-    replication: Annotated[Object | None, Field(description="None for a publisher")]
+    replication: Annotated[Replication | None, Field(description="None for a publisher")]
 
 
 class Cluster(BaseModel):
@@ -71,14 +87,39 @@ class PhoneStatus(BaseModel):
     registered: list[str]
 
 
+class Pool(BaseModel):
+    name: str
+    network: str
+    option_150: list[str]
+    option_66: str | None
+
+
+class Dhcp(BaseModel):
+    address: str
+    port: int
+    running: bool
+    reachability: Literal["open", "refuse", "unreachable"]
+    pools: list[Pool]
+    leases: int
+
+
+class Sftp(BaseModel):
+    address: str
+    port: int
+    running: bool
+    user: str
+    directory: str
+    host_key: str
+
+
 class Status(Answer):
     title: str
     directory: str
     network: str
     seed: int
     clusters: list[Cluster]
-    dhcp: Object
-    sftp: Object
+    dhcp: Dhcp
+    sftp: Sftp
     phones: list[PhoneStatus]
 
 
@@ -97,14 +138,14 @@ class Topology(Answer):
     topology: Object
 
 
-class Inspection(Answer):
-    lab: Annotated[Any, Field(description="the whole lab, or what `query` made of it")]
-
-
-class Clock(Answer):
+class Date(BaseModel):
     now: Annotated[float, Field(description="the lab's date, Unix seconds")]
     date: Annotated[str, Field(description="the same, ISO 8601")]
     moved_s: Annotated[float, Field(description="how far it was moved from the machine's")]
+
+
+class Clock(Date, Answer):
+    pass
 
 
 class MoveClock(Body):
@@ -186,7 +227,7 @@ class Certificates(Answer):
     cluster: str
     node: str
     release: Annotated[str, Field(alias="version", description="of the cluster")]
-    certificates: list[Object]
+    certificates: list[ShownCertificate]
 
 
 class ServedFile(BaseModel):
@@ -215,18 +256,44 @@ class SqlResult(Answer):
 # --- phones
 
 
+class Phone(BaseModel):
+    """Where it is and, whatever anybody says, what its flash holds and which CallManagers know it."""
+
+    name: str
+    model: str
+    address: str
+    on: bool
+    state: str
+    registered: Annotated[str, Field(description="a cluster, or `nowhere`")]
+    node: Annotated[str | None, Field(description="the node that has it registered")]
+    ctl: Annotated[str, Field(description="the cluster it is from, `none` or `unknown`")]
+    itl: str
+    configuration: str
+    configuration_name: str | None
+    ctl_list: InstalledList | None
+    itl_list: InstalledList | None
+    reasons: Annotated[list[TrustReason], Field(description="of refusals in its last boot")]
+    trust_verdicts: Annotated[list[TrustVerdict], Field(description="of its last boot")]
+    call_managers: list[DeviceStanding]
+    status_messages: list[str]
+
+
 class Phones(Answer):
-    phones: dict[str, Object]
+    phones: dict[str, Phone]
+
+
+class Truths(Answer):
+    phones: dict[str, PhoneTruth]
 
 
 class OnePhone(Answer):
-    phone: Object
+    phone: Phone
 
 
 class Screens(Answer):
-    model_config = ConfigDict(extra="allow")
-
-    lines: list[str]
+    status: StatusScreen
+    security: SecurityMenu
+    lines: Annotated[list[str], Field(description="the same as text")]
 
 
 # --- operations, faults
@@ -269,15 +336,9 @@ class Performed(Answer):
     timeline: list[Told]
 
 
-class FaultStatus(BaseModel):
-    model_config = ConfigDict(extra="allow")
+class FaultStatus(FaultTable):
+    """A fault in force, or that was, with what became of it."""
 
-    id: str
-    point: str
-    action: str
-    match: dict[str, str]
-    attributes: Object
-    must_fire: bool
     seen: Annotated[int, Field(description="requests that matched")]
     hits: Annotated[int, Field(description="requests that were hit")]
 
@@ -290,8 +351,61 @@ class OneFault(Answer):
     fault: FaultStatus
 
 
+class ActionKind(BaseModel):
+    name: str
+    description: str
+    attributes: Annotated[Object, Field(description="JSON schema of the fault's `attributes`")]
+
+
+class FaultPoint(BaseModel):
+    name: str
+    description: str
+    kind: Annotated[Literal["request", "state"], Field(description="a state holds from when it is set to its end")]
+    match: Annotated[dict[str, str], Field(description="fields that a fault may look at, and what each is")]
+    actions: list[ActionKind]
+
+
 class FaultPoints(Answer):
-    points: list[Object]
+    points: list[FaultPoint]
+
+
+# --- everything at once
+
+
+class InspectedNode(BaseModel):
+    name: str
+    address: str
+    publisher: bool
+    up: bool
+    services: dict[str, Service]
+    replication: Replication | None
+
+
+class InspectedCluster(BaseModel):
+    name: str
+    version: str
+    security_mode: Literal["mixed", "non-secure"]
+    nodes: dict[str, InspectedNode]
+
+
+class Lab(BaseModel):
+    """The whole lab, everything by its name."""
+
+    title: str
+    ready: bool
+    network: str
+    clusters: dict[str, InspectedCluster]
+    phones: dict[str, Phone]
+    dhcp: Dhcp
+    sftp: Sftp
+    faults: dict[str, FaultStatus]
+    clock: Date
+    events: Annotated[dict[str, int], Field(description="how many of each kind since the lab's process began")]
+    checkpoints: list[str]
+
+
+class Inspection(Answer):
+    lab: Annotated[Lab | Any, Field(description="the whole lab, or what `query` made of it")]
 
 
 # --- events, logs

@@ -65,17 +65,18 @@ def _named_by(value: Any, schemas: Object) -> dict[str, Any]:
 
 def _schema_lines(schemas: Object) -> Iterator[str]:
     for name, schema in sorted(schemas.items()):
-        members = schema.get("properties")
-        if members:
-            yield from (f"### {name}", "")
-            if text := schema.get("description"):
-                yield from (" ".join(text.split()), "")
+        yield from (f"### {name}", "")
+        if text := schema.get("description"):
+            yield from (" ".join(text.split()), "")
+        if members := schema.get("properties"):
             yield from ("| member | type | what |", "|---|---|---|")
             needed = schema.get("required", ())
             for member, one in members.items():
                 optional = "" if member in needed else " (optional)"
                 yield _row([f"`{member}`{optional}", _type_of(one), one.get("description", "")])
-            yield ""
+        else:
+            yield _type_of(schema)
+        yield ""
 
 
 def _type_of(schema: Object) -> str:

@@ -36,7 +36,7 @@ class PhoneResources:
         phone = "/phones/{phone}"
         return [
             Route("GET", "/phones", "All phones: where they are and what they hold", self._phones, models.Phones),
-            Route("GET", "/truth/phones", "The ground truth alone", self._truth, models.Phones, query=PHONE),
+            Route("GET", "/truth/phones", "The ground truth alone", self._truth, models.Truths, query=PHONE),
             Route("GET", phone, "One phone", self._phone, models.OnePhone),
             Route("GET", f"{phone}/screens", "Its status messages and menus", self._screens, models.Screens),
             Route("GET", f"{phone}/flash/{{held}}", "Its ctl, itl or configuration", self._flash, media=OCTETS),

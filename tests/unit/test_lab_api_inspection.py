@@ -42,6 +42,7 @@ async def test_everything_has_a_place(ask, running):
     assert (lab["phones"][PHONE]["registered"], lab["phones"][PHONE]["on"]) == ("source", True)
     assert lab["faults"]["f"]["hits"] == 0
     assert lab["checkpoints"] == ["start"]
+    ask.validate(lab, "Lab")
     assert sum(lab["events"].values()) == running.lab.events.last_sequence
 
 
