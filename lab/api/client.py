@@ -160,9 +160,10 @@ def _server_sent_events(response: HTTPResponse) -> Iterator[ServerSentEvent]:
         if text and not text.startswith(":"):  # comments keep the stream alive
             name, _, value = text.partition(": ")
             fields.setdefault(name, []).append(value)
-        elif not text and fields:
-            id_, kind, data = ("\n".join(fields.get(name, ())) for name in ("id", "event", "data"))
-            yield ServerSentEvent(id_, kind, data)
+        elif not text:
+            if "data" in fields:  # without it is only word of how far a filtered reader is
+                id_, kind, data = ("\n".join(fields.get(name, ())) for name in ("id", "event", "data"))
+                yield ServerSentEvent(id_, kind, data)
             fields = {}
 
 

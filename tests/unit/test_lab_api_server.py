@@ -374,3 +374,81 @@ def test_clusters_and_nodes_in_words():
     for wrong in ("", "a/b/c", "a/", "/b"):
         with pytest.raises(UsageError):
             cluster_and_node(wrong)
+
+
+async def test_the_client_reads_a_stream_and_ends_it(ask, served, lab):
+    def read() -> list[tuple[str, str]]:
+        seen = []
+        with ApiClient(served).stream("events", "stream", kind="phone.*") as events:
+            for event in events:
+                seen.append((event.kind, event.event_id))
+                if event.kind == "phone.registered":
+                    break
+        return seen
+
+    reading = asyncio.create_task(asyncio.to_thread(read))
+    while not reading.done():
+        await ask.post("phones", PHONE, "reset" if lab.phone(PHONE).registered_with else "boot", body={})
+    seen = await reading
+    assert seen[0][0] == "snapshot"
+    assert all(kind.startswith("phone.") for kind, _ in seen[1:])
+
+
+async def test_the_client_tells_of_a_refused_stream_and_of_a_lab_that_ended(served, tmp_path):
+    def read(directory, *path):
+        with ApiClient(directory).stream(*path) as events:
+            return list(events)
+
+    with pytest.raises(Problem, match="there is no log"):
+        await asyncio.to_thread(read, served, "logs", "nobody", "stream")
+    with pytest.raises(EnvironmentProblem, match="no lab is running here"):
+        await asyncio.to_thread(read, tmp_path / "nowhere", "events", "stream")
+
+
+async def test_the_client_deletes(ask):
+    await ask.post("faults", body={"id": "f", "point": "tvs.response", "action": "drop"})
+    assert (await ask.delete("faults", "f"))["fault"]["id"] == "f"
+    with pytest.raises(Problem) as missing:
+        await ask.delete("faults", "f")
+    assert (missing.value.status, missing.value.exit_code) == (404, 2)
+
+
+async def test_a_condition_that_is_not_true_comes_with_its_value(ask):
+    with pytest.raises(Problem) as late:
+        await ask.post("wait", body={"for": "checkpoints[?@=='x']", "timeout_s": 0})
+    assert (late.value.kind, late.value.exit_code, late.value.more) == ("not-true", 1, {"value": []})
+
+
+async def test_heartbeats_are_no_events(tmp_path):
+    async def reply(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\n: here\n\n: here\nid: r-7\n\nid: r-8\nevent: x\ndata: one\ndata: two\n\n")
+        writer.close()
+
+    def read():
+        with ApiClient(tmp_path).stream("events", "stream") as events:
+            return list(events)
+
+    server = await asyncio.start_unix_server(reply, str(tmp_path / SOCKET_NAME))
+    assert await asyncio.to_thread(read) == [("r-8", "x", "one\ntwo")]
+    server.close()
+    await server.wait_closed()
+
+
+async def test_a_stream_of_which_a_line_is_too_long(tmp_path, monkeypatch):
+    monkeypatch.setattr("lab.api.client.MAX_EVENT", 100)
+
+    async def reply(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: a\n\ndata: " + b"x" * 1000)
+        writer.close()
+
+    def read():
+        with ApiClient(tmp_path).stream("events", "stream") as events:
+            return [next(events).data, next(events).data]
+
+    server = await asyncio.start_unix_server(reply, str(tmp_path / SOCKET_NAME))
+    with pytest.raises(LabError, match="more than 100 bytes"):
+        await asyncio.to_thread(read)
+    server.close()
+    await server.wait_closed()
