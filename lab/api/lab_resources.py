@@ -26,6 +26,8 @@ LOOK_AGAIN_S: Final = 0.05
 """A condition is looked at so often at most, however much happens."""
 AT_LEAST_EVERY_S: Final = 0.5
 """What is no event, the date say, is noticed after this time."""
+TOGETHER_S: Final = 0.01
+"""Before the first look: those who ask at the same time look at the same document."""
 LINKS: Final = ("status", "inspect", "clusters", "phones", "operations", "faults", "events", "logs", "openapi.json")
 QUERY: Final = {"query": "JMESPath on the document"}
 
@@ -152,6 +154,7 @@ class LabResources:
         expression = compiled(body.condition)
         began = time.monotonic()
         ends = began + body.timeout_s
+        await asyncio.sleep(TOGETHER_S)
         while True:
             await self._running.until_whole()
             position = self._feed.position
