@@ -7,7 +7,6 @@ import os
 import platform
 import shutil
 import stat
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +35,6 @@ TOOLS: Final = {
 """Programs that nothing in the lab needs; the interoperability tests use them."""
 TOOL_PATH: Final = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 """Servers often lie where only root looks."""
-COMMAND_TIMEOUT_S: Final = 10.0
 OLD_CIPHER: Final = "AES256-SHA"
 
 
@@ -264,22 +262,16 @@ def examine_uvloop() -> Finding:
 
 
 def examine_namespaces() -> Finding:
-    """`cucm-lab exec` will need them; nothing else does."""
+    """`cucm-lab exec` needs them; nothing else does."""
+    from cucm.errors import EnvironmentProblem
+    from lab.namespace import namespace_command
+
     subject = "user namespaces"
-    program = shutil.which("unshare", path=TOOL_PATH)
-    if program is None:
-        return Finding(subject, Verdict.WARN, "there is no `unshare`", "install util-linux (Linux only)")
     try:
-        done = subprocess.run(  # noqa: S603
-            [program, "-Urnm", "true"], capture_output=True, timeout=COMMAND_TIMEOUT_S, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return Finding(subject, Verdict.WARN, f"`unshare -Urnm` did not end within {COMMAND_TIMEOUT_S:g} s")
-    if done.returncode == 0:
-        return Finding(subject, Verdict.OK, "can be made: programs may run with the real system's addresses")
-    words = done.stderr.decode("utf-8", "replace").strip().splitlines()
-    mend = "sudo sysctl -w kernel.unprivileged_userns_clone=1 kernel.apparmor_restrict_unprivileged_userns=0"
-    return Finding(subject, Verdict.WARN, words[-1] if words else f"unshare: exit code {done.returncode}", mend)
+        namespace_command()
+    except EnvironmentProblem as problem:
+        return Finding(subject, Verdict.WARN, problem.what, problem.mend or "")
+    return Finding(subject, Verdict.OK, "can be made: `cucm-lab exec` runs programs with the real system's addresses")
 
 
 def examine_key_cache() -> Finding:

@@ -30,9 +30,10 @@ def test_as_json(cucm_lab):
 
 def test_a_bare_machine_is_warned_about_and_told_how_to_mend(cucm_lab, tmp_path, monkeypatch):
     monkeypatch.setattr(examinations, "TOOL_PATH", str(tmp_path))
+    monkeypatch.setattr("lab.namespace._search_path", lambda: str(tmp_path))
     findings = {finding.subject: finding for finding in examine()}
     assert findings["openssl"].verdict is Verdict.WARN
-    assert findings["user namespaces"].mend == "install util-linux (Linux only)"
+    assert findings["user namespaces"].mend == "install the package util-linux (its name in Debian)"
     assert all(finding.mend for finding in findings.values() if finding.verdict is not Verdict.OK)
 
 
