@@ -35,6 +35,7 @@ TRIED = {
     "show ctl CTLFile.tlv": "The CTL file was verified successfully.",
     "verify NEW.tlv --against OLD.tlv ...": "ACCEPTED",
     "decode trace.txt": "QUERY_CERT",
+    "exec -- curl -sk https://ucm11pub:8443/": "This is ucm11pub of an emulated lab",
 }
 """Every other command and a text of what it prints; exit code 0 is promised."""
 UP = "up campus --network 127.0.12.0/24"
@@ -48,6 +49,20 @@ RUNNING = {
     "show phone SEP00A1B2000001": "Trust List Updated",
     "certificates list source/src-sub1 Phone-SAST-trust": "dst-pub",
     'sql source/src-sub1 "select subjectname from certificate"': "CN=src-pub",
+    "fault points tvs.response": "wrong-session-id",
+    "fault set tvs.response drop match.node=src-sub1 times=1 id=silent": "silent is in force",
+    "phone reset SEP00A1B2000001": "REGISTERED with",
+    """wait --for "phones.SEP00A1B2000001.registered == 'source'" --timeout 60""": "true",
+    "fault list": "silent",
+    "fault end --all": "silent ended after",
+    "checkpoint before": "before is kept",
+    "clock +30d": "moved by",
+    "restore before": "as it was at before",
+    "logs SEP00A1B2000001 --tail 20": "SECUREAPP",
+    "logs src-sub1 --as plain": "registered from",
+    "events --kind fault.*": "fault.set",
+    "inspect faults": "{}",
+    "down": "ended;",
 }
 """Commands for the lab that `UP` runs, in the README's order, and a text of what they print."""
 
