@@ -110,13 +110,13 @@ async def test_waiting_goes_on_over_a_reset(ask):
 
 async def test_too_many_who_wait_and_those_who_went_away(ask, monkeypatch):
     monkeypatch.setattr(lab_resources, "MAX_WAITS", 2)
-    waiting = [asyncio.create_task(ask("POST", "/v1/wait", {"for": "nothing"})) for _ in range(2)]
+    asked = [asyncio.create_task(ask("POST", "/v1/wait", {"for": "nothing"})) for _ in range(3)]
+    (refused,), waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    assert (refused.result().status, refused.result().json["exit_code"]) == (503, 3)
+    for one in waiting:
+        one.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
     async with asyncio.timeout(30):
-        while (await ask("POST", "/v1/wait", {"for": "ready"})).status != 503:
-            await asyncio.sleep(0)
-        for one in waiting:
-            one.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
         while (await ask("POST", "/v1/wait", {"for": "ready"})).status != 200:
             await asyncio.sleep(0)
 
