@@ -16,6 +16,7 @@ from cucm.errors import EXIT_NO, EnvironmentProblem, UsageError
 from lab.api import models
 from lab.api.feed import EventFeed
 from lab.api.inspection import Documents, clock_of, compiled, inspect, is_true, value_of
+from lab.api.inspection_models import Inspection
 from lab.api.problems import Problem
 from lab.api.routes import PREFIX, Route, body_of
 from lab.running_lab import RunningLab
@@ -48,7 +49,7 @@ class LabResources:
             Route("GET", "/status", "What runs where", self._status, models.Status),
             Route("GET", "/endpoints", "Every address and port", self._endpoints, models.Endpoints),
             Route("GET", "/topology", "What the lab was begun with", self._topology, models.Topology),
-            Route("GET", "/inspect", "The whole lab as one object", self._inspect, models.Inspection, query=QUERY),
+            Route("GET", "/inspect", "The whole lab as one object", self._inspect, Inspection, query=QUERY),
             Route("GET", "/clock", "The lab's date", self._clock, models.Clock),
             Route("POST", "/clock", "Move the lab's date", self._move_clock, models.Clock, models.MoveClock),
             Route("GET", "/checkpoints", "States that are kept", self._checkpoints, models.Checkpoints),
@@ -82,6 +83,7 @@ class LabResources:
             "release": version("cucm-migration-lab"),
             "run": self._running.run_id,
             "ready": self._running.is_ready,
+            "event": self._feed.id_of(self._feed.position),
             "links": {name: f"{PREFIX}/{name}" for name in LINKS},
         }
 

@@ -41,6 +41,7 @@ class Overview(Answer):
     release: str
     run: Annotated[str, Field(description="another one for each process; the first part of an event's id")]
     ready: bool
+    event: Annotated[str, Field(description="id of the newest event: to read on `after`")]
     links: dict[str, str]
 
 
@@ -367,45 +368,6 @@ class FaultPoint(BaseModel):
 
 class FaultPoints(Answer):
     points: list[FaultPoint]
-
-
-# --- everything at once
-
-
-class InspectedNode(BaseModel):
-    name: str
-    address: str
-    publisher: bool
-    up: bool
-    services: dict[str, Service]
-    replication: Replication | None
-
-
-class InspectedCluster(BaseModel):
-    name: str
-    version: str
-    security_mode: Literal["mixed", "non-secure"]
-    nodes: dict[str, InspectedNode]
-
-
-class Lab(BaseModel):
-    """The whole lab, everything by its name."""
-
-    title: str
-    ready: bool
-    network: str
-    clusters: dict[str, InspectedCluster]
-    phones: dict[str, Phone]
-    dhcp: Dhcp
-    sftp: Sftp
-    faults: dict[str, FaultStatus]
-    clock: Date
-    events: Annotated[dict[str, int], Field(description="how many of each kind since the lab's process began")]
-    checkpoints: list[str]
-
-
-class Inspection(Answer):
-    lab: Annotated[Lab | Any, Field(description="the whole lab, or what `query` made of it")]
 
 
 # --- events, logs

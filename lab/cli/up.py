@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, metavar="N", help="makes the serial numbers (default 0)")
     add("--phones", choices=("on", "off"), default="on", help="whether the phones boot (default on)")
     add("--detach", action="store_true", help="go on in the background; come back when the lab is ready")
+    add("--until-stdin-ends", action="store_true", help="end when standard input, a pipe, does: with who started it")
     add("--ready-file", type=Path, metavar="F", help="written when the lab is ready: a JSON object; removed at the end")
     add("--api-port", type=whole_number(1, 65535), default=DEFAULT_API_PORT, metavar="N", help="default %(default)s")
     add("--expose", metavar="ADDRESS[,...]", help="serve the API on these addresses too, with a token")
@@ -53,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from cucm.errors import UsageError
     from lab.cli.detach import Background, go_into_background
     from lab.cli.inputs import read_network
     from lab.lab_folder import Wishes
@@ -60,6 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
     named = arguments.network if arguments.network != AUTO else None
     wishes = Wishes(arguments.topology, read_network(named) if named else None, arguments.seed)
     exposed = _exposed(arguments.expose)
+    if arguments.detach and arguments.until_stdin_ends:
+        raise UsageError("--detach and --until-stdin-ends contradict each other", mend="leave one out")
     background = go_into_background() if arguments.detach else None
     if background is None or isinstance(background, Background):
         return _run(arguments, wishes, exposed, background)
@@ -93,7 +97,14 @@ def _run(arguments: argparse.Namespace, wishes: Wishes, exposed: tuple[str, ...]
     from lab.ready_file import ReadyFile
 
     ready_file = ReadyFile(arguments.ready_file) if arguments.ready_file else None
-    settings = Settings(arguments.events, arguments.phones == "on", arguments.api_port, exposed, ready_file)
+    settings = Settings(
+        arguments.events,
+        arguments.phones == "on",
+        arguments.api_port,
+        exposed,
+        ready_file,
+        arguments.until_stdin_ends,
+    )
     with LabFolder(_directory(arguments), temporary=arguments.temporary) as folder:
         printer = _Printer(arguments.json, folder, background)
         with _claimed(folder, wishes, auto=arguments.network == AUTO) as claim:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from cucm.errors import UsageError
 from lab.api.server import ApiServer
 from lab.api.socket import SOCKET_NAME
 from lab.lab_folder import Description, LabFolder
@@ -17,6 +19,9 @@ from lab.ready_file import ReadyFile, remove_pid, write_pid
 from lab.running_lab import RunningLab
 from lab.runtime import Lab
 from lab.status import status_of
+
+STDIN: Final = 0
+READ_BYTES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,7 @@ class Settings:
     api_port: int
     exposed: tuple[str, ...]
     ready_file: ReadyFile | None
+    until_stdin_ends: bool = False
 
 
 class Printer(Protocol):
@@ -38,7 +44,7 @@ class Printer(Protocol):
 
 async def serve(folder: LabFolder, description: Description, settings: Settings, printer: Printer) -> None:
     """Returns at the lab's end. A signal during the start ends that too. Raises LabError, also a failed restore's."""
-    received = _signalled()
+    received = _told_to_end(listens_to_stdin=settings.until_stdin_ends)
     clock = folder.clock()
     lab = Lab(description.topology, description.options(folder.directory, settings.events), clock=clock)
     running = RunningLab(lab, clock)
@@ -49,7 +55,7 @@ async def serve(folder: LabFolder, description: Description, settings: Settings,
             starting.cancel()
             with suppress(asyncio.CancelledError):
                 await starting
-            printer.ending(received.result().name)
+            printer.ending(received.result())
             return
         starting.result()
         folder.keep()
@@ -82,28 +88,47 @@ def _about(directory: Path, api: str) -> dict[str, Any]:
     return {"directory": str(folder), "api": api, "control": str(folder / SOCKET_NAME)}
 
 
-async def _end_of(running: RunningLab, received: asyncio.Future[signal.Signals]) -> str:
+async def _end_of(running: RunningLab, received: asyncio.Future[str]) -> str:
     """Waits for it; why in a word."""
     asked = asyncio.create_task(running.ended.wait())
     await asyncio.wait((asked, received), return_when=asyncio.FIRST_COMPLETED)
     if asked.done():
         return "failed" if running.failure else "shutdown"
     asked.cancel()
-    running.shutdown(received.result().name)
-    return received.result().name
+    running.shutdown(received.result())
+    return received.result()
 
 
-def _signalled() -> asyncio.Future[signal.Signals]:
-    """Becomes the first SIGINT, SIGTERM or SIGHUP that arrives."""
+def _told_to_end(*, listens_to_stdin: bool) -> asyncio.Future[str]:
+    """Becomes the name of the first SIGINT, SIGTERM or SIGHUP that arrives, or tells of the end of standard input."""
     loop = asyncio.get_running_loop()
-    received: asyncio.Future[signal.Signals] = loop.create_future()
+    received: asyncio.Future[str] = loop.create_future()
 
-    def receive(number: signal.Signals) -> None:
+    def receive(why: str) -> None:
         if not received.done():
-            received.set_result(number)
+            received.set_result(why)
 
     # a caller that ignores one of them (nohup) has its reasons
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
-            loop.add_signal_handler(number, receive, number)
+            loop.add_signal_handler(number, receive, number.name)
+    if listens_to_stdin:
+        _watch_stdin(receive)
     return received
+
+
+def _watch_stdin(tell: Callable[[str], None]) -> None:
+    """Whoever started the lab holds the other end: when that process is gone, however, the lab ends too."""
+    loop = asyncio.get_running_loop()
+
+    def look() -> None:
+        if not os.read(STDIN, READ_BYTES):
+            loop.remove_reader(STDIN)
+            tell("end of standard input")
+
+    try:
+        loop.add_reader(STDIN, look)
+    except OSError as error:
+        raise UsageError(
+            "standard input is no pipe", where="--until-stdin-ends", mend="start the lab from a program that holds one"
+        ) from error
