@@ -30,7 +30,7 @@ from lab.api.openapi import openapi_of
 from lab.api.operation_resources import Administrator, OperationResources
 from lab.api.phone_resources import PhoneResources
 from lab.api.problems import MEDIA_TYPE, Problem, problem_of
-from lab.api.routes import Route, answer_of, body_of, words_of
+from lab.api.routes import Route, answer_of, body_of, in_pieces, words_of
 from lab.api.security import Guard
 from lab.api.socket import SOCKET_NAME, socket_address
 from lab.api.streams import Streams
@@ -81,6 +81,7 @@ class ApiServer:
         """Connections that have made no request yet."""
         self.application: web.Application | None = None
         """What is served, while it is."""
+        self._runner: web.AppRunner | None = None
         self._changes: set[asyncio.Future[Any]] = set()
         self._parts: AsyncExitStack | None = None
 
@@ -89,6 +90,12 @@ class ApiServer:
         """Of every address over TCP, the lab's own first."""
         hosts = (f"[{one}]" if ":" in one else one for one in self._addresses)
         return tuple(f"http://{host}:{self._port}" for host in hosts)
+
+    @property
+    def connections(self) -> int:
+        """How many are open."""
+        server = self._runner.server if self._runner is not None else None
+        return len(server.connections) if server is not None else 0
 
     async def start(self) -> None:
         """Returns when every socket takes connections. Raises AddressBusy, EnvironmentProblem; then none does."""
@@ -109,6 +116,7 @@ class ApiServer:
                 max_field_size=MAX_LINE,
                 max_headers=MAX_HEADERS,
             )
+            self._runner = runner
             parts.push_async_callback(self._end_changes)
             parts.push_async_callback(runner.cleanup)
             await runner.setup()
@@ -218,9 +226,8 @@ class ApiServer:
             if route.method == "POST" and route.body is None:
                 await body_of(request, Nothing)
             answer = await (self._to_its_end(route.handle(request)) if route.changes else route.handle(request))
-            if isinstance(answer, web.StreamResponse):
-                return answer
-            return answer_of(answer, route.status)
+            response = answer if isinstance(answer, web.StreamResponse) else answer_of(answer, route.status)
+            return await in_pieces(request, response) if isinstance(response, web.Response) else response
 
         return handle
 

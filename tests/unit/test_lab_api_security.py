@@ -14,6 +14,7 @@ import pytest
 from api_on_sockets import make_running, serving
 from lab_on_sockets import network_of
 
+from cucm.events.running import LabEnded
 from lab.api import routes, security, server
 
 
@@ -22,6 +23,7 @@ async def running(tmp_path, loopback):
     running = make_running(tmp_path / "lab", network_of(loopback))
     async with serving(running) as api:
         running.url = api.urls[0]
+        running.server = api
         yield running
 
 
@@ -232,6 +234,26 @@ async def test_a_body_that_never_comes(raw, monkeypatch):
         f"POST /v1/sql HTTP/1.1\r\nHost: {raw.authority}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
     )
     assert (await raw(head.encode()))[0] == 408
+
+
+async def test_a_long_answer_that_nobody_reads_is_given_up(running, raw, monkeypatch):
+    monkeypatch.setattr(routes, "PIECE_S", 0.2)
+    for _ in range(100):
+        running.lab.events.emit("test:x", LabEnded("x" * 100_000))
+    with socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(reader, (raw.host, raw.port))
+        head = f"GET /v1/events?limit=1000 HTTP/1.1\r\nHost: {raw.authority}\r\n\r\n"
+        await loop.sock_sendall(reader, head.encode())
+        async with asyncio.timeout(30):
+            while not running.server.connections:
+                await asyncio.sleep(0)
+            while running.server.connections:
+                await asyncio.sleep(0)
+    status, _, body = await raw.ask("GET /v1/events?limit=1000")
+    assert (status, len(json.loads(body)["events"]) > 100) == (200, True)
 
 
 async def test_too_many_connections(running, raw, monkeypatch):
