@@ -65,15 +65,7 @@ class LabResources:
             Route("DELETE", "/checkpoints/{name}", "Forget a kept state", self._forget, models.CheckpointDeleted),
             Route("POST", "/checkpoints/{name}/restore", "Go back to it", self._restore, models.Restored),
             Route("POST", "/reset", "Go back to how the lab began; all faults end", self._reset, models.Restored),
-            Route(
-                "POST",
-                "/wait",
-                "Answer when a condition is true",
-                self._wait,
-                models.Waited,
-                models.Wait,
-                is_question=True,
-            ),
+            Route("POST", "/wait", "Answer when it is true", self._wait, models.Waited, models.Wait, is_question=True),
             Route("POST", "/shutdown", "End the lab", self._shutdown, models.Ending, status=HTTPStatus.ACCEPTED),
         ]
 

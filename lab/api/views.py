@@ -1,4 +1,4 @@
-"""Views of a node and of a phone for the control interface: trust list files, certificate lists, screens."""
+"""Views of a node and of a phone for the API: trust list files, certificate lists, screens."""
 
 from __future__ import annotations
 
