@@ -6,7 +6,7 @@ set -euo pipefail
 # program:Debian package
 wanted="openssl:openssl curl:curl tftp:tftp-hpa atftp:atftp in.tftpd:tftpd-hpa dnsmasq:dnsmasq-base
   kea-dhcp4:kea-dhcp4-server dhcpd:isc-dhcp-server udhcpc:udhcpc sipp:sip-tester sftp:openssh-client sshpass:sshpass
-  ip:iproute2 unshare:util-linux"
+  ip:iproute2 unshare:util-linux node:nodejs"
 PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for pair in $wanted; do

@@ -838,12 +838,14 @@ async def test_a_fault_delays_an_answer(database: NodeDatabase, loopback: Callab
 
 
 async def test_a_fault_leaves_a_request_unanswered(database: NodeDatabase, loopback: Callable[[], str]) -> None:
-    async with new_bench(database, loopback(), faults=one_fault("drop", "tcp")) as bench:
-        async with await open_stream(bench.address, bench.node.sip_port) as phone:
-            register = (
-                "REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1\r\nFrom: <sip:a@x>;tag=1\r\nTo: <sip:a@x>\r\n"
-                "Call-ID: 1\r\nCSeq: 1 REGISTER\r\nContent-Length: 0\r\n\r\n"
-            )
-            phone.write(register.encode())
-            phone.write(register.replace("REGISTER", "OPTIONS").encode())
-            assert (await phone.read()).startswith(b"SIP/2.0 200 OK"), "only the second is answered"
+    async with (
+        new_bench(database, loopback(), faults=one_fault("drop", "tcp")) as bench,
+        await open_stream(bench.address, bench.node.sip_port) as phone,
+    ):
+        register = (
+            "REGISTER sip:x SIP/2.0\r\nVia: SIP/2.0/TCP 127.0.0.1\r\nFrom: <sip:a@x>;tag=1\r\nTo: <sip:a@x>\r\n"
+            "Call-ID: 1\r\nCSeq: 1 REGISTER\r\nContent-Length: 0\r\n\r\n"
+        )
+        phone.write(register.encode())
+        phone.write(register.replace("REGISTER", "OPTIONS").encode())
+        assert (await phone.read()).startswith(b"SIP/2.0 200 OK"), "only the second is answered"
