@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT    ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help lab failures scenarios test lint unit tools docs bench clean
+.PHONY: help lab failures scenarios test lint unit tools docs bench fuzz soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ tools: ## install the system programs the interop tests talk to (only in CI, as 
 
 bench: $(VENV)/dev.stamp ## measure against the crypto floor, side by side; writes docs/benchmarks.md
 	$(BIN)/python -m bench
+
+fuzz: $(VENV)/dev.stamp ## random bytes at every decoder, for SECONDS=60
+	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
+
+soak: $(VENV)/dev.stamp ## phones that reset at random against faults, for SECONDS=60
+	$(BIN)/python -m bench.soak --seconds $(or $(SECONDS),60)
 
 clean: ## remove what the targets made: .venv, caches, out
 	rm -rf $(VENV) $(OUT) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from cucm.errors import EXIT_NO, EXIT_USAGE, EnvironmentProblem, LabError
 from cucm.net.addresses import bind_tcp
@@ -54,6 +55,15 @@ LINGER_S: Final = 2.0
 Done = TypeVar("Done")
 Handle = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log: Final = logging.getLogger(__name__)
+_aiohttp_log: Final = logging.getLogger(f"{__name__}.aiohttp")
+
+
+def _is_our_trouble(record: logging.LogRecord) -> bool:
+    """What a stranger sends is no trouble of ours: aiohttp tells of it with a traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_aiohttp_log.addFilter(_is_our_trouble)
 
 
 class ApiServer:
@@ -108,6 +118,7 @@ class ApiServer:
             runner = web.AppRunner(
                 self.application,
                 access_log=None,
+                logger=_aiohttp_log,
                 shutdown_timeout=LINGER_S,
                 handler_cancellation=True,
                 keepalive_timeout=KEEP_ALIVE_S,
