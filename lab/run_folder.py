@@ -19,7 +19,7 @@ from lab.log_book import LogBook
 from lab.runtime import Lab
 
 MARKER: Final = "cucm-lab-run.json"
-LOG_KINDS: Final = ("phone-", "tvs-", "tftp-", "callmanager-", "dhcp-", "sftp-")
+LOG_KINDS: Final = ("phone-", "tvs-", "tftp-", "callmanager-", "dhcp-")
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FOLDERS_AND_FILES: Final = frozenset({MARKER, "events.jsonl", "flash", "served"})
 

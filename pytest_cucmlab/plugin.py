@@ -6,7 +6,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -33,6 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
+
+
+_LAB: Final = pytest.StashKey["CucmLab"]()
 
 
 class LabPool:
@@ -113,6 +116,7 @@ def cucm_lab(
     except LabError as error:
         pytest.fail(f"cucm_lab: {error}", pytrace=False)
     lab = CucmLab(process.url, str(process.directory), timeout_s=_timeout(request.config))
+    request.node.stash[_LAB] = lab
     lab.begin()
     logged = process.log_length
     yield lab
@@ -163,7 +167,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that failed shows the last events of its lab, and where its files are."""
     report = yield
-    lab: Any = getattr(item, "funcargs", {}).get("cucm_lab")
+    lab = item.stash.get(_LAB, None)  # not by the fixture's name: a project may have one of its own
     if report.failed and lab is not None:
         report.sections.append(("cucm_lab", _told(lab)))
     return report

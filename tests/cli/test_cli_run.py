@@ -84,6 +84,7 @@ def test_out_holds_what_is_promised(run, tmp_path):
     nodes = ("ucm105pub", "ucm11pub")
     assert files_below(out) == {
         "cucm-lab-run.json",
+        "dhcp-lab.log",
         "events.jsonl",
         f"phone-{PHONE}.log",
         *(f"{kind}-{node}.log" for kind in ("tvs", "tftp", "callmanager") for node in nodes),

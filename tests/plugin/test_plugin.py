@@ -167,6 +167,23 @@ def test_a_failure_shows_near_misses_events_and_files(project: Project) -> None:
     subprocess.run(["rm", "-r", kept[1]], check=True)
 
 
+def test_a_fixture_of_the_same_name_is_the_projects_own(project: Project) -> None:
+    project.write(
+        """
+        @pytest.fixture
+        def cucm_lab():
+            return "mine"
+
+        def test_it(cucm_lab):
+            assert cucm_lab == "ours"
+        """
+    )
+    code, said = project.run()
+    assert code == 1
+    assert "1 failed" in said
+    assert "INTERNALERROR" not in said
+
+
 def test_under_xdist_each_worker_has_its_own(project: Project) -> None:
     project.write(
         """
