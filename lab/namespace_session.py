@@ -164,7 +164,8 @@ async def _start_beside(lab: Lab, parts: AsyncExitStack) -> None:
     parts.push_async_callback(wire.stop)
 
     def follow(record: EventRecord) -> None:
-        if record.source == "dhcp:lab" and isinstance(record.event, Option150Set | Option66Set | LabRestored):
+        is_new = record.source == "dhcp:lab" and isinstance(record.event, Option150Set | Option66Set)
+        if is_new or isinstance(record.event, LabRestored):
             now = lab.dhcp.pools[DEFAULT_POOL]
             wire.set_option_150(now.option_150)
             wire.set_option_66(now.option_66)

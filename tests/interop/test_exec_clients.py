@@ -89,12 +89,13 @@ def test_udhcpc_learns_option_150(tmp_path: Path) -> None:
     script.write_text('#!/bin/sh\necho "$1 $ip $serverid $tftp $opt150"\n')
     script.chmod(0o755)
     ask = "udhcpc -i eth0 -n -q -f -O 150 -s $SCRATCH/told -t 5 -T 1;"
-    said = inside(f"{ask} cucm-lab op set-option-150 cluster=destination; {ask}", tmp_path, "--phones", "off")
+    said = inside(f"{ask} cucm-lab op set-option-150 cluster=destination; {ask} cucm-lab reset; {ask}", tmp_path)
     bound = [line for line in said.splitlines() if line.startswith("bound ")]
     assert bound[0].startswith("bound 192.168.11.2")
     assert "192.168.11.2 " in bound[0]
     assert "c0a80b20" in bound[0].lower() or "192.168.11.32" in bound[0]
     assert "c0a80b33" in bound[1].lower() or "192.168.11.51" in bound[1]
+    assert "c0a80b20" in bound[2].lower() or "192.168.11.32" in bound[2], "as it was before the reset"
 
 
 @pytest.mark.needs("sipp")
