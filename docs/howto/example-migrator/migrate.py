@@ -2,7 +2,8 @@
 
 It does what an administrator does by the manual method: the new cluster's certificates into the old cluster's trust
 stores, TVS restarted, option 150 changed, phones reset. It speaks to the lab's API where a tool for the real thing
-speaks to CM Administration. Exit codes: 0 every phone has moved, 1 some have not, 2 not prepared: nothing was reset.
+speaks to CM Administration. The way back is the same with --old and --new exchanged. Exit codes: 0 every phone has
+moved, 1 some have not, 2 not prepared: nothing was reset, 3 stopped on the way: some phones may have been reset.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 
 STORES = ["CallManager-trust", "Phone-SAST-trust"]
+
+
+class Refused(Exception):
+    """The API refuses, or does not answer."""
 
 
 class NotPrepared(Exception):
@@ -42,9 +47,9 @@ class Api:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             problem = json.load(error)
-            raise NotPrepared(f"{problem['detail']} ({problem['mend']})") from None
+            raise Refused(f"{problem['detail']} ({problem['mend']})") from None
         except OSError as error:
-            raise NotPrepared(f"the API does not answer: {error}") from None
+            raise Refused(f"the API does not answer: {error}") from None
 
 
 class Migration:
@@ -56,10 +61,14 @@ class Migration:
         self._new = new
         self._patience_s = patience_s
 
-    def run(self, phones: Sequence[str], batch: int = 10) -> dict[str, str]:
-        """Where each phone is in the end. Raises NotPrepared, before any phone was touched."""
-        self.prepare()
-        self._api.do("set-option-150", cluster=self._new)
+    def run(self, batch: int = 10) -> dict[str, str]:
+        """Where each phone is in the end. Raises NotPrepared before any phone was touched, Refused later."""
+        try:
+            phones = sorted(self._api.get("phones")["phones"])
+            self.prepare()
+            self._api.do("set-option-150", cluster=self._new)
+        except Refused as problem:
+            raise NotPrepared(str(problem)) from None
         for number, some in enumerate(batches(phones, batch), start=1):
             print(f"batch {number}: resetting {len(some)} phones")
             self.reset(some)
@@ -152,11 +161,13 @@ def main(words: Sequence[str] | None = None, migration: type[Migration] = Migrat
     options = parser.parse_args(words)
     api = Api(options.lab)
     try:
-        phones = sorted(api.get("phones")["phones"])
-        ended = migration(api, options.old, options.new, patience_s=options.patience).run(phones)
+        ended = migration(api, options.old, options.new, patience_s=options.patience).run()
     except NotPrepared as problem:
         print(f"nothing was reset: {problem}", file=sys.stderr)
         return 2
+    except Refused as problem:
+        print(f"stopped, some phones may have been reset: {problem}", file=sys.stderr)
+        return 3
     for phone, where in ended.items():
         print(f"{phone} {where}")
     return 0 if set(ended.values()) <= {options.new} else 1
