@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, Final, get_args
 
 from pydantic import ValidationError
@@ -16,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from cucm.errors import UsageError
 from lab.operations import AnyOperation, Operation
+from lab.operations.pem import file_context
 from lab.topology import Refers
 
 MAX_PROBLEMS: Final = 4
@@ -84,15 +86,19 @@ def operation_kind(name: str) -> OperationKind:
     raise UsageError(f"there is no operation {name!r}", mend=_hint(name, kinds))
 
 
-def operation_of(value: object) -> Operation:
-    """The operation of a JSON object such as `{"do": "boot-phone", "phone": "SEP..."}`. Raises UsageError."""
+def operation_of(value: object, *, files_from: Path | None = None) -> Operation:
+    """The operation of a JSON object such as `{"do": "boot-phone", "phone": "SEP..."}`. Raises UsageError.
+
+    `@FILE` in a certificate's field is read where `files_from` names the folder that a relative path starts from:
+    never for what came over a wire.
+    """
     if not isinstance(value, Mapping) or not isinstance(value.get("do"), str):
         raise UsageError(
             "an operation is an object with its name in `do`", mend='for example {"do": "boot-phone", ...}'
         )
     kind = operation_kind(value["do"])
     try:
-        return kind.model.model_validate(value)
+        return kind.model.model_validate(value, context=None if files_from is None else file_context(files_from))
     except ValidationError as error:
         raise UsageError(_problems(error, kind), where=kind.name, mend=f"it is written {kind.usage}") from error
 
@@ -100,7 +106,8 @@ def operation_of(value: object) -> Operation:
 def operation_from_words(name: str, words: Sequence[str]) -> dict[str, Any]:
     """The JSON object of `name field=value ...`, checked.
 
-    A field that takes many values is written with commas or given several times, an object as JSON. UsageError.
+    A field that takes many values is written with commas or given several times, an object as JSON; `@FILE`
+    in a certificate's field stands for the file's content. UsageError.
     """
     kind = operation_kind(name)
     fields = {field.name: field for field in kind.fields}
@@ -110,7 +117,7 @@ def operation_from_words(name: str, words: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise UsageError(f"{word!r} is not field=value", where=name, mend=f"it is written {kind.usage}")
         _put(value, field_name, text, many=field_name in fields and fields[field_name].takes_many)
-    operation = operation_of(value)
+    operation = operation_of(value, files_from=Path())
     return operation.model_dump(mode="json", by_alias=True)
 
 

@@ -20,6 +20,7 @@ from cucm.faults import fault_of
 from cucm.faults.rules import FaultTable
 from lab.log_book import LogBook
 from lab.operations import AnyOperation
+from lab.operations.pem import file_context
 from lab.runtime import Lab, LabOptions
 from lab.toml_files import read_toml
 from lab.topology import PhonesName, Table, is_path, load_topology, packaged_file
@@ -111,10 +112,15 @@ def load_story(name_or_path: str) -> tuple[str, Story]:
     if not is_path(name_or_path):
         return name_or_path, read_toml(packaged_file("scenarios", name_or_path), Story)
     path = Path(name_or_path)
-    story = read_toml(path, Story)
+    story = read_story(path)
     if is_path(story.topology):
         story = story.model_copy(update={"topology": str(path.parent.absolute() / story.topology)})
     return path.stem, story
+
+
+def read_story(path: Path) -> Story:
+    """A story's file, checked; the `@FILE`s it names lie beside it. Raises UsageError."""
+    return read_toml(path, Story, file_context(path.parent))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import Any, Final, get_args
 from cucm.errors import UsageError
 from lab.operations import Operation
 from lab.operations.phones import PhoneOperation
-from lab.scenario import Act, Failure, Story
+from lab.scenario import Act, Failure, Story, read_story
 from lab.toml_files import Location, Problem, TomlProblems, nearest, read_tables, read_toml, with_lines
 from lab.topology import ALL_PHONES, DEFAULT_POOL, Refers, Topology, is_path, load_topology
 from lab.truth import FOREIGN, NONE, NOWHERE
@@ -48,7 +48,7 @@ def check_file(path: Path) -> CheckedFile:
         if kind is FileKind.TOPOLOGY:
             read_toml(path, Topology)
             return CheckedFile(kind, ())
-        problems = _story_problems(path, read_toml(path, Story))
+        problems = _story_problems(path, read_story(path))
     except TomlProblems as error:
         return CheckedFile(kind, _sorted(error.problems))
     return CheckedFile(kind, _sorted(with_lines(text, problems)))

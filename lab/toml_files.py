@@ -57,11 +57,14 @@ class TomlProblems(UsageError):
         self.problems = tuple(problems)
 
 
-def read_toml(path: Path, model: type[Model]) -> Model:
-    """Read and check one TOML file. Raises UsageError (TomlProblems for what is written in it) with the file."""
+def read_toml(path: Path, model: type[Model], context: dict[str, Any] | None = None) -> Model:
+    """Read and check one TOML file, in a validation context of the model's if it has one.
+
+    Raises UsageError (TomlProblems for what is written in it) with the file.
+    """
     text, data = read_tables(path)
     try:
-        return model.model_validate(data)
+        return model.model_validate(data, context=context)
     except ValidationError as error:
         problems = with_lines(text, problems_in(error, data, model))
         raise TomlProblems(problems, where=str(path), mend="mend these places, counted from 1") from error

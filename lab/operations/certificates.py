@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from cucm.errors import UsageError
 from cucm.identity import describe
-from cucm.program import read_certificates, read_file
 from cucm.roles import CertificateUnit
 from lab.operations.base import ClusterOperation, NodeOperation, Operation
+from lab.operations.pem import PemText, certificates_in
 from lab.topology import ClusterName, NodeName
 
 if TYPE_CHECKING:
     from lab.runtime import Lab
 
 Stores = Annotated[tuple[CertificateUnit, ...], Field(min_length=1, max_length=8)]
-_SEQUENCE: Final = b"\x30"
-"""How DER of a certificate begins; PEM begins with text."""
 
 
-def _certificates_in(path: Path) -> list[bytes]:
-    """DER of every certificate in a PEM file, or of the one in a DER file. Raises UsageError, DecodeError."""
-    content = read_file(path)
-    if not content.startswith(_SEQUENCE):
-        return read_certificates(path)
-    return [describe(content).der]
+def _subject(pem: str) -> str:
+    """Of the first certificate in checked PEM text."""
+    return describe(certificates_in(pem)[0]).subject
 
 
 class UploadCertificate(Operation):
@@ -72,19 +66,19 @@ class UploadCertificate(Operation):
 
 
 class UploadCertificateFile(NodeOperation):
-    """Upload the certificate in a PEM or DER file to trust stores."""
+    """Upload a certificate of anybody's to trust stores."""
 
     do: Literal["upload-certificate-file"]
-    file: str
+    pem: PemText
     stores: Stores
 
     def what(self) -> str:
-        return f"upload {Path(self.file).name} as {' and '.join(self.stores)}"
+        return f"upload {_subject(self.pem)} as {' and '.join(self.stores)}"
 
     async def perform(self, lab: Lab) -> None:
-        certificates = _certificates_in(Path(self.file))
+        certificates = certificates_in(self.pem)
         if len(certificates) != 1:
-            raise UsageError(f"holds {len(certificates)} certificates", where=self.file, mend="name a file with one")
+            raise UsageError(f"`pem` holds {len(certificates)} certificates", where=self.do, mend="upload one by one")
         for store in self.stores:
             lab.cluster(self.cluster).certificates.upload(certificates[0], store, self.node)
 
@@ -158,17 +152,17 @@ class GenerateSigningRequest(NodeOperation):
 
 
 class ImportSignedCertificate(NodeOperation):
-    """Import the certificate that a CA made for the pending CSR, from a file (PEM, the first of a chain, or DER)."""
+    """Import the certificate that a CA made for the pending CSR; of a chain the first."""
 
     do: Literal["import-signed-certificate"]
     certificate: CertificateUnit
-    file: str
+    pem: PemText
 
     def what(self) -> str:
-        return f"import {Path(self.file).name} as {self.certificate}"
+        return f"import {_subject(self.pem)} as {self.certificate}"
 
     async def perform(self, lab: Lab) -> None:
-        signed = _certificates_in(Path(self.file))[0]
+        signed = certificates_in(self.pem)[0]
         lab.cluster(self.cluster).certificates.import_signed(signed, self.certificate, self.node)
 
 

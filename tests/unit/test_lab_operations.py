@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import typing
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 from lab_on_sockets import PHONE, make_lab, network_of
 from pydantic import TypeAdapter, ValidationError
 
@@ -14,6 +19,22 @@ from lab.operations.phones import PhoneOperation
 
 OPERATION: TypeAdapter[Operation] = TypeAdapter(AnyOperation)
 ALL = typing.get_args(typing.get_args(AnyOperation)[0])
+
+
+def some_certificate() -> str:
+    key, name, now = ec.generate_private_key(ec.SECP256R1()), x509.Name([]), datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now)
+        .not_valid_after(now + timedelta(days=1))
+    )
+    return made.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
+
+
 WORDS = {
     "phone": PHONE,
     "cluster": "source",
@@ -31,7 +52,7 @@ WORDS = {
     "days": 1,
     "store": "Phone-SAST-trust",
     "common_name": "nobody",
-    "file": "certificate.pem",
+    "pem": some_certificate(),
     "token": 1,
     "authority": "CN=some CA",
     "seconds": 1,

@@ -6,10 +6,12 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from lab_on_sockets import make_lab, network_of, perform, two_nodes_and_another_cluster
 
-from cucm.errors import CertificateRefused, LabError, UsageError
+from cucm.errors import CertificateRefused, UsageError
 from cucm.identity import describe, load_certificate
 from cucm.roles import CertificateUnit, TrustRole
 from cucm.wire.trust_list import decode_trust_list
+from lab.operation_words import operation_from_words, operation_of
+from lab.scenario import load_story
 
 SAST = CertificateUnit.PHONE_SAST_TRUST
 CALLMANAGER = CertificateUnit.CALLMANAGER
@@ -48,26 +50,60 @@ async def test_certificates_of_all_nodes_or_of_those_named_are_uploaded(lab):
             await perform(lab, **upload, **fields)
 
 
-@pytest.mark.parametrize("form", [pem, bytes], ids=["PEM", "DER"])
-async def test_a_certificate_in_a_file_is_uploaded(lab, tmp_path, form):
+async def test_a_certificate_of_anybodys_is_uploaded(lab):
     der = lab.node("other").certificate(CALLMANAGER)
-    file = tmp_path / "other.cer"
-    file.write_bytes(form(der))
-    upload = {"cluster": "here", "file": str(file), "stores": ["Phone-SAST-trust", "CallManager-trust"]}
-    await perform(lab, "upload-certificate-file", **upload)
+    upload = {"cluster": "here", "stores": ["Phone-SAST-trust", "CallManager-trust"]}
+    await perform(lab, "upload-certificate-file", pem=pem(der).decode(), **upload)
     for node in ("pub", "sub"):
         (item,) = lab.node(node).database.certificates(SAST)
         assert (item.der, item.roles) == (der, (TrustRole.SAST, TrustRole.TFTP))
-    file.write_bytes(pem(der) * 2)
     with pytest.raises(UsageError, match="holds 2 certificates"):
-        await perform(lab, "upload-certificate-file", **upload)
-    for content in (b"", b"nonsense"):
-        file.write_bytes(content)
-        with pytest.raises(LabError):
-            await perform(lab, "upload-certificate-file", **upload)
+        await perform(lab, "upload-certificate-file", pem=(pem(der) * 2).decode(), **upload)
+
+
+UPLOAD = {"do": "upload-certificate-file", "cluster": "here", "stores": ["CallManager-trust"]}
+TORN = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n"
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", TORN, "é", "\0", "/etc/passwd", "@/etc/passwd", "A" * 65537])
+def test_no_text_that_is_no_certificate_is_taken_and_no_path_is_read(text):
+    with pytest.raises(UsageError, match="pem: ") as caught:
+        operation_of({**UPLOAD, "pem": text})
+    assert "root" not in str(caught.value)
+
+
+@pytest.mark.parametrize("form", [pem, bytes], ids=["PEM", "DER"])
+async def test_the_command_line_reads_the_file_itself(lab, tmp_path, form):
+    der, file = lab.node("other").certificate(CALLMANAGER), tmp_path / "other.cer"
+    file.write_bytes(form(der))
+    words = ("cluster=here", "stores=CallManager-trust", f"pem=@{file}")
+    made = operation_from_words("upload-certificate-file", words)
+    assert made["pem"] == pem(der).decode()
+    file.write_bytes(b"nonsense")
+    with pytest.raises(UsageError, match="holds no certificate in PEM"):
+        operation_from_words("upload-certificate-file", words)
     file.unlink()
-    with pytest.raises(LabError):
-        await perform(lab, "upload-certificate-file", **upload)
+    with pytest.raises(UsageError, match=r"other\.cer: cannot be read: No such file"):
+        operation_from_words("upload-certificate-file", words)
+
+
+async def test_a_story_reads_the_file_beside_it(lab, tmp_path):
+    der = lab.node("other").certificate(CALLMANAGER)
+    text = """schema = 1
+title = "Upload"
+teaches = "nothing"
+topology = "two-clusters"
+[[acts]]
+title = "one"
+steps = [{do = "upload-certificate-file", cluster = "source", pem = "@certificates/a.pem", stores = ["TVS-trust"]}]
+"""
+    (tmp_path / "story.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"acts\[1\].steps\[1\].pem \(line 7\): .*a.pem: cannot be read"):
+        load_story(str(tmp_path / "story.toml"))
+    (tmp_path / "certificates").mkdir()
+    (tmp_path / "certificates" / "a.pem").write_bytes(pem(der))
+    _, story = load_story(str(tmp_path / "story.toml"))
+    assert story.acts[0].steps[0].pem == pem(der).decode()
 
 
 async def test_a_ca_signs_in_one_step(lab):
@@ -83,21 +119,19 @@ async def test_a_ca_signs_in_one_step(lab):
     assert lab.node("sub").certificate(CertificateUnit.TVS) in [record.certificate for record in records]
 
 
-async def test_a_csr_is_taken_to_a_ca_and_what_it_signed_is_imported(lab, tmp_path):
+async def test_a_csr_is_taken_to_a_ca_and_what_it_signed_is_imported(lab):
     where = {"cluster": "here", "node": "sub", "certificate": "CallManager"}
-    node, file = lab.node("sub"), tmp_path / "signed.pem"
+    node = lab.node("sub")
     await perform(lab, "generate-signing-request", **where)
     request = (node.security / "CallManager.csr").read_bytes()
     assert (node.security / "CallManager.csr.key").stat().st_mode & 0o777 == 0o600
     signed, authority = lab.cluster("here").certificates.sign_request(request, "CN=a CA")
-    file.write_bytes(pem(signed))
     with pytest.raises(CertificateRefused, match="is not in CallManager-trust"):
-        await perform(lab, "import-signed-certificate", file=str(file), **where)
-    (tmp_path / "ca.pem").write_bytes(pem(authority))
+        await perform(lab, "import-signed-certificate", pem=pem(signed).decode(), **where)
     await perform(
-        lab, "upload-certificate-file", cluster="here", file=str(tmp_path / "ca.pem"), stores=["CallManager-trust"]
+        lab, "upload-certificate-file", cluster="here", pem=pem(authority).decode(), stores=["CallManager-trust"]
     )
-    await perform(lab, "import-signed-certificate", file=str(file), **where)
+    await perform(lab, "import-signed-certificate", pem=pem(signed).decode(), **where)
     assert node.certificate(CALLMANAGER) == signed
     assert list(node.security.glob("*csr*")) == []
 
