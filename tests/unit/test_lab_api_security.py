@@ -354,3 +354,15 @@ async def test_an_image_of_a_foreign_page(raw, site):
     """It has no Origin, but a browser of today says where it is."""
     assert (await raw.ask("GET /v1/events/stream", Sec_Fetch_Site=site))[0] == 403
     assert (await raw.ask("GET /v1", Sec_Fetch_Site="none"))[0] == 200
+
+
+async def test_an_operation_opens_no_file_that_a_request_names(raw, tmp_path):
+    secret = tmp_path / "elsewhere.pem"
+    secret.write_text("the content of a file elsewhere")
+    fields = {"do": "upload-certificate-file", "cluster": "source", "stores": ["TVS-trust"]}
+    for given in ({"pem": f"@{secret}"}, {"pem": str(secret)}, {"file": str(secret)}):
+        body = json.dumps(fields | given).encode()
+        status, _, answer = await raw.ask("POST /v1/operations", body, Content_Type="application/json")
+        assert status == 400
+        assert b"the content" not in answer
+        assert b"No such file" not in answer
