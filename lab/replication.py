@@ -187,6 +187,12 @@ class Replication:
         link, target = self._link(node), self._publisher.position
         await self._until(lambda: link.has(target), timeout_s, lambda: [link])
 
+    async def steps_ended(self) -> None:
+        """Until every step that was under way has ended: those that follow see the faults of this moment."""
+        for link in self._links.values():
+            async with link.turn:
+                pass
+
     def status(self) -> tuple[LinkStatus, ...]:
         """Of every subscriber, in their order."""
         return tuple(self._status(link) for link in self._links.values())

@@ -256,6 +256,9 @@ class Lab:
             except BaseException:
                 self.faults.end(fault.id)
                 raise
+        elif fault.point is REPLICATION_CHANGE:
+            for cluster in self.clusters.values():
+                await cluster.replication.steps_ended()
         return fault
 
     async def end_fault(self, fault_id: str) -> FaultStatus:

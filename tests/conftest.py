@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -23,6 +25,17 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
                 if os.environ.get("CI") == "true":
                     pytest.fail(text)
                 pytest.skip(text)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    # pytest disarms its own watchdog once a test has failed, so a test that timed out and whose tasks then refuse to end
+    # would hang the run for ever in its teardown; this ends the worker, and xdist names the test.
+    faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
+
+
+def pytest_runtest_logfinish() -> None:
+    faulthandler.cancel_dump_traceback_later()
 
 
 @pytest.fixture

@@ -321,6 +321,7 @@ NOT_TARGETS = {
     "cucm.program.read_private_key": "the user's own file; OpenSSL reads it",
     "phone_agent.flash_export.read_export": "reads files; trust lists and certificates are targets",
     "phone_agent.tftp_client.read_request": "makes a request",
+    "lab.scenario.read_story": "reads a file; lab.scenario.Story is the target",
     "lab.cli.inputs.read_input": "reads a file whole",
     "lab.cli.inputs.read_certificate": "the user's own file; cucm.identity.load_certificate is the target",
     "lab.cli.inputs.read_network": "a word of the command line",
