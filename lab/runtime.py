@@ -21,6 +21,7 @@ from cucm.events import DEFAULT_RETENTION, EventLog
 from cucm.events.administration import OperationPerformed, OperationRefused
 from cucm.faults import Fault, FaultBoard, fault_of
 from cucm.faults.board import FaultStatus
+from cucm.faults.catalogue.cluster import REPLICATION_CHANGE
 from cucm.faults.rules import FaultTable
 from cucm.identity import Identity
 from cucm.key_store import KeyStore
@@ -256,7 +257,7 @@ class Lab:
             except BaseException:
                 self.faults.end(fault.id)
                 raise
-        elif fault.point is REPLICATION_CHANGE:
+        elif fault.point is REPLICATION_CHANGE:  # a step under way began without asking about faults
             for cluster in self.clusters.values():
                 await cluster.replication.steps_ended()
         return fault

@@ -29,8 +29,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown() -> None:
-    # pytest disarms its own watchdog once a test has failed, so a test that timed out and whose tasks then refuse to end
-    # would hang the run for ever in its teardown; this ends the worker, and xdist names the test.
+    # pytest disarms its own watchdog once a test has failed, so a test that timed out and whose tasks then refuse to
+    # end would hang the run for ever in its teardown; this ends the worker, and xdist names the test.
     faulthandler.dump_traceback_later(120, exit=True, file=sys.__stderr__)
 
 
