@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 import warnings
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import jmespath
 from jmespath.exceptions import JMESPathError
+from jmespath.functions import Functions
 from jmespath.parser import ParsedResult
+from jmespath.visitor import TreeInterpreter
 
 from cucm.errors import UsageError
 from lab.api.feed import EventFeed
@@ -19,6 +22,9 @@ from lab.status import status_of
 from lab.truth import truths_of
 
 MAX_EXPRESSION: Final = 4096
+MAX_WORK: Final = 2_000_000
+"""Steps of an expression and parts of the values it makes, in all: `[@,@]|[@,@]|...` doubles with every six letters."""
+_LETTERS_A_PART: Final = 16
 LASTS_S: Final = 0.2
 """How long a document is looked at again when nothing has happened."""
 COST_FACTOR: Final = 4
@@ -101,9 +107,9 @@ def compiled(expression: str) -> ParsedResult:
 
 
 def value_of(expression: ParsedResult, document: dict[str, Any]) -> Any:
-    """Raises UsageError for one that does not fit the document: a function of the wrong type, say."""
+    """Raises UsageError for one that does not fit the document (a function of the wrong type), or costs too much."""
     try:
-        value = expression.search(document)
+        value = _BoundedInterpreter().visit(expression.parsed, document)
         json.dumps(value, allow_nan=False)  # an expression reference (&name) is a value to functions only
     except (JMESPathError, RecursionError, TypeError, ValueError) as error:
         text = " ".join(str(error).split())[:300]
@@ -111,6 +117,60 @@ def value_of(expression: ParsedResult, document: dict[str, Any]) -> Any:
             f"the expression does not fit: {text}", where="JMESPath", mend="look at `cucm-lab inspect`"
         ) from None
     return value
+
+
+class _Work:
+    """What an evaluation may still cost."""
+
+    def __init__(self) -> None:
+        self._left = MAX_WORK
+
+    def spend(self, work: int) -> None:
+        self._left -= work
+        if self._left < 0:
+            raise ValueError(f"it takes more than {MAX_WORK} steps")
+
+    def pay_for(self, value: Any) -> None:
+        """For all its parts; one that is there twice is two."""
+        waiting = [value]
+        while waiting:
+            one = waiting.pop()
+            self.spend(1 + (len(one) // _LETTERS_A_PART if isinstance(one, str) else 0))
+            if isinstance(one, dict):
+                waiting += one.values()
+            elif isinstance(one, list):
+                waiting += one
+
+
+class _BoundedInterpreter(TreeInterpreter):
+    """Ends an expression that would keep the lab from everything else. For one evaluation."""
+
+    def __init__(self) -> None:
+        self._work = _Work()
+        super().__init__(jmespath.Options(custom_functions=_BoundedFunctions(self._work)))
+
+    def visit(self, node: Any, *args: Any, **kwargs: Any) -> Any:
+        self._work.spend(1)
+        value = super().visit(node, *args, **kwargs)
+        if node["type"] in _MAKING:
+            self._work.pay_for(value)
+        return value
+
+
+class _BoundedFunctions(Functions):
+    """They look at all of what they are given."""
+
+    def __init__(self, work: _Work) -> None:
+        self._work = work
+
+    def call_function(self, function_name: str, resolved_args: Iterable[Any]) -> Any:
+        given = list(resolved_args)
+        self._work.pay_for(given)
+        return super().call_function(function_name, given)
+
+
+_MAKING: Final = frozenset({"multi_select_list", "multi_select_dict", "flatten", "function_expression"})
+"""Kinds of nodes whose value is no part of what was there before."""
 
 
 def is_true(value: Any) -> bool:

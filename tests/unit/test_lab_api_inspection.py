@@ -8,7 +8,9 @@ import pytest
 from api_on_sockets import asking, make_running, serving
 from lab_on_sockets import PHONE, network_of
 
+from cucm.errors import UsageError
 from lab.api import lab_resources
+from lab.api.inspection import compiled, value_of
 
 
 @pytest.fixture
@@ -67,6 +69,29 @@ async def test_an_expression_that_does_not_fit(ask, expression):
         await ask("POST", "/v1/wait", {"for": expression}),
     ):
         assert (reply.status, reply.json["exit_code"]) == (400, 2), reply
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "|".join(["[@,@]"] * 300),
+        "|".join(["{a:@,b:@}"] * 300),
+        "|".join(["[@,@][]"] * 300) + "|length(@)",
+        "|".join(["[@,@]"] * 30) + "|length(to_string(@))",
+        "|".join(["to_string([@])"] * 100) + "|length(@)",
+        "|".join(["values({a:@,b:@})"] * 100),
+        "to_string([" * 100 + "@" + "])" * 100,
+    ],
+)
+def test_an_expression_that_grows_and_grows(expression):
+    with pytest.raises(UsageError, match="it takes more than"):
+        value_of(compiled(expression), {"a": {"b": ["c"] * 100}})
+
+
+def test_an_expression_on_a_large_lab():
+    phones = {f"SEP{number:012X}": {"registered": "source", "names": ["x" * 50] * 20} for number in range(3000)}
+    assert value_of(compiled("length(phones.*.[registered, names][?[0]=='source'])"), {"phones": phones}) == 3000
+    assert value_of(compiled("abs(" * 40 + "`-1`" + ")" * 40), {}) == 1
 
 
 @pytest.mark.parametrize(
