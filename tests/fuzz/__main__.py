@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import random
+import subprocess
 import sys
 import time
+from importlib.util import find_spec
 
 from tests.fuzz.targets import TARGETS, Target, check
 
@@ -25,16 +27,18 @@ def main() -> int:
         print("\n".join(target.name for target in TARGETS))
         return 0 if options.list else 2
     seed = options.seed if options.seed is not None else random.SystemRandom().getrandbits(32)
+    share = options.seconds / len(chosen)
+    if find_spec("atheris") is not None:
+        dirty = [target.name for target in chosen if not _is_clean_with_atheris(target, share)]
+        return 1 if dirty else 0
     print(f"seed {seed}")
     for target in chosen:
-        fuzz(target, options.seconds / len(chosen), seed)
+        fuzz(target, share, seed)
     return 0
 
 
 def fuzz(target: Target, seconds: float, seed: int) -> None:
     """Raises what a target may not, with the input on stderr."""
-    if len(sys.argv) > 1 and target.name in sys.argv and _with_atheris(target, seconds):
-        return
     dice, seeds = random.Random(seed), target.seeds()
     ends, count = time.monotonic() + seconds, 0
     while time.monotonic() < ends:
@@ -64,17 +68,12 @@ def _changed(dice: random.Random, start: bytes) -> bytes:
     return bytes(data)
 
 
-def _with_atheris(target: Target, seconds: float) -> bool:
-    """False where it is not installed. One target in a process: libFuzzer takes it over and ends it."""
-    try:
-        import atheris
-    except ImportError:
-        return False
-    words = [sys.argv[0], f"-max_total_time={max(1, int(seconds))}", "-rss_limit_mb=2048"]
-    atheris.instrument_all()
-    atheris.Setup(words, lambda data: check(target, data))
-    atheris.Fuzz()
-    return True
+def _is_clean_with_atheris(target: Target, seconds: float) -> bool:
+    """What it finds is on stderr."""
+    words = [sys.executable, "-m", "tests.fuzz.guided", target.name, str(max(1, round(seconds)))]
+    code = subprocess.run(words, check=False).returncode
+    print(f"{target.name}: {'clean' if code == 0 else 'NOT CLEAN'}", flush=True)
+    return code == 0
 
 
 if __name__ == "__main__":
