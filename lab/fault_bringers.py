@@ -17,6 +17,7 @@ from cucm.faults.catalogue import cluster as points
 from cucm.identity import Identity
 from cucm.net.reachability import Reachability
 from cucm.roles import CertificateUnit
+from lab.fault_layers import Layers
 from lab.node import ServiceState
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Undo = Callable[[], Awaitable[None]]
 
 
 class Record(Protocol):
-    """Told for each part of the lab before it is hit, with the fields of the point's `match`."""
+    """Told for each part of the lab before it is hit (the clock: after it), with the fields of the point's `match`."""
 
     def __call__(self, **request: str) -> None: ...
 
@@ -44,22 +45,34 @@ PRESENTED: Final[Mapping[CertificateUnit, Service]] = {
 """Which service shows which certificate."""
 
 
+class DisturbedSettings:
+    """What faults in force have laid over the lab's own settings."""
+
+    def __init__(self) -> None:
+        self.reachability: Layers[Reachability] = Layers()
+        self.certificates: Layers[Identity | None] = Layers()
+        self.lags: Layers[float] = Layers()
+        self.pauses: Layers[bool] = Layers()
+
+
 async def set_port(lab: Lab, fault: Fault, record: Record) -> Undo:
     how = Reachability.REFUSE if isinstance(fault.action, points.Refuse) else Reachability.UNREACHABLE
-    before = {(name, service): lab.node(name).reachability_of(service) for name, service in _services(lab, fault)}
+    layers = lab.disturbed.reachability
+    chosen = _services(lab, fault)
 
-    async def undo() -> None:
-        for (name, service), was in before.items():
-            if service in lab.node(name).services:
-                lab.node(name).set_reachability(service, was)
+    async def undo_one(name: str, service: Service) -> None:
+        if service in lab.node(name).services:
+            lab.node(name).set_reachability(service, layers.without((name, service), fault.id))
+        layers.take_away((name, service), fault.id)
 
     async with AsyncExitStack() as if_it_fails:
-        if_it_fails.push_async_callback(undo)
-        for name, service in before:
+        for name, service in chosen:
             record(**_place(lab, name), service=service)
+            before = lab.node(name).reachability_of(service)
+            layers.lay((name, service), fault.id, how, before=before)
+            if_it_fails.push_async_callback(undo_one, name, service)
             lab.node(name).set_reachability(service, how)
-        if_it_fails.pop_all()
-    return undo
+        return _all_of(if_it_fails)
 
 
 async def end_process(lab: Lab, fault: Fault, record: Record) -> Undo:
@@ -70,36 +83,38 @@ async def end_process(lab: Lab, fault: Fault, record: Record) -> Undo:
     ]
     if not running:
         raise UsageError("what it matches does not run", where=f"fault {fault.id}", mend="start it first")
-    for name, service in running:
-        node = lab.node(name)
-        record(**_place(lab, name), service=service)
-        await (node.crash_service if isinstance(fault.action, points.Crash) else node.stop_service)(service)
 
-    async def undo() -> None:
+    async def undo_one(name: str, service: Service) -> None:
+        node = lab.node(name)
+        if node.is_up and service in node.services:
+            await node.start_service(service)
+
+    async with AsyncExitStack() as if_it_fails:
         for name, service in running:
             node = lab.node(name)
-            if node.is_up and service in node.services:
-                await node.start_service(service)
-
-    return undo
+            record(**_place(lab, name), service=service)
+            if_it_fails.push_async_callback(undo_one, name, service)
+            await (node.crash_service if isinstance(fault.action, points.Crash) else node.stop_service)(service)
+        return _all_of(if_it_fails)
 
 
 async def end_machine(lab: Lab, fault: Fault, record: Record) -> Undo:
     nodes = [name for name in _nodes(lab, fault) if lab.node(name).is_up]
     if not nodes:
         raise UsageError("what it matches is down already", where=f"fault {fault.id}", mend="start it first")
-    for name in nodes:
-        record(**_place(lab, name))
-        await lab.cluster_with(name).crash_node(name)
-        if isinstance(fault.action, points.Restart):
+
+    async def undo_one(name: str) -> None:
+        if not lab.node(name).is_up:
             await lab.cluster_with(name).start_node(name)
 
-    async def undo() -> None:
+    async with AsyncExitStack() as if_it_fails:
         for name in nodes:
-            if not lab.node(name).is_up:
+            record(**_place(lab, name))
+            if_it_fails.push_async_callback(undo_one, name)
+            await lab.cluster_with(name).crash_node(name)
+            if isinstance(fault.action, points.Restart):
                 await lab.cluster_with(name).start_node(name)
-
-    return undo
+        return _all_of(if_it_fails)
 
 
 async def break_certificate(lab: Lab, fault: Fault, record: Record) -> Undo:
@@ -112,15 +127,19 @@ async def break_certificate(lab: Lab, fault: Fault, record: Record) -> Undo:
     fields = {key: {**_place(lab, name), "unit": str(unit)} for key, (name, unit) in parts.items()}
     chosen = [parts[key] for key in matching(fault, fields)]
     broken = {place: _broken(lab, fault, *place) for place in chosen}  # all can be made, or nothing changes
-    for (name, unit), identity in broken.items():
-        record(**_place(lab, name), unit=str(unit))
-        await _present(lab.node(name), unit, identity)
+    layers = lab.disturbed.certificates
 
-    async def undo() -> None:
-        for name, unit in broken:
-            await _present(lab.node(name), unit, None)
+    async def undo_one(name: str, unit: CertificateUnit) -> None:
+        await _present(lab.node(name), unit, layers.without((name, unit), fault.id))
+        layers.take_away((name, unit), fault.id)
 
-    return undo
+    async with AsyncExitStack() as if_it_fails:
+        for (name, unit), identity in broken.items():
+            record(**_place(lab, name), unit=str(unit))
+            layers.lay((name, unit), fault.id, identity, before=None)
+            if_it_fails.push_async_callback(undo_one, name, unit)
+            await _present(lab.node(name), unit, identity)
+        return _all_of(if_it_fails)
 
 
 async def disturb_replication(lab: Lab, fault: Fault, record: Record) -> Undo:
@@ -130,23 +149,30 @@ async def disturb_replication(lab: Lab, fault: Fault, record: Record) -> Undo:
         for link in cluster.replication.status()
     }
     chosen = matching(fault, {node: {"cluster": links[node][0], "node": node} for node in links})
-    for node in chosen:
-        record(cluster=links[node][0], node=node)
-        replication = lab.cluster_with(node).replication
-        if isinstance(fault.action, points.Lag):
-            replication.set_lag(node, fault.action.seconds)
-        else:
-            replication.pause(node)
+    lags, pauses = lab.disturbed.lags, lab.disturbed.pauses
 
-    async def undo() -> None:
+    async def undo_lag(node: str) -> None:
+        lab.cluster_with(node).replication.set_lag(node, lags.without((node,), fault.id))
+        lags.take_away((node,), fault.id)
+
+    async def undo_pause(node: str) -> None:
+        if not pauses.without((node,), fault.id):
+            lab.cluster_with(node).replication.resume(node)
+        pauses.take_away((node,), fault.id)
+
+    async with AsyncExitStack() as if_it_fails:
         for node in chosen:
-            _, lag_s, was_paused = links[node]
-            replication = lab.cluster_with(node).replication
-            replication.set_lag(node, lag_s)
-            if not was_paused:
-                replication.resume(node)
-
-    return undo
+            cluster, lag_s, paused = links[node]
+            record(cluster=cluster, node=node)
+            if isinstance(fault.action, points.Lag):
+                lags.lay((node,), fault.id, fault.action.seconds, before=lag_s)
+                if_it_fails.push_async_callback(undo_lag, node)
+                lab.cluster_with(node).replication.set_lag(node, fault.action.seconds)
+            else:
+                pauses.lay((node,), fault.id, True, before=paused)
+                if_it_fails.push_async_callback(undo_pause, node)
+                lab.cluster_with(node).replication.pause(node)
+        return _all_of(if_it_fails)
 
 
 async def move_clock(lab: Lab, fault: Fault, record: Record) -> Undo:
@@ -154,8 +180,8 @@ async def move_clock(lab: Lab, fault: Fault, record: Record) -> Undo:
     if not isinstance(clock, MovableClock) or not isinstance(fault.action, points.Jump):
         raise UsageError("this lab runs by the system's clock", where=f"fault {fault.id}", mend="use `cucm-lab up`")
     seconds = fault.action.seconds
+    clock.move(seconds)  # there may be no such date
     record()
-    clock.move(seconds)
 
     async def undo() -> None:
         clock.move(-seconds)
@@ -172,6 +198,11 @@ BRINGERS: Final[Mapping[str, Bringer]] = {
     points.LAB_CLOCK.name: move_clock,
 }
 """By the name of the state point."""
+
+
+def _all_of(done: AsyncExitStack) -> Undo:
+    """Undoes each thing, the last first, also when one of them cannot be undone. Raises what that one raises."""
+    return done.pop_all().aclose
 
 
 def matching(fault: Fault, parts: Mapping[str, Mapping[str, str]]) -> list[str]:

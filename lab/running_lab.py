@@ -46,6 +46,8 @@ class RunningLab:
         self._administrator = asyncio.Lock()
         self._faults = asyncio.Lock()
         self._operation: asyncio.Task[None] | None = None
+        self._restores = 0
+        """How many were asked for."""
         self._whole = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
 
@@ -70,11 +72,16 @@ class RunningLab:
         self.lab.events.emit(SOURCE, LabReady(self.run_id))
 
     async def stop(self) -> None:
-        """End everything; a restore that is under way ends first."""
+        """End everything; a restore that is under way ends first. What faults have changed in the folder is undone."""
         self.is_ready = False
         if self._tasks:
             await asyncio.wait(self._tasks)
-        await self.lab.stop()
+        try:
+            await self.end_faults()
+        except LabError as error:
+            _log.warning("a fault cannot be undone: %s", error)
+        finally:
+            await self.lab.stop()
 
     def shutdown(self, why: str = "asked to") -> None:
         """Ask for the end: `ended` is set. Once more does no harm."""
@@ -89,8 +96,11 @@ class RunningLab:
     # --- what the administrator does, one thing after the other
 
     async def perform(self, operation: Operation) -> int:
-        """As `Lab.perform`; sequence of the last event before it. LabError also when a restore cuts it short."""
+        """As `Lab.perform`; sequence of the last event before it. LabError also when a restore comes before its end."""
+        asked_at = self._restores
         async with self._administrator:
+            if self._restores != asked_at:
+                raise _undone()
             began = self.lab.events.last_sequence
             self._operation = asyncio.create_task(self.lab.perform(operation))
             try:
@@ -99,7 +109,7 @@ class RunningLab:
                 asking = asyncio.current_task()
                 if asking is not None and asking.cancelling():
                     raise
-                raise LabError("the lab went back to a checkpoint meanwhile", mend="do it again") from None
+                raise _undone() from None
             finally:
                 self._operation = None
             return began
@@ -132,12 +142,13 @@ class RunningLab:
     async def restore(self, name: str) -> tuple[str, ...]:
         """Bring the lab back to a checkpoint; all faults end. What could not be brought back as it was, by name.
 
-        An operation under way is cut short: what it would do is to be undone anyway.
+        An operation under way is cut short, those that wait for it are not begun: what they would do is to be undone.
 
         Raises UsageError if there is none, EnvironmentProblem when it cannot be copied: then nothing has changed.
         Any other failure ends the lab, whose folder is whole, and is raised.
         """
         self._checkpoints.standing(name)
+        self._restores += 1
         if self._operation is not None:
             self._operation.cancel()
         return await self._to_its_end(self._restore(name))
@@ -232,6 +243,10 @@ class RunningLab:
         else:
             self.failure = LabError(f"the checkpoint {name!r} cannot be restored: {type(error).__name__}: {error}")
         self.shutdown(f"the checkpoint {name!r} could not be restored: {self.failure.what}")
+
+
+def _undone() -> LabError:
+    return LabError("the lab went back to a checkpoint meanwhile", mend="do it again")
 
 
 def _retrieved(task: asyncio.Task[Any]) -> None:

@@ -34,6 +34,7 @@ from lab.capf import CertificateAuthorityProxyFunction
 from lab.cluster import Cluster
 from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import DhcpServer
+from lab.fault_bringers import DisturbedSettings
 from lab.fault_states import FaultStates
 from lab.folder_claim import claim_folder
 from lab.node import Node, NodePlan, Surroundings
@@ -94,6 +95,7 @@ class Lab:
             self.events.emitter("lab:faults"), {self.address(table.host): table.name for table in topology.phones}
         )
         self._states = FaultStates(self)
+        self.disturbed = DisturbedSettings()
         self.served = ServedFiles()
         self.clusters: dict[str, Cluster] = {}
         self.phones: dict[str, Phone] = {}
@@ -263,18 +265,33 @@ class Lab:
         return fault
 
     async def end_fault(self, fault_id: str) -> FaultStatus:
-        """Take it out of force and undo what it brought about. Raises UsageError if none has this id, LabError."""
+        """Take it out of force and undo what it brought about. Raises UsageError if none has this id.
+
+        LabError when it cannot be undone: it has ended all the same.
+        """
         self.faults.status(fault_id)
-        await self._states.end(fault_id)
-        return self.faults.end(fault_id)
+        try:
+            await self._states.end(fault_id)
+        finally:
+            ended = self.faults.end(fault_id)
+        return ended
 
     async def end_faults(self) -> list[FaultStatus]:
-        """All of them, the newest first."""
-        return [await self.end_fault(status.fault.id) for status in reversed(tuple(self.faults))]
+        """All of them, the newest first. Raises the first LabError when all have ended."""
+        ended, troubles = [], []
+        for status in reversed(tuple(self.faults)):
+            try:
+                ended.append(await self.end_fault(status.fault.id))
+            except LabError as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
+        return ended
 
     def forget_faults(self) -> None:
         """All out of force, and nothing undone: for a lab whose parts are built anew from files that know of none."""
         self._states.forget()
+        self.disturbed = DisturbedSettings()
         self.faults.end_all()
 
     # --- building

@@ -22,7 +22,10 @@ class FaultSet(Event):
 
 @dataclass(frozen=True, slots=True)
 class FaultFired(Event):
-    """Told before what it does. `hit` counts from 1; `request` is all that was known of what it hit."""
+    """Told before what it does, only of the clock's jump behind it.
+
+    `hit` counts from 1; `request` is all that was known of what it hit.
+    """
 
     kind: ClassVar[str] = "fault.fired"
     fault: str

@@ -10,7 +10,7 @@ import pytest
 from lab_on_sockets import PHONE, make_lab, network_of, perform, two_nodes_and_another_cluster
 
 from cucm.clock import MovableClock
-from cucm.errors import UsageError
+from cucm.errors import LabError, UsageError
 from cucm.events.phone import PowerLost
 from cucm.faults.catalogue import POINTS
 from cucm.identity import describe
@@ -18,6 +18,7 @@ from cucm.net.reachability import Reachability
 from cucm.net.tls import client_context, open_stream
 from cucm.roles import CertificateUnit
 from lab.fault_bringers import BRINGERS, PRESENTED
+from lab.lab_folder import KeptClock
 from lab.node import ServiceState
 from lab.runtime import Lab
 from phone_agent.state import PhoneState
@@ -148,6 +149,67 @@ async def test_the_clock_jumps_and_comes_back(lab: Lab) -> None:
     assert 0 <= lab.clock.now() - before < 1e6
 
 
+async def test_faults_at_the_same_port_end_in_any_order(lab: Lab) -> None:
+    node = lab.node("pub")
+    for name, action in (("a", "refuse"), ("b", "blackhole"), ("c", "refuse")):
+        await lab.set_fault({"id": name, "point": "service.port", "action": action, "match": {"service": "TVS"}})
+    await lab.end_fault("c")
+    assert node.reachability_of("TVS") is Reachability.UNREACHABLE
+    await lab.end_fault("a")
+    assert node.reachability_of("TVS") is Reachability.UNREACHABLE, "the other is in force"
+    await lab.end_fault("b")
+    assert node.reachability_of("TVS") is Reachability.OPEN
+
+
+async def test_faults_at_the_same_link_end_in_any_order(lab: Lab) -> None:
+    lab.cluster("here").replication.set_lag("sub", 5)
+    for name, seconds in (("a", 100), ("b", 200)):
+        attributes = {"seconds": seconds}
+        await lab.set_fault({"id": name, "point": "replication.link", "action": "lag", "attributes": attributes})
+        await lab.set_fault({"id": f"pause-{name}", "point": "replication.link", "action": "pause"})
+    await lab.end_fault("a")
+    await lab.end_fault("pause-a")
+    (link,) = lab.cluster("here").replication.status()
+    assert (link.lag_s, link.paused) == (200, True)
+    await lab.end_fault("b")
+    await lab.end_fault("pause-b")
+    (link,) = lab.cluster("here").replication.status()
+    assert (link.lag_s, link.paused) == (5, False)
+
+
+async def test_faults_at_the_same_certificate_end_in_any_order(lab: Lab) -> None:
+    right, match = lab.node("pub").certificate(CertificateUnit.TVS), {"node": "pub", "unit": "TVS"}
+    for action in ("expired", "wrong-key"):
+        await lab.set_fault({"id": action, "point": "node.certificate", "action": action, "match": match})
+    await lab.end_fault("expired")
+    assert describe(await shown(lab, "pub")).public_key_record != describe(right).public_key_record
+    await lab.end_fault("wrong-key")
+    assert await shown(lab, "pub") == right
+
+
+@pytest.mark.parametrize("point", ["service.process", "node.machine"])
+async def test_what_cannot_be_brought_about_everywhere_is_undone(
+    lab: Lab, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(*_what: object) -> None:
+        raise LabError("not here")
+
+    monkeypatch.setattr(lab.node("other"), "crash_service", refuse)
+    monkeypatch.setattr(lab.cluster("there"), "crash_node", refuse)
+    with pytest.raises(LabError, match="not here"):
+        await set_fault(lab, point, "crash")
+    assert list(lab.faults) == []
+    assert lab.node("pub").is_up
+    assert lab.node("pub").runs("TVS")
+
+
+async def test_a_jump_to_no_date_has_hit_nothing(lab: Lab, tmp_path: Path) -> None:
+    lab.clock = KeptClock(tmp_path / "clock.json")
+    with pytest.raises(UsageError, match="is no date"):
+        await set_fault(lab, "lab.clock", "jump", seconds=-3e9)
+    assert hit(lab) == []
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_phone_loses_its_power_at_a_named_step(lab: Lab, when: str) -> None:
     match = {"phone": PHONE, "step": "store", "stores": "*itl*"}
@@ -185,3 +247,17 @@ async def test_all_faults_end_the_newest_first(lab: Lab) -> None:
     await lab.set_fault({"id": "b", "point": "service.port", "action": "blackhole", "match": {"node": "pub"}})
     assert [status.fault.id for status in await lab.end_faults()] == ["b", "a"]
     assert lab.node("pub").reachability_of("TVS") is Reachability.OPEN
+
+
+async def test_what_cannot_be_undone_ends_and_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    for service in ("TVS", "TFTP"):
+        match = {"node": "pub", "service": service}
+        await lab.set_fault({"id": service, "point": "service.process", "action": "stop", "match": match})
+
+    async def refuse(_service: str) -> None:
+        raise LabError("not again")
+
+    monkeypatch.setattr(lab.node("pub"), "start_service", refuse)
+    with pytest.raises(LabError, match="not again"):
+        await lab.end_faults()
+    assert list(lab.faults) == []

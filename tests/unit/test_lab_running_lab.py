@@ -268,6 +268,43 @@ async def test_a_restore_does_not_wait_for_an_operation_that_takes_long(running)
     assert lab.phone(PHONE).state is PhoneState.REGISTERED
 
 
+async def test_operations_that_wait_are_not_begun_when_a_restore_comes(running):
+    await running.perform(op("power-off-phone", phone=PHONE))
+    asked = [
+        asyncio.create_task(running.perform(op("wait-for-registration", phone=PHONE, timeout_s=600))) for _ in range(3)
+    ]
+    while kinds(running)[-1] != "operation.performed":
+        await asyncio.sleep(0)
+    began = running.lab.events.last_sequence
+    async with asyncio.timeout(20):
+        await running.reset()
+        for error in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(error, LabError)
+            assert "went back to a checkpoint" in error.what
+    assert "operation.performed" not in kinds(running, began)
+
+
+async def test_no_fault_outlives_its_lab(folder, loopback):
+    """The date and how a link is disturbed stand in files."""
+    network = network_of(loopback)
+    running = make(folder, network, "subscriber")
+    await running.start(phones=False)
+    await running.set_fault({"point": "replication.link", "action": "lag"})
+    await running.set_fault({"point": "replication.link", "action": "pause"})
+    await running.set_fault({"point": "lab.clock", "action": "jump", "attributes": {"seconds": 1e7}})
+    await running.stop()
+    assert kinds(running).count("fault.ended") == 3
+    running = make(folder, network)
+    assert abs(running.clock.moved_s) < 600
+    await running.start(phones=False)
+    try:
+        links = [link for cluster in running.lab.clusters.values() for link in cluster.replication.status()]
+        assert [(link.lag_s, link.paused) for link in links] == [(0, False)] * len(links)
+        assert links
+    finally:
+        await running.stop()
+
+
 async def test_an_operation_whose_asker_goes_away_ends(running):
     await running.perform(op("power-off-phone", phone=PHONE))
     waiting = asyncio.create_task(running.perform(op("wait-for-registration", phone=PHONE, timeout_s=600)))
