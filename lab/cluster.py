@@ -220,6 +220,11 @@ class Cluster:
         self._require_publisher()
         self.publisher.database.put_device(device)
 
+    def add_devices(self, devices: Sequence[Device]) -> None:
+        """Many at once, in far fewer transactions."""
+        self._require_publisher()
+        self.publisher.database.put_devices(devices)
+
     def remove_device(self, name: str) -> None:
         self._require_publisher()
         self.publisher.database.delete_device(name)

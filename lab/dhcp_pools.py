@@ -18,7 +18,7 @@ DEFAULT_LEASE_S: Final = 86_400
 """Ours: a day."""
 MAX_RANGE: Final = 4096
 """Addresses of one pool's range."""
-MAX_LEASES: Final = 8192
+MAX_LEASES: Final = 65_536
 """Of one server."""
 MAX_OPTION_150: Final = 63
 """Addresses that one option's 255 bytes carry."""
@@ -150,6 +150,8 @@ class LeaseBook:
         self.pools = {pool.name: pool for pool in pools}
         self._state_file = state_file
         self._leases: dict[str, DhcpLease] = {}
+        self._holders: dict[str, str] = {}
+        """Who was granted an address last: not to look through all leases for each. May name one who has left."""
         self._offers: dict[str, DhcpLease] = {}
         self._declined: dict[str, float] = {}
         self._set: dict[str, dict[str, Any]] = {}
@@ -222,10 +224,11 @@ class LeaseBook:
         """Raises LabError when the book is full."""
         if lease.client not in self._leases:
             self._make_room(self._leases, now)
-        for other in tuple(self._leases.values()):
-            if other.address == lease.address:  # its time ran out, or the reservation is another's now
-                del self._leases[other.client]
+        other = self._leases.get(self._holders.get(lease.address, ""))
+        if other is not None and other.address == lease.address:  # its time ran out, or the reservation is another's
+            del self._leases[other.client]
         self._leases[lease.client] = lease
+        self._holders[lease.address] = lease.client
         self._offers.pop(lease.client, None)
         self._is_changed = True
 
@@ -278,7 +281,7 @@ class LeaseBook:
 
     def load(self) -> None:
         """What the file says; offers and declined addresses are forgotten. Raises LabError."""
-        self._leases, self._offers, self._declined, self._is_changed = {}, {}, {}, False
+        self._leases, self._holders, self._offers, self._declined, self._is_changed = {}, {}, {}, {}, False
         if self._state_file is None or not self._state_file.exists():
             return
         try:
@@ -302,6 +305,7 @@ class LeaseBook:
         for client, address, pool, expiry in state["leases"]:
             if pool in self.pools and self.pools[pool].has(address):
                 self._leases[client] = DhcpLease(client, address, pool, None if expiry is None else float(expiry))
+                self._holders[address] = client
         self._is_changed = False
 
     def save(self) -> None:

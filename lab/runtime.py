@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from cucm.certificates import lsc, manufacturing_ca, mic, node_certificate
 from cucm.clock import Clock, SystemClock
@@ -106,7 +106,7 @@ class Lab:
         self._dhcp: DhcpServer | None = None
         self._sftp: SftpServer | None = None
 
-    async def __aenter__(self) -> Lab:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
@@ -334,17 +334,18 @@ class Lab:
             done.touch()
 
     def _add_device(self, table: PhoneTable, cluster: Cluster, pool: str) -> None:
-        cluster.add_device(
-            Device(
-                name=table.name,
-                model=table.model,
-                description=f"{table.model} of the lab",
-                security_mode=DeviceSecurityMode[table.security_mode.upper().replace("-", "_")],
-                callmanager_group=cluster.callmanager_group_of_pool(pool),
-                device_pool=pool,
-                digest_user=table.digest_user,
-                digest_password=table.digest_password,
-            )
+        cluster.add_device(self._device(table, cluster, pool))
+
+    def _device(self, table: PhoneTable, cluster: Cluster, pool: str) -> Device:
+        return Device(
+            name=table.name,
+            model=table.model,
+            description=f"{table.model} of the lab",
+            security_mode=DeviceSecurityMode[table.security_mode.upper().replace("-", "_")],
+            callmanager_group=cluster.callmanager_group_of_pool(pool),
+            device_pool=pool,
+            digest_user=table.digest_user,
+            digest_password=table.digest_password,
         )
 
     def _days_ago(self, days: float) -> float:
@@ -379,12 +380,7 @@ class Lab:
     def _build_dhcp(self) -> DhcpServer:
         """One pool for all phones, and one for each group that is told something else."""
         table = self.topology.dhcp
-        named = self.topology.clusters[self.topology.option_150]
-        default = tuple(self.address(node.host) for node in named.nodes if "TFTP" in named.services_of(node))
-        hosts = {node.name: node.host for each in self.topology.clusters.values() for node in each.nodes}
-        pools = {DEFAULT_POOL: default} | {
-            name: tuple(self.address(hosts[node]) for node in pool.option_150) for name, pool in table.pools.items()
-        }
+        pools = self._first_option_150()
         return DhcpServer(
             self.address(table.host),
             port=self.ports.dhcp,
@@ -403,6 +399,16 @@ class Lab:
             emit=self.events.emitter("dhcp:lab"),
             faults=self.faults,
         )
+
+    def _first_option_150(self) -> dict[str, tuple[str, ...]]:
+        """By DHCP pool."""
+        named = self.topology.clusters[self.topology.option_150]
+        default = tuple(self.address(node.host) for node in named.nodes if "TFTP" in named.services_of(node))
+        hosts = {node.name: node.host for each in self.topology.clusters.values() for node in each.nodes}
+        pools = self.topology.dhcp.pools
+        return {DEFAULT_POOL: default} | {
+            name: tuple(self.address(hosts[node]) for node in pool.option_150) for name, pool in pools.items()
+        }
 
     def _reservations(self, pool: str, pools: Mapping[str, object]) -> dict[str, str]:
         return {
@@ -486,12 +492,12 @@ class Lab:
 
     def _make_certificates(self, table: PhoneTable, flash: Flash, maker: Identity) -> None:
         issued = self._days_ago(PHONE_CERTIFICATES_DAYS_AGO)
-        made = _device_identity(self._phone_certificate(mic, maker, table, issued))
+        made = device_identity(self._phone_certificate(mic, maker, table, issued))
         if table.lsc_from is None:
             flash.store(mic=made)
             return
         capf = self.clusters[table.lsc_from].publisher.identity(CertificateUnit.CAPF)
-        flash.store(mic=made, lsc=_device_identity(self._phone_certificate(lsc, capf, table, issued)))
+        flash.store(mic=made, lsc=device_identity(self._phone_certificate(lsc, capf, table, issued)))
 
 
 PHONE_KEYS: Final = 8
@@ -516,5 +522,5 @@ def _started(part: Part | None) -> Part:
     return part
 
 
-def _device_identity(identity: Identity) -> DeviceIdentity:
+def device_identity(identity: Identity) -> DeviceIdentity:
     return DeviceIdentity(identity.certificate_der, identity.private_key_der)

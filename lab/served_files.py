@@ -52,6 +52,10 @@ class ServedFiles:
         """The node that served this content, signed or as a signed file's content; None if none did."""
         return self._nodes.get(_digest(data))
 
+    def node_of_digest(self, digest: str) -> str | None:
+        """As `node_of`, by the SHA-256 in hex."""
+        return self._nodes.get(digest)
+
     def __iter__(self) -> Iterator[tuple[str, str, bytes]]:
         return ((node, name, data) for (node, name), data in sorted(self._newest.items()))
 

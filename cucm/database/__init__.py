@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from sqlalchemy import Connection, select
 
@@ -53,6 +53,10 @@ __all__ = [
     "StoredCertificate",
     "Transaction",
 ]
+
+
+DEVICES_AT_ONCE: Final = 500
+"""Ours."""
 
 
 class NodeDatabase:
@@ -231,6 +235,13 @@ class NodeDatabase:
         """Add or change a device; makes its pool. UsageError for an unknown group or a pool with another one."""
         with self._writing() as connection:
             _devices.put_device(connection, device)
+
+    def put_devices(self, devices: Sequence[Device]) -> None:
+        """As `put_device` for each, `DEVICES_AT_ONCE` in a transaction: replication takes them in such portions."""
+        for first in range(0, len(devices), DEVICES_AT_ONCE):
+            with self._writing() as connection:
+                for device in devices[first : first + DEVICES_AT_ONCE]:
+                    _devices.put_device(connection, device)
 
     def delete_device(self, name: str) -> None:
         """UsageError if there is none."""

@@ -33,6 +33,7 @@ SUBCOMMANDS: Final = (
     Subcommand("scenarios", "list the stories the lab can run", "lab.cli.scenarios"),
     Subcommand("run", "run a story: two clusters, a phone and its migration, on real sockets", "lab.cli.run"),
     Subcommand("validate", "check a story or a topology of yours without running it", "lab.cli.validate"),
+    Subcommand("fleet", "run a story with as many phones as you have, and report on each", "lab.cli.fleet"),
     Subcommand("up", "run a lab that stays, for other programs and other terminals", "lab.cli.up"),
     Subcommand("exec", "run a command in a network of its own, with the lab at its real addresses", "lab.cli.exec"),
     Subcommand("down", "end a running lab", "lab.cli.down"),

@@ -1,0 +1,54 @@
+"""`cucm-lab fleet`: boot as many phones as you have, play a story with them, and report what became of each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from cucm.errors import EXIT_NO, EXIT_OK
+from lab.cli.inputs import read_network
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--phones", type=int, required=True, metavar="N", help="how many phones there are")
+    parser.add_argument("--story", default="migrate", metavar="S", help="what happens to them (default %(default)s)")
+    parser.add_argument("--topology", metavar="T", help="clusters and kinds of phones; default: the story's own")
+    parser.add_argument(
+        "--concurrency", type=int, default=64, metavar="C", help="phones that boot at once (default %(default)s)"
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="W",
+        help="processes for phones, beside the servers' one; 0: all in one process (default: by the number of phones)",
+    )
+    parser.add_argument("--repair", action="store_true", help="play a failure story's last act, the repair, too")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes the serial numbers (default 0)")
+    parser.add_argument("--network", default="auto", metavar="NET", help="a /24 for the servers (default: a free one)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="leave fleet.json and fleet.html here")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Exit code 0 when every phone is registered at the target cluster, 1 when not; 128 + N after signal N."""
+    from lab.fleet.request import FleetRequest, default_workers
+
+    workers = arguments.workers
+    request = FleetRequest(
+        phones=arguments.phones,
+        story=arguments.story,
+        topology=arguments.topology,
+        concurrency=arguments.concurrency,
+        workers=default_workers(arguments.phones, os.cpu_count() or 1) if workers is None else workers,
+        seed=arguments.seed,
+        repair=arguments.repair,
+    )
+    request.check()
+    network = None if arguments.network == "auto" else read_network(arguments.network)
+    from lab.fleet.session import FleetSession
+
+    session = FleetSession(request, network, arguments.out, as_json=arguments.json)
+    result = session.run()
+    if session.signal is not None:
+        return 128 + session.signal
+    return EXIT_OK if result.is_good else EXIT_NO

@@ -1,0 +1,69 @@
+"""Who runs the phones of a fleet: this process, or several others. The engine does not know which."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from lab.fleet.batch import Holding, PhoneFinding, PhoneState, Surroundings
+from lab.fleet.progress import Progress
+from lab.fleet.residents import Residents
+from lab.fleet.result import Stage
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """`verb` to the phones made after `models`, `concurrency` at a time over all of the fleet."""
+
+    verb: str
+    title: str
+    models: frozenset[str]
+    concurrency: int
+
+
+class Crew(Protocol):
+    """Phones stay as they are between two calls: registered, if they were."""
+
+    async def perform(self, work: Work) -> Stage: ...
+
+    async def findings(self) -> dict[str, tuple[PhoneFinding, Holding]]: ...
+
+    async def move_clock(self, seconds: float) -> None: ...
+
+    async def memory(self) -> int:
+        """Private bytes of the processes in which only phones live."""
+
+    async def end(self) -> None:
+        """Also while something is performed, which is given up."""
+
+
+class CrewHere:
+    """All phones in this process."""
+
+    def __init__(self, around: Surroundings, states: Iterable[PhoneState], progress: Progress) -> None:
+        self._residents = Residents(around, states, on_done=progress.phone_done)
+
+    async def perform(self, work: Work) -> Stage:
+        names = self._residents.names_after(work.models)
+        stage = await self._residents.perform(work.verb, work.title, names, work.concurrency)
+        stage.phone_cpu_s = 0.0  # the servers' process is this one: counted there
+        return stage
+
+    async def findings(self) -> dict[str, tuple[PhoneFinding, Holding]]:
+        return self._residents.accounts()
+
+    async def move_clock(self, seconds: float) -> None:
+        self._residents.clock.move(seconds)
+
+    async def memory(self) -> int:
+        return 0
+
+    async def end(self) -> None:
+        await self._residents.end()
+
+
+def shares(states: Collection[PhoneState], workers: int) -> list[tuple[PhoneState, ...]]:
+    """One part for each worker; phones made after the same one of the topology are spread over all."""
+    listed = tuple(states)
+    return [listed[number::workers] for number in range(workers)]

@@ -1,0 +1,177 @@
+"""A fleet on real sockets, from nothing to its result: servers, phones, the acts of the story, ground truth."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from contextlib import AsyncExitStack
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from cucm.clock import MovableClock
+from cucm.errors import LabError
+from lab.fleet.batch import Holding, PhoneFinding
+from lab.fleet.crew import Crew, CrewHere, Work
+from lab.fleet.measure import LoadMeter
+from lab.fleet.plan import BOOTING, FleetPlan
+from lab.fleet.population import Population
+from lab.fleet.progress import Progress
+from lab.fleet.request import FleetRequest
+from lab.fleet.result import NONE, NOWHERE, UNKNOWN, FleetResult, PhoneEnd, Stage
+from lab.fleet.servers import KEPT_EVENTS, FleetLab, phones_network
+from lab.operations import AddDevice, AdvanceClock, Operation, RemoveDevice
+from lab.runtime import LabOptions
+from lab.scenario import Act
+
+
+class Fleet:
+    """One run. `play` does all of it; `interrupt` ends it early, with a result all the same."""
+
+    def __init__(self, request: FleetRequest, plan: FleetPlan, network: IPv4Network, progress: Progress) -> None:
+        self.request = request
+        self.plan = plan
+        self.progress = progress
+        self.result = FleetResult(request, "sockets", plan.target)
+        self._network = network
+        self._playing: asyncio.Task[None] | None = None
+
+    def interrupt(self) -> None:
+        """What is under way is given up; the report says so."""
+        self.result.interrupted = True
+        if self._playing is not None:
+            self._playing.cancel()
+
+    async def play(self) -> FleetResult:
+        """Raises LabError when the servers cannot start; what goes wrong later stands in the result."""
+        began_s = time.monotonic()
+        async with AsyncExitStack() as ending:
+            lab, crew = await self._set_up(ending)
+            self._playing = asyncio.create_task(self._play(lab, crew))
+            if not self.result.interrupted:
+                await asyncio.wait([self._playing])
+            await self._take_down(self._playing)
+            self.result.ends = _ends(lab, await crew.findings())
+        self.result.wall_s = time.monotonic() - began_s
+        return self.result
+
+    async def _set_up(self, ending: AsyncExitStack) -> tuple[FleetLab, Crew]:
+        began_s, cpu_s = time.monotonic(), time.process_time()
+        self.progress.begin("", f"setting up two clusters and {self.request.phones} phones")
+        folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="cucm-fleet-")))
+        population = Population(self.plan.topology, self.request.phones, ending.enter_context(phones_network()))
+        options = LabOptions(folder, self._network, self.request.seed, events=KEPT_EVENTS)
+        lab = await ending.enter_async_context(FleetLab(self.plan, population, options, clock=MovableClock()))
+        self._meter = LoadMeter({node: name for name, one in lab.clusters.items() for node in one.nodes})
+        lab.events.subscribe(self._meter)
+        crew = CrewHere(lab.surroundings(), lab.states(), self.progress)
+        ending.push_async_callback(crew.end)
+        self.result.setup_s = time.monotonic() - began_s
+        self.result.setup_cpu_s = time.process_time() - cpu_s
+        return lab, crew
+
+    async def _take_down(self, playing: asyncio.Task[None]) -> None:
+        """Wait for the end of what was given up; keep what went wrong."""
+        await asyncio.wait([playing])
+        self.result.loads = self._meter.loads()
+        if not playing.cancelled() and (error := playing.exception()) is not None:
+            if not isinstance(error, LabError):
+                raise error
+            self.result.trouble = f"{error} ({error.mend})" if error.mend else str(error)
+
+    # --- the story
+
+    async def _play(self, lab: FleetLab, crew: Crew) -> None:
+        for act in self.plan.acts:
+            await self._play_act(lab, crew, act)
+
+    async def _play_act(self, lab: FleetLab, crew: Crew, act: Act) -> None:
+        for fault in act.faults:
+            await lab.set_fault(fault)
+        for step in act.steps:
+            await self._perform(lab, crew, act, step)
+        await lab.end_faults()
+
+    async def _perform(self, lab: FleetLab, crew: Crew, act: Act, step: Operation) -> None:
+        phones = self.plan.phone_act(step)
+        if phones is not None:
+            work = Work(phones.verb, phones.title, phones.models, self.request.concurrency)
+            self.progress.begin(act.title, step.do, self._count(phones.models))
+            await self._measured(crew, work, act)
+            return
+        self.progress.begin(act.title, step.do)
+        if isinstance(step, AddDevice | RemoveDevice):
+            lab.change_devices(step, self.plan.models_of(step))
+            await lab.settle()
+            return
+        await lab.perform(step)
+        if isinstance(step, AdvanceClock):
+            await crew.move_clock(step.days * 86_400)
+
+    def _count(self, models: frozenset[str]) -> int:
+        tables = self.plan.topology.phones
+        whole, rest = divmod(self.request.phones, len(tables))
+        return sum(whole + (number < rest) for number, table in enumerate(tables) if table.name in models)
+
+    async def _measured(self, crew: Crew, work: Work, act: Act) -> None:
+        servers = self._meter.stage = Stage(work.title)
+        cpu_s = time.process_time()
+        stage: Stage | None = None
+        try:
+            stage = await crew.perform(work)
+        finally:
+            self._meter.stage = None
+            stage = stage or Stage(work.title, phones=self.progress.done)
+            stage.title = f"{act.title}: {work.title}"
+            stage.server_cpu_s = time.process_time() - cpu_s
+            stage.operations += servers.operations
+            stage.events += servers.events
+            if work.verb in BOOTING:
+                self.result.stages.append(stage)
+
+
+def _ends(lab: FleetLab, accounts: dict[str, tuple[PhoneFinding, Holding]]) -> dict[str, PhoneEnd]:
+    """Ground truth: the CallManagers' registrations, and who served what lies in flash."""
+    where = _registrations(lab)
+    node_of = lab.served.node_of_digest
+
+    def owner(digest: str | None) -> str:
+        if digest is None:
+            return NONE
+        node = node_of(digest)
+        return (node and lab.cluster_of_node(node)) or UNKNOWN
+
+    owners: dict[str | None, str] = {}
+
+    def known(digest: str | None) -> str:
+        if digest not in owners:
+            owners[digest] = owner(digest)
+        return owners[digest]
+
+    return {
+        name: PhoneEnd(
+            *where.get(name, (NOWHERE, None)),
+            ctl=known(held.ctl),
+            itl=known(held.itl),
+            configuration=known(held.configuration),
+            reasons=found.reasons,
+            detail=found.detail,
+            state=found.state,
+            boots=found.boots,
+        )
+        for name, (found, held) in accounts.items()
+    }
+
+
+def _registrations(lab: FleetLab) -> dict[str, tuple[str, str | None]]:
+    """Cluster (several: joined by `and`) and node by device name."""
+    found: dict[str, tuple[str, str | None]] = {}
+    places = [
+        (name, node.name, node.registered_devices) for name, one in lab.clusters.items() for node in one.nodes.values()
+    ]
+    places += [(name, name, frozenset(one.call_processing.registered)) for name, one in lab.plain_servers.items()]
+    for cluster, node, devices in places:
+        for device in devices:
+            before = found.get(device)
+            found[device] = (cluster if before is None else f"{before[0]} and {cluster}", node)
+    return found

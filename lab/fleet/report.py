@@ -1,0 +1,109 @@
+"""The report as text: where the phones ended and why, how long it took, what each node had to do, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from lab.fleet.result import FleetResult, Phase, Stage
+
+SHOWN_STRANDED: Final = 10
+PHASE_WORDS: Final = {
+    Phase.ADDRESS: "address (DHCP)",
+    Phase.CTL: "CTL",
+    Phase.ITL: "ITL",
+    Phase.CONFIGURATION: "configuration",
+    Phase.TVS: "of these, TVS",
+    Phase.REGISTRATION: "registration",
+    Phase.BOOT: "whole boot",
+}
+
+
+def report_lines(result: FleetResult) -> Iterator[str]:
+    """For a terminal."""
+    yield from _verdict(result)
+    for stage in result.stages:
+        yield ""
+        yield from _stage_lines(stage)
+    if result.loads:
+        yield ""
+        yield from table(
+            ("node", "service", "requests", "busiest second", "MB", "failures"),
+            [
+                (
+                    f"{load.cluster}/{load.node}",
+                    load.service,
+                    f"{load.requests}",
+                    f"{load.busiest}/s",
+                    f"{load.bytes / 1e6:.1f}",
+                    f"{load.failures}",
+                )
+                for load in result.loads
+            ],
+        )
+    yield ""
+    yield from _cost(result)
+
+
+def _verdict(result: FleetResult) -> Iterator[str]:
+    request = result.request
+    where = f"{result.arrived} of {request.phones} phones are registered at {result.target}"
+    yield f"{where} (story {request.story}, {result.mode})"
+    if result.interrupted:
+        yield "interrupted: this is how far it came"
+    if result.trouble:
+        yield f"the story broke off: {result.trouble}"
+    others = {place: count for place, count in result.where().items() if place != result.target}
+    for place, count in sorted(others.items(), key=lambda item: -item[1]):
+        yield f"  {count} registered at {place}" if place != "nowhere" else f"  {count} registered nowhere"
+    for reason, count in result.reasons().most_common():
+        yield f"  {count} because of {reason}"
+    stranded = result.stranded
+    for name in sorted(stranded)[:SHOWN_STRANDED]:
+        end = stranded[name]
+        held = f"CTL {end.ctl}, ITL {end.itl}, configuration {end.configuration}"
+        yield f"    {name}: at {end.registered}, {held}; {end.detail or end.why}"
+    if len(stranded) > SHOWN_STRANDED:
+        yield f"    ... and {len(stranded) - SHOWN_STRANDED} more: --out DIR tells of all"
+
+
+def _stage_lines(stage: Stage) -> Iterator[str]:
+    rate = f", {stage.phones / stage.wall_s:.1f} phones/s" if stage.wall_s else ""
+    yield f"{stage.title}: {stage.phones} phones in {stage.wall_s:.1f} s{rate}"
+    rows = [
+        (
+            f"  {PHASE_WORDS[phase]}",
+            f"{len(known)}",
+            *(
+                f"{1000 * value:.1f}"
+                for value in (known.percentile(50), known.percentile(90), known.percentile(99), known.longest_s)
+            ),
+        )
+        for phase in Phase
+        if (known := stage.latencies.get(phase)) is not None
+    ]
+    yield from table(("  ms", "count", "p50", "p90", "p99", "longest"), rows)
+
+
+def _cost(result: FleetResult) -> Iterator[str]:
+    if result.cpu_ms_per_phone:
+        ratio = (
+            f", {result.times_floor:.2f} x the crypto floor ({result.floor_ms_per_phone:.2f} ms)"
+            if result.times_floor
+            else ""
+        )
+        yield f"CPU per phone, both ends, all acts: {result.cpu_ms_per_phone:.2f} ms{ratio}"
+    if result.memory is not None:
+        yield f"memory per registered phone, both ends: {result.memory.per_phone / 1024:.1f} KiB"
+    yield f"set up in {result.setup_s:.1f} s ({result.setup_cpu_s:.1f} s of CPU); {result.wall_s:.1f} s in all"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Columns: the first to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    for row in (head, *rows):
+        first, *others = (
+            text.ljust(width) if not place else text.rjust(width)
+            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  ".join((first, *others)).rstrip()

@@ -1,0 +1,56 @@
+"""What is asked of a fleet, checked before anything starts."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from cucm.errors import UsageError
+
+MAX_PHONES: Final = 60_000
+"""Of a fleet on real sockets: each phone has an address of its own in a /16 of loopback."""
+MAX_SIMULATED: Final = 10_000_000
+MAX_CONCURRENCY: Final = 4096
+MAX_WORKERS: Final = 64
+DEFAULT_STORY: Final = "migrate"
+DEFAULT_CONCURRENCY: Final = 64
+"""Phones of one fleet that boot at the same time: enough to keep a few cores busy, and no herd."""
+IN_PROCESS: Final = 200
+"""So many phones and fewer live in the process of the servers, unless `--workers` says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetRequest:
+    """`topology` None: the story's own. `workers`: processes for phones beside the one of the servers; 0: all in one.
+
+    `repair`: a failure story's last act, which repairs, is played too.
+    """
+
+    phones: int
+    story: str = DEFAULT_STORY
+    topology: str | None = None
+    concurrency: int = DEFAULT_CONCURRENCY
+    workers: int = 0
+    seed: int = 0
+    repair: bool = False
+
+    def check(self, most: int = MAX_PHONES) -> None:
+        """Raises UsageError for a number out of its bounds."""
+        _require("--phones", self.phones, 1, most)
+        _require("--concurrency", self.concurrency, 1, MAX_CONCURRENCY)
+        _require("--workers", self.workers, 0, MAX_WORKERS)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _require(flag: str, value: int, lowest: int, highest: int) -> None:
+    if not lowest <= value <= highest:
+        raise UsageError(
+            f"{value} is not between {lowest} and {highest}", where=flag, mend=f"give a number up to {highest}"
+        )
+
+
+def default_workers(phones: int, processors: int) -> int:
+    """One process less than the machine has processors, which the servers need, for phones that are worth it."""
+    return 0 if phones <= IN_PROCESS else max(1, processors - 1)

@@ -1,0 +1,165 @@
+"""The servers of a fleet: a lab whose phones live elsewhere, all of them provisioned in bulk."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import IPv4Network
+from typing import Final
+
+from cucm.certificates import lsc, mic
+from cucm.clock import Clock
+from cucm.errors import EnvironmentProblem, LabError
+from cucm.identity import Identity
+from cucm.roles import CertificateUnit
+from lab.dhcp_pools import DhcpPool
+from lab.dhcp_server import DhcpServer
+from lab.fleet.batch import PhoneState, Surroundings
+from lab.fleet.plan import FleetPlan
+from lab.fleet.population import Population
+from lab.operations import AddDevice, RemoveDevice
+from lab.runtime import PHONE_CERTIFICATES_DAYS_AGO, Lab, LabOptions, device_identity
+from lab.topology import DEFAULT_POOL, PhoneTable
+from phone_agent.flash import DeviceIdentity, FlashContents
+
+FIRST_BLOCK: Final = 2
+LAST_BLOCK: Final = 19
+"""Fleets' phones live in one of 127.2.0.0/16 to 127.19.0.0/16: labs that draw a network are elsewhere."""
+KEPT_EVENTS: Final = 2000
+"""Of a fleet's servers: reports count events as they come and keep none."""
+
+
+@contextmanager
+def phones_network() -> Iterator[IPv4Network]:
+    """A /16 of loopback for the phones of one fleet, held until the end. Raises EnvironmentProblem if all are taken."""
+    for block in range(FIRST_BLOCK, LAST_BLOCK + 1):
+        held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            held.bind(f"\0cucm-lab fleet 127.{block}.0.0/16")
+        except OSError:
+            held.close()
+            continue
+        with held:
+            yield IPv4Network(f"127.{block}.0.0/16")
+        return
+    raise EnvironmentProblem("all networks for phones of fleets are in use", mend="let another fleet end first")
+
+
+class FleetLab(Lab):
+    """A lab without phones of its own, whose databases and DHCP server know those of a population."""
+
+    def __init__(self, plan: FleetPlan, population: Population, options: LabOptions, *, clock: Clock) -> None:
+        self._plan = plan
+        self._population = population
+        super().__init__(plan.topology.model_copy(update={"phones": ()}), options, clock=clock)
+        if plan.topology.plain_servers:
+            self._tables = {table.name: table for table in population.tables()}
+
+    def tables_after(self, models: frozenset[str]) -> Iterator[PhoneTable]:
+        """The tables of all phones made after one of these."""
+        for number, table in enumerate(self._population.tables()):
+            if self._population.model_of(number).name in models:
+                yield table
+
+    def provision_all(self, cluster: str, tables: Iterable[PhoneTable], pool: str | None = None) -> None:
+        """Add these devices to the cluster's database."""
+        target = self.cluster(cluster)
+        target.add_devices([self._device(table, target, pool or table.pool) for table in tables])
+
+    def change_devices(self, step: AddDevice | RemoveDevice, models: frozenset[str]) -> None:
+        """What the step says of one device, for all phones made after `models`."""
+        if isinstance(step, AddDevice):
+            self.provision_all(step.cluster, self.tables_after(models), step.pool)
+            return
+        cluster = self.cluster(step.cluster)
+        for table in self.tables_after(models):
+            cluster.remove_device(table.name)
+
+    def states(self) -> Iterator[PhoneState]:
+        """Every phone as it comes out of its box, with the certificates that its topology gives it."""
+        factory = _CertificateFactory(self, self._plan.needs_mic)
+        for phone, table in zip(self._population, self._population.tables(), strict=True):
+            yield PhoneState(phone, factory.flash_of(table))
+
+    def surroundings(self) -> Surroundings:
+        """What phones in another process must know of this lab."""
+        where = (self.address(self.topology.dhcp.host), self.ports.dhcp)
+        return Surroundings(where, self.ports.tftp, self.clock.now() - time.time())
+
+    def issue(self, kind: Callable[..., Identity], issuer: Identity, table: PhoneTable) -> DeviceIdentity:
+        """A phone's certificate and key, as the lab gives them to its own phones."""
+        issued = self._days_ago(PHONE_CERTIFICATES_DAYS_AGO)
+        return device_identity(self._phone_certificate(kind, issuer, table, issued))
+
+    @property
+    def maker(self) -> Identity:
+        """Who made the phones. Raises LabError before the lab is started."""
+        if self._maker is None:
+            raise LabError("the lab has not been started")
+        return self._maker
+
+    def _build(self) -> None:
+        super()._build()
+        for name in self.clusters:
+            self.provision_all(name, (table for table in self._population.tables() if name in table.provisioned_in))
+
+    def _build_dhcp(self) -> DhcpServer:
+        table = self._plan.topology.dhcp
+        pools = self._first_option_150()
+        return DhcpServer(
+            self.address(table.host),
+            port=self.ports.dhcp,
+            pools=[
+                DhcpPool(
+                    name=name,
+                    network=self._population.network,
+                    reservations=self._reservations(name, pools),
+                    option_150=servers,
+                    lease_s=table.lease_s,
+                )
+                for name, servers in pools.items()
+            ],
+            clock=self.clock,
+            emit=self.events.emitter("dhcp:lab"),
+            faults=self.faults,
+        )
+
+    def _reservations(self, pool: str, pools: Mapping[str, object]) -> dict[str, str]:
+        return {
+            phone.mac: phone.address
+            for number, phone in enumerate(self._population)
+            if pool == self._dhcp_pool_of(self._population.model_of(number).group, pools)
+        }
+
+    @staticmethod
+    def _dhcp_pool_of(group: str, pools: Mapping[str, object]) -> str:
+        return group if group in pools else DEFAULT_POOL
+
+
+class _CertificateFactory:
+    """Makes flash contents; phones share one object for equal bytes, for the keys of a fleet are few."""
+
+    def __init__(self, lab: FleetLab, needs_mic: bool) -> None:
+        self._lab = lab
+        self._needs_mic = needs_mic
+        self._issuers: dict[str, Identity] = {}
+        self._same: dict[bytes, bytes] = {}
+
+    def flash_of(self, table: PhoneTable) -> FlashContents:
+        made: dict[str, DeviceIdentity] = {}
+        if table.lsc_from is not None:
+            made["lsc"] = self._issue(lsc, self._capf(table.lsc_from), table)
+        if table.lsc_from is None or self._needs_mic:
+            made["mic"] = self._issue(mic, self._lab.maker, table)
+        return FlashContents(lsc=made.get("lsc"), mic=made.get("mic"))
+
+    def _issue(self, kind: Callable[..., Identity], issuer: Identity, table: PhoneTable) -> DeviceIdentity:
+        made = self._lab.issue(kind, issuer, table)
+        return DeviceIdentity(made.certificate, self._same.setdefault(made.private_key, made.private_key))
+
+    def _capf(self, cluster: str) -> Identity:
+        if cluster not in self._issuers:
+            self._issuers[cluster] = self._lab.cluster(cluster).publisher.identity(CertificateUnit.CAPF)
+        return self._issuers[cluster]

@@ -1,0 +1,98 @@
+"""One `cucm-lab fleet` from the words to the reports: signals, display, files."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from cucm.errors import UsageError
+from cucm.program import run as run_on_event_loop
+from cucm.whole_files import write_whole
+from lab.cli.frame import print_json
+from lab.fleet.display import Display, display_for
+from lab.fleet.engine import Fleet
+from lab.fleet.plan import make_plan
+from lab.fleet.progress import Progress
+from lab.fleet.report import report_lines
+from lab.fleet.request import FleetRequest
+from lab.fleet.result import FleetResult
+from lab.network_claim import NetworkClaim
+
+JSON_NAME = "fleet.json"
+
+
+class FleetSession:
+    """`signal` is the number of the signal that ended the run early, None if it came to its end."""
+
+    def __init__(self, request: FleetRequest, network: IPv4Network | None, out: Path | None, *, as_json: bool) -> None:
+        self.signal: int | None = None
+        self._request = request
+        self._network = network
+        self._out = out
+        self._as_json = as_json
+        self._progress = Progress()
+
+    def run(self) -> FleetResult:
+        """Raises LabError when nothing could be started."""
+        plan = make_plan(self._request)
+        with ExitStack() as ending:
+            if self._out is not None:
+                _make_folder(self._out)
+            network = ending.enter_context(self._claim()).network
+            fleet = Fleet(self._request, plan, network, self._progress)
+            display = ending.enter_context(display_for(self._progress, sys.stderr))
+            result = run_on_event_loop(self._watched(fleet, display))
+        self._report(result)
+        return result
+
+    def _claim(self) -> NetworkClaim:
+        if self._network is not None:
+            return NetworkClaim.take(self._network)
+        return NetworkClaim.draw(Path.cwd() / f"fleet {id(self)}")
+
+    async def _watched(self, fleet: Fleet, display: Display) -> FleetResult:
+        watching = asyncio.create_task(display.watch())
+        try:
+            with self._interrupting(fleet):
+                return await fleet.play()
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    @contextmanager
+    def _interrupting(self, fleet: Fleet) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+
+        def interrupt(number: signal.Signals) -> None:
+            self.signal = self.signal or number
+            fleet.interrupt()
+
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        for number in numbers:
+            loop.add_signal_handler(number, interrupt, number)
+        try:
+            yield
+        finally:
+            for number in numbers:
+                loop.remove_signal_handler(number)
+
+    def _report(self, result: FleetResult) -> None:
+        if self._out is not None:
+            write_whole(self._out / JSON_NAME, json.dumps(result.as_json(), indent=1).encode() + b"\n")
+        if self._as_json:
+            print_json(result.as_json())
+        else:
+            print("\n".join(report_lines(result)))
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot be made: {error.strerror}", where=str(path), mend="name another --out") from error

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Done = subprocess.CompletedProcess[str]
+
+
+def told(done: Done) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(done.stdout)
+    return value
+
+
+def test_every_phone_of_a_fleet_migrates(cucm_lab: Callable[..., Done], tmp_path: Path) -> None:
+    done = cucm_lab("fleet", "--phones", 20, "--workers", 0, "--json", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = told(done)
+    assert (result["schema"], result["fleet_schema"], result["mode"]) == (1, 1, "sockets")
+    assert (result["arrived"], result["stranded"], result["is_good"]) == (20, 0, True)
+    ends = result["phones"].values()
+    assert {(end["registered"], end["ctl"], end["itl"], end["configuration"]) for end in ends} == {("destination",) * 4}
+    boot, reset = result["stages"]
+    assert boot["latencies"]["registration"]["count"] == reset["latencies"]["tvs"]["count"] == 20
+    load = {(one["node"], one["service"]): one["requests"] for one in result["loads"]}
+    assert load["ucm105pub", "TVS"] == 20
+    assert load["ucm105pub", "TFTP"] == load["ucm11pub", "TFTP"] == 60
+    assert json.loads((tmp_path / "fleet.json").read_text())["phones"] == result["phones"]
+
+
+def test_a_fleet_that_cannot_ask_tvs_is_stranded_and_told_why(cucm_lab: Callable[..., Done]) -> None:
+    done = cucm_lab("fleet", "--phones", 12, "--story", "tvs-down", "--json")
+    assert done.returncode == 1, done.stderr
+    result = told(done)
+    assert (result["arrived"], result["reasons"], result["where"]) == (0, {"tvs-unreachable": 12}, {"source": 12})
+
+
+def test_the_repair_brings_them_home(cucm_lab: Callable[..., Done]) -> None:
+    done = cucm_lab("fleet", "--phones", 6, "--story", "tvs-down", "--repair")
+    assert done.returncode == 0, done.stderr
+    assert "6 of 6 phones are registered at destination" in done.stdout
+
+
+def test_devices_are_added_for_all_phones_that_a_step_speaks_of(cucm_lab: Callable[..., Done]) -> None:
+    assert cucm_lab("fleet", "--phones", 5, "--story", "phone-not-provisioned").returncode == 1
+    assert cucm_lab("fleet", "--phones", 5, "--story", "phone-not-provisioned", "--repair").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ((), "required: --phones"),
+        (("--phones", "0"), "0 is not between 1 and 60000"),
+        (("--phones", "many"), "invalid int value"),
+        (("--phones", "5", "--concurrency", "0"), "0 is not between 1 and 4096"),
+        (("--phones", "5", "--story", "migrat"), "did you mean migrate?"),
+        (("--phones", "5", "--topology", "nowhere"), "no topology 'nowhere'"),
+        (("--phones", "5", "--network", "10.0.0.0/24"), "is not a /24 of 127.0.0.0/8"),
+        (("--phones", "5", "--out", "/dev/null/x"), "cannot be made"),
+    ],
+)
+def test_what_cannot_be_asked(cucm_lab: Callable[..., Done], words: tuple[str, ...], what: str) -> None:
+    done = cucm_lab("fleet", *words)
+    assert done.returncode == 2
+    assert what in done.stderr
+    assert "Traceback" not in done.stderr

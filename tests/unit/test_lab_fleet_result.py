@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from lab.fleet.request import FleetRequest
+from lab.fleet.result import NOT_TOLD, FleetResult, Phase, PhoneEnd, Stage, merge_stages
+
+
+def result(**ends: PhoneEnd) -> FleetResult:
+    return FleetResult(FleetRequest(len(ends)), "sockets", "destination", ends=ends)
+
+
+HOME = PhoneEnd(registered="destination")
+AWAY = PhoneEnd(registered="source", reasons=("tvs-unreachable", "signer-unknown"), detail="CTL: tvs-unreachable")
+
+
+def test_good_is_every_phone_at_the_target() -> None:
+    assert result(a=HOME, b=HOME).is_good
+    assert not result(a=HOME, b=AWAY).is_good
+
+
+def test_a_phone_that_nobody_told_of_is_lost() -> None:
+    lost = result(a=HOME)
+    lost.request = FleetRequest(2)
+    assert not lost.is_good
+
+
+def test_registered_twice_is_not_arrived() -> None:
+    assert result(a=PhoneEnd(registered="source and destination")).arrived == 0
+
+
+def test_stranded_are_grouped_by_their_first_reason() -> None:
+    ends = result(a=HOME, b=AWAY, c=PhoneEnd(detail="File Not Found"), d=PhoneEnd())
+    assert ends.reasons() == Counter({"tvs-unreachable": 1, "File Not Found": 1, NOT_TOLD: 1})
+    assert ends.where() == Counter({"destination": 1, "source": 1, "nowhere": 2})
+
+
+def test_an_interrupted_run_is_not_good() -> None:
+    early = result(a=HOME)
+    early.interrupted = True
+    assert not early.is_good
+
+
+def test_cost_is_per_phone_and_over_all_stages() -> None:
+    told = result(a=HOME, b=HOME)
+    told.stages = [Stage("boot", 2, phone_cpu_s=0.01, server_cpu_s=0.02, floor_s=0.02), Stage("reset", 2, floor_s=0.01)]
+    assert round(told.cpu_ms_per_phone, 6) == 15.0
+    assert told.times_floor is not None
+    assert round(told.times_floor, 6) == 1.0
+
+
+def test_parts_of_a_stage_become_one() -> None:
+    parts = [Stage("boot", 2, wall_s=1.0, phone_cpu_s=0.5), Stage("boot", 3, wall_s=2.0, phone_cpu_s=0.25)]
+    parts[0].latency(Phase.CTL).add(0.1)
+    parts[1].latency(Phase.CTL).add(0.3)
+    parts[1].per_second[1] = 3
+    whole = merge_stages(parts)
+    assert (whole.title, whole.phones, whole.wall_s, whole.phone_cpu_s) == ("boot", 5, 2.0, 0.75)
+    assert len(whole.latencies[Phase.CTL]) == 2
+    assert whole.per_second == Counter({1: 3})
