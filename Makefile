@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 OUT    ?= out
 
 .DEFAULT_GOAL := help
-.PHONY: help lab failures scenarios test lint unit tools docs bench fuzz soak clean
+.PHONY: help lab failures scenarios test lint unit tools docs bench bench-quick fuzz soak clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,8 +37,13 @@ lint: $(VENV)/dev.stamp ## ruff, mypy --strict, import-linter, docs check
 tools: ## install the system programs the interop tests talk to (only in CI, as root; elsewhere tells what is missing)
 	@tests/interop/install-tools.sh
 
-bench: $(VENV)/dev.stamp ## measure against the crypto floor, side by side; writes docs/benchmarks.md
+bench: $(VENV)/dev.stamp ## measure next to the C servers and the crypto floor, 20 minutes; writes docs/benchmarks.md
+	@bench/install-peers.sh
 	$(BIN)/python -m bench
+
+bench-quick: $(VENV)/dev.stamp ## the same in a few minutes: a look, not a result; writes to out/
+	@bench/install-peers.sh
+	$(BIN)/python -m bench --quick
 
 fuzz: $(VENV)/dev.stamp ## random bytes at every decoder, for SECONDS=60
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)

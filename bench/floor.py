@@ -11,9 +11,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from OpenSSL import SSL
 
-from bench.material import NGINX_BODY_BYTES, Material, TlsCase
-from bench.tls_load import load_context
-from cucm.net.tls import server_context
+from bench.material import GROUP, NGINX_BODY_BYTES, Material, TlsCase, TlsKind
+from cucm.net.tls import client_context, server_context
 
 _READ_BYTES = 65536
 _FLIGHTS = 12
@@ -85,6 +84,25 @@ def handshake_cost(material: Material, case: TlsCase, seconds: float) -> Handsha
             break
     negotiated = f"{ends[1].get_protocol_version_name()} {ends[1].get_cipher_name()}"
     return HandshakeCost(1000 * used[0] / count, 1000 * used[1] / count, negotiated, ends[1].get_group_name() or "RSA")
+
+
+def load_context(material: Material, case: TlsCase) -> SSL.Context:
+    """A client that asks for this case's version, cipher and group and no other."""
+    phone = material.phone if case.client_certificate else None
+    context = client_context(
+        profile=case.profile,
+        certificate_der=phone.certificate_der if phone else None,
+        private_key_der=phone.private_key_der if phone else None,
+    )
+    # pyOpenSSL's own call takes curves of cryptography's `ec` only, and X25519 is none
+    if SSL._lib.SSL_CTX_set1_curves_list(context._context, GROUP.encode()) != 1:  # type: ignore[attr-defined]
+        raise RuntimeError(f"this OpenSSL has no group {GROUP}")
+    if case.kind is TlsKind.TLS13:
+        context.set_tls13_ciphersuites(case.cipher.encode())
+    else:
+        context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        context.set_cipher_list(f"{case.cipher}:@SECLEVEL=0".encode())
+    return context
 
 
 def _converse(ends: tuple[SSL.Connection, SSL.Connection], used: list[float], query: bytes) -> None:

@@ -20,6 +20,8 @@ class LoadResult:
     """`done` were validated to the last byte; `failures` counts what went wrong, by kind.
 
     `retransmissions` are packets this client had to send again, `repeats` datagrams that came again from the server.
+    A client that is a process of its own tells its CPU time (`cpu_s`). One that counts what was done before the time
+    was up (`in_time`, in `window_s`) has a rate that the slowest of its last operations does not lower.
     """
 
     done: int = 0
@@ -28,9 +30,14 @@ class LoadResult:
     repeats: int = 0
     wall_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
+    cpu_s: float | None = None
+    in_time: int | None = None
+    window_s: float = 0.0
 
     @property
     def per_s(self) -> float:
+        if self.in_time is not None:
+            return self.in_time / self.window_s if self.window_s else 0.0
         return self.done / self.wall_s if self.wall_s else 0.0
 
     def latency_ms(self, share: float) -> float:

@@ -58,6 +58,15 @@ def _children(pid: int) -> list[int]:
     return [int(word) for word in text.split()]
 
 
+def private_memory_bytes(pid: int) -> int | None:
+    """Memory that belongs to this process alone; None where that cannot be read."""
+    try:
+        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
+    except OSError:
+        return None
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Private_"))
+
+
 def machine_cpu_s() -> float | None:
     """Busy CPU seconds of the whole machine since it started; None where that cannot be read."""
     try:

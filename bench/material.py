@@ -6,6 +6,7 @@ import random
 import shutil
 import time
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +20,9 @@ from cucm.certificates import (
 from cucm.database import NodeDatabase
 from cucm.key_store import KeyStore
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
-from cucm.roles import CertificateUnit
-from cucm.wire.tvs import QueryCertificateRequest, encode_message
+from cucm.roles import CertificateUnit, roles_of_units
+from cucm.wire.tvs import STATUS_OK, QueryCertificateRequest, QueryCertificateResponse, encode_message
+from tvs_server.policy import DEFAULT_TTL_S
 
 SEED: Final = 2
 MAC: Final = "B000B4BA0AEE"
@@ -31,6 +33,7 @@ WANTED_CA: Final = "CN=stormin-WIN2012-CA"
 WANTED_SERIAL: Final = bytes.fromhex("24000000179479b8f124ac3f3b000000000017")
 WANTED_BYTES: Final = 1451
 """The seed's query: 153 bytes out, a certificate of this length and 1480 bytes in all back."""
+WANTED_STORES: Final = (CertificateUnit.PHONE_SAST_TRUST, CertificateUnit.CALLMANAGER_TRUST)
 NGINX_BODY_BYTES: Final = 1480
 """As long as a TVS answer, so that every contender encrypts the same."""
 FILE_SIZES: Final = {"six-kb.bin": 6 * 1024, "sixty-four-kb.bin": 64 * 1024}
@@ -64,24 +67,61 @@ class Material:
         request = QueryCertificateRequest.build(session_id, DEVICE, wanted.subject, wanted.issuer, wanted.serial)
         return encode_message(request)
 
+    def answer(self, session_id: int) -> bytes:
+        """What a TVS must answer to it: all of it is known beforehand."""
+        der, roles = self.wanted.certificate_der, roles_of_units(WANTED_STORES)
+        return encode_message(QueryCertificateResponse.build(session_id, STATUS_OK, der, roles, DEFAULT_TTL_S))
+
+
+class TlsKind(StrEnum):
+    """What a client asks for; a server takes it, so that every contender negotiates the same."""
+
+    RSA = "TLS 1.2 RSA"
+    """As an 8861 and TVS 10.5.2 (facts 2.9)."""
+    ECDHE = "TLS 1.2 ECDHE"
+    TLS13 = "TLS 1.3"
+
+
+GROUP: Final = "X25519"
+_CIPHERS: Final = {
+    TlsKind.RSA: "AES256-SHA",
+    TlsKind.ECDHE: "ECDHE-RSA-AES256-GCM-SHA384",
+    TlsKind.TLS13: "TLS_AES_256_GCM_SHA384",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class TlsCase:
-    """One way of making a TLS connection."""
+    """One way of making a TLS connection; one group for all key exchanges that have one."""
 
-    profile: TlsProfile
+    kind: TlsKind
     client_certificate: bool
 
     @property
     def title(self) -> str:
-        return f"{self.profile.value}, {'with' if self.client_certificate else 'no'} client certificate"
+        return f"{self.kind.value}, {'with' if self.client_certificate else 'no'} client certificate"
+
+    @property
+    def profile(self) -> TlsProfile:
+        return TlsProfile.AES256_SHA if self.kind is TlsKind.RSA else TlsProfile.MODERN
+
+    @property
+    def version(self) -> str:
+        return "1.3" if self.kind is TlsKind.TLS13 else "1.2"
+
+    @property
+    def cipher(self) -> str:
+        """OpenSSL's name."""
+        return _CIPHERS[self.kind]
 
     @property
     def policy(self) -> ClientCertificatePolicy:
         return ClientCertificatePolicy.REQUIRED if self.client_certificate else ClientCertificatePolicy.OFF
 
 
-TLS_CASES: Final = tuple(TlsCase(profile, offered) for profile in TlsProfile for offered in (False, True))
+TLS_CASES: Final = tuple(TlsCase(kind, offered) for offered in (False, True) for kind in TlsKind)
+IDLE_CASE: Final = TlsCase(TlsKind.ECDHE, client_certificate=False)
+"""Where one case stands for all: many clients, stalled ones, idle ones."""
 
 
 def make_material(folder: Path, keys: KeyStore) -> Material:
@@ -123,7 +163,7 @@ def _files() -> dict[str, bytes]:
 
 def _write(material: Material) -> None:
     with NodeDatabase(material.database).create() as database:
-        for unit in (CertificateUnit.PHONE_SAST_TRUST, CertificateUnit.CALLMANAGER_TRUST):
+        for unit in WANTED_STORES:
             database.put_certificate(material.wanted.certificate_der, unit, HOST, moment=time.time())
     material.file_folder.mkdir(mode=0o755)
     for name, data in material.files.items():

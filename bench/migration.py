@@ -14,10 +14,9 @@ from typing import Any, Final
 
 from bench.floor import handshake_cost, rsa_sign_per_s, rsa_verify_per_s
 from bench.machine import Placement, pinned
-from bench.material import Material, TlsCase
+from bench.material import TLS_CASES, Material, TlsCase, TlsKind
 from bench.servers import free_address
 from cucm.key_store import CACHE_VARIABLE
-from cucm.net.tls import TlsProfile
 
 STORY: Final = "migrate"
 DEADLINE_S: Final = 60.0
@@ -112,16 +111,14 @@ def _operations(events: list[dict[str, Any]]) -> Counter[str]:
 
 
 def _case_of(cipher: str, *, offered: bool) -> TlsCase:
-    return TlsCase(TlsProfile.AES256_SHA if cipher == "AES256-SHA" else TlsProfile.MODERN, offered)
+    return TlsCase(TlsKind.RSA if cipher == "AES256-SHA" else TlsKind.TLS13, offered)
 
 
 def _floor_s(material: Material, operations: dict[str, int], seconds: float) -> float:
     """CPU of these operations with nothing around them."""
     total = operations.get("signature", 0) / rsa_sign_per_s(material, seconds)
     total += operations.get("verification", 0) / rsa_verify_per_s(material, seconds)
-    for profile in TlsProfile:
-        for offered in (False, True):
-            case = TlsCase(profile, offered)
-            if count := operations.get(case.title, 0):
-                total += count * handshake_cost(material, case, seconds).both_ms / 1000
+    for case in TLS_CASES:
+        if count := operations.get(case.title, 0):
+            total += count * handshake_cost(material, case, seconds).both_ms / 1000
     return total

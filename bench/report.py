@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from bench.goals import GOALS, Judgement, judge
 from bench.machine import Placement
-from bench.measurements import SIGN_FLOOR
 from bench.migration import Migration, Run
 from bench.resets import Resets
-from bench.rounds import NOISY_CORES, OURS, Group, Plan, Sample, Spread, ratios
+from bench.rounds import NOISY_CORES, OURS, Figures, Group, Plan, Sample, Spread, Table, ratios
+from bench.tvs_measurements import SIGN_FLOOR
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _HEAD: Final = (
     "",
     "per s",
@@ -41,21 +42,67 @@ class Findings:
     machine: dict[str, str | int]
     versions: dict[str, str]
     missing: dict[str, str]
-    groups: list[Group]
+    tables: list[Table]
     migration: Migration
     resets: list[Resets]
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"schema": SCHEMA_VERSION, **asdict(self)}
+        tables = {"tables": [table.as_json() for table in self.tables]}
+        judged = [{**asdict(one), "met": one.is_met, "missed_by": one.missed_by} for one in self.judgements()]
+        return {"schema": SCHEMA_VERSION, **asdict(self), **tables, "goals": judged}
+
+    def judgements(self) -> list[Judgement]:
+        """Every goal next to what was measured."""
+        return judge(GOALS, self.tables)
 
     def failures(self) -> int:
-        """Operations that went wrong in all groups."""
-        return sum(group.failures().total() for group in self.groups)
+        """Our operations that went wrong in all tables; a yardstick's failures are its own result."""
+        return sum(_our_failures(table) for table in self.tables)
 
 
-def table(group: Group) -> str:
-    """One group as a Markdown table: medians with their range, ratios per round and then their median."""
+def _our_failures(table: Table) -> int:
+    if isinstance(table, Figures):
+        return table.failures().total()
+    rows = (samples for name, samples in table.samples.items() if name.startswith(OURS))
+    return sum(sum(sample.failures.values()) for samples in rows for sample in samples)
+
+
+def table(one: Table) -> str:
+    """One table in Markdown: medians with their range, ratios per round and then their median."""
+    return _figures_table(one) if isinstance(one, Figures) else _group_table(one)
+
+
+def _figures_table(figures: Figures) -> str:
+    ours = figures.series(OURS)
+    rows = [("", figures.unit, "ours ÷ its")]
+    for name, values in figures.values.items():
+        ratio = "" if name == OURS or len(values) != len(ours) else _show(ratios(ours, values), 2)
+        rows.append((name, _show(Spread.of(values), figures.digits), ratio))
+    return _markdown(rows)
+
+
+def goals_table(judgements: Sequence[Judgement]) -> str:
+    """What was wanted, what was measured, and whether that is enough."""
+    rows = [("goal", "measured", "wanted", "")]
+    for one in judgements:
+        goal = one.goal
+        digits = 2 if goal.against or goal.bound % 1 else 0
+        measured = _show(one.measured, digits) + f" {goal.unit}" * bool(goal.unit)
+        rows.append((f"{goal.area}: {goal.measure}", measured, f"{goal.direction.value} {goal.bound:g}", one.verdict))
+    return _markdown(rows)
+
+
+def _reasons(judgements: Sequence[Judgement]) -> str:
+    """Why a goal is missed and what was tried: each text once, with the goals it is about."""
+    about: dict[str, list[str]] = {}
+    for one in judgements:
+        if one.is_met is False and one.goal.why:
+            about.setdefault(one.goal.why, []).append(f"{one.goal.area}: {one.goal.measure}")
+    return "\n\n".join(f"**{'; '.join(measures)}.** {why}" for why, measures in about.items())
+
+
+def _group_table(group: Group) -> str:
     ours = group.samples[OURS]
     rows: list[tuple[str, ...]] = [_HEAD]
     rows += [_contender_row(name, samples, ours) for name, samples in group.samples.items()]
@@ -133,13 +180,20 @@ def _operations(operations: dict[str, int]) -> str:
 
 def page(findings: Findings) -> str:
     """The whole of docs/benchmarks.md."""
-    parts = [_INTRODUCTION.format(moment=findings.moment), _how(findings), _machine(findings)]
-    for group in findings.groups:
-        notes = "\n\n".join(group.notes)
-        parts.append(f"## {group.title}\n\nPer {group.operation}.{' ' * bool(notes)}{notes}\n\n{table(group)}")
+    judgements = findings.judgements()
+    parts = [_INTRODUCTION.format(moment=findings.moment), f"## Goals\n\n{goals_table(judgements)}"]
+    parts += [text for text in (_reasons(judgements),) if text]
+    parts += [_how(findings), _machine(findings)]
+    parts += [_section(one) for one in findings.tables]
     parts.append(f"## One phone's migration\n\n{_MIGRATION}\n\n{migration_table(findings.migration)}")
     parts.append(f"## A lab that stays\n\n{_RESETS}\n\n{resets_table(findings.resets)}")
     return "\n\n".join(parts) + "\n"
+
+
+def _section(one: Table) -> str:
+    head = f"Per {one.operation}." if isinstance(one, Group) else ""
+    words = " ".join(part for part in (head, *one.notes) if part)
+    return f"## {one.title}\n\n{words}\n\n{table(one)}"
 
 
 _RESETS: Final = (
@@ -161,13 +215,19 @@ _MIGRATION: Final = (
 def _how(findings: Findings) -> str:
     plan, placement = findings.plan, findings.placement
     pinned = "server and load pinned to a CPU each" if placement.is_pinned else "nothing pinned"
-    noisy = sum(group.noisy_runs() for group in findings.groups)
-    kept = sum(len(samples) for group in findings.groups for samples in group.samples.values())
+    groups = [one for one in findings.tables if isinstance(one, Group)]
+    noisy = sum(group.noisy_runs() for group in groups)
+    kept = sum(len(samples) for group in groups for samples in group.samples.values())
     lines = [
         f"- {plan.rounds} rounds in turn, contenders in rotating order, {pinned}, loopback only. Figures are medians "
         "of the rounds with [least–most]; ratios are taken in each round, then their median.",
-        f"- TLS: {plan.run.concurrency} clients, a new connection, full handshake and one exchange each, for "
-        f"{plan.run.seconds:g} s. nginx answers a request and a body of the same sizes as TVS, by HTTP.",
+        f"- TVS: {plan.run.concurrency} clients unless said otherwise, a new connection, full handshake and one query "
+        f"each, for {plan.run.seconds:g} s; the load client is in C and compares every byte. nginx is its stream "
+        "module with the same certificate, protocol, cipher and key exchange, which says as many bytes as a TVS answer "
+        "and reads no request. Rates count what was done before the time was up.",
+        '- "threaded daemon" is bench/threaded_daemon.py, a stand-in of ours with the structure of the public threaded '
+        "Python TVS daemon (backlog 5, handshake inside accept, a thread per connection, SQLite opened for each query, "
+        "six log lines); that program itself was not at hand.",
         f"- Files: {plan.file_run.concurrency} clients for {plan.file_run.seconds:g} s, every byte compared; "
         '"sent again" counts datagrams repeated by either side.',
         '- "ours" is the server with its events rendered into a trace file; "ours, silent" tells nobody anything.',
@@ -190,6 +250,7 @@ def _machine(findings: Findings) -> str:
 
 def write(findings: Findings, page_path: Path, json_path: Path) -> None:
     """Both files; the page first."""
+    page_path.parent.mkdir(parents=True, exist_ok=True)
     page_path.write_text(page(findings), encoding="utf-8")
     json_path.parent.mkdir(parents=True, exist_ok=True)
     json_path.write_text(json.dumps(findings.as_json(), indent=1) + "\n", encoding="utf-8")

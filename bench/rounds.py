@@ -6,8 +6,8 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
 
 from bench.load import Bounds, LoadResult
 from bench.machine import machine_cpu_s
@@ -29,23 +29,27 @@ class Plan:
     warm_up_s: float
     floor_s: float
     migrations: int
+    memory_rounds: int
 
 
-FULL: Final = Plan(7, Bounds(1.5, 20_000, 32), Bounds(1.0, 50_000, 50), 0.3, 0.4, 7)
-QUICK: Final = Plan(2, Bounds(0.4, 2_000, 32), Bounds(0.3, 5_000, 50), 0.1, 0.1, 2)
+FULL: Final = Plan(7, Bounds(1.2, 20_000, 32), Bounds(1.0, 50_000, 50), 0.3, 0.2, 7, 3)
+QUICK: Final = Plan(2, Bounds(0.4, 5_000, 32), Bounds(0.3, 5_000, 50), 0.1, 0.1, 2, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A server under load. `counts_cpu`: whether its CPU time can be read for all it does."""
+    """A server under load. `counts_cpu`: whether its CPU time can be read for all it does. `label`: its row's name,
+    where the same server is loaded in two ways.
+    """
 
     server: Server
     load: Callable[[Bounds], LoadResult]
     counts_cpu: bool = True
+    label: str | None = None
 
     @property
     def name(self) -> str:
-        return self.server.name
+        return self.label or self.server.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +79,21 @@ class Group:
     floors: dict[str, list[float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
+    def series(self, row: str, quantity: str) -> list[float | None]:
+        """A contender's values, or a floor's, one per round; empty when there is no such row.
+
+        `quantity` is a field of `Sample`, or `failures` (their number). A floor has `server_cpu_ms` only.
+        """
+        if row in self.floors:
+            return list(self.floors[row]) if quantity == "server_cpu_ms" else []
+        if quantity == "failures":
+            return [float(sum(sample.failures.values())) for sample in self.samples.get(row, [])]
+        return [getattr(sample, quantity) for sample in self.samples.get(row, [])]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"type": "load", **asdict(self)}
+
     def failures(self) -> Counter[str]:
         """Everything that went wrong in all runs, by kind."""
         total: Counter[str] = Counter()
@@ -86,6 +105,35 @@ class Group:
         """Runs that were kept though something else used the machine."""
         kept = (sample for samples in self.samples.values() for sample in samples)
         return sum((sample.other_cores or 0.0) > NOISY_CORES for sample in kept)
+
+
+@dataclass(slots=True)
+class Figures:
+    """A table of single values: for each row one per round, in `unit`."""
+
+    title: str
+    unit: str
+    values: dict[str, list[float | None]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    trouble: dict[str, int] = field(default_factory=dict)
+    digits: int = 2
+
+    def add(self, row: str, value: float | None) -> None:
+        self.values.setdefault(row, []).append(value)
+
+    def series(self, row: str, _quantity: str = "value") -> list[float | None]:
+        return list(self.values.get(row, []))
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {"type": "figures", **asdict(self)}
+
+    def failures(self) -> Counter[str]:
+        """What went wrong, by kind."""
+        return Counter(self.trouble)
+
+
+Table = Group | Figures
 
 
 def run_rounds(
@@ -124,7 +172,7 @@ def _sample(contender: Contender, bounds: Bounds) -> Sample:
     begins_s = time.perf_counter()
     result = contender.load(bounds)
     wall_s = time.perf_counter() - begins_s
-    load_s = time.process_time() - load_s
+    load_s = time.process_time() - load_s + (result.cpu_s or 0.0)
     used_s = _difference(contender.server.cpu_s(), server_s) if contender.counts_cpu else None
     busy_s = _difference(machine_cpu_s(), machine_s)
     others_s = None if used_s is None or busy_s is None else max(0.0, busy_s - used_s - load_s)

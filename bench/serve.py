@@ -16,6 +16,7 @@ from typing import Any
 
 from cucm.events import Emit, EventLog, EventRecord, ignore
 from cucm.net.descriptors import raise_descriptor_limit
+from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.render.tftp_trace import TftpTrace
 from cucm.render.tvs_trace import TvsTrace
@@ -65,6 +66,7 @@ async def _start_tvs(order: dict[str, Any], emit: Emit) -> tuple[TvsServer, dict
         policy=ClientCertificatePolicy(order["policy"]),
         client_cas=[bytes.fromhex(text) for text in order["client_cas"]],
         profile=TlsProfile(order["profile"]),
+        limits=Limits(order["connections"], order["connections"], idle_timeout_s=600.0),
     )
     await server.start()
     return server, {"tls": server.port}

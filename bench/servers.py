@@ -10,6 +10,7 @@ import select
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from base64 import encodebytes
 from collections.abc import Iterator, Mapping
@@ -19,37 +20,37 @@ from pathlib import Path
 from typing import Final
 
 from bench.machine import Placement, pin, process_cpu_s, version_of
-from bench.material import NGINX_BODY_BYTES, Material, TlsCase, tool
+from bench.material import GROUP, IDLE_CASE, NGINX_BODY_BYTES, Material, TlsCase, tool
 from cucm.errors import EnvironmentProblem
-from cucm.net.tls import TlsProfile
 
 START_S: Final = 15.0
 END_S: Final = 5.0
 TFTP_PORT: Final = 69
 """dnsmasq cannot be told another."""
+STREAM_MODULE: Final = "ngx_stream_module.so"
+_MODULE_FOLDERS: Final = ("/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/lib/nginx/modules")
 _NGINX: Final = """
-daemon off; master_process off; worker_processes 1; error_log stderr crit; pid {folder}/nginx.pid;
-events {{ worker_connections 4096; }}
+{load}daemon off; master_process {master}; worker_processes {workers}; error_log stderr crit; pid {folder}/nginx.pid;
+worker_rlimit_nofile 65536; user root;
+events {{ worker_connections 16384; }}
 http {{
   access_log off; keepalive_timeout 0; sendfile on; default_type application/octet-stream;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
-  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi; client_header_timeout 600s;
   server {{ listen {address}:{plain} backlog=1024; root {files}; }}
+  server {{ listen {address}:{idle} ssl backlog=1024; {idle_tls} }}
+}}
+stream {{
 {tls}}}
 """
-_NGINX_TLS: Final = """  server {{
-    listen {address}:{port} ssl backlog=1024;
-    ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server-key.pem;
-    ssl_protocols {protocols}; ssl_ciphers {ciphers}; ssl_prefer_server_ciphers on;
-    ssl_session_cache off; ssl_session_tickets off; {client}
-    location / {{ return 200 "{body}"; }}
-  }}
+_NGINX_TLS: Final = """  server {{ listen {address}:{port} ssl backlog=1024 reuseport; {tls} return "{body}"; }}
 """
-_NGINX_PROTOCOLS: Final = {TlsProfile.MODERN: "TLSv1.2 TLSv1.3", TlsProfile.AES256_SHA: "TLSv1 TLSv1.1 TLSv1.2"}
-_NGINX_CIPHERS: Final = {
-    TlsProfile.MODERN: "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL",
-    TlsProfile.AES256_SHA: "AES256-SHA:ALL:!aNULL:!eNULL:@SECLEVEL=0",
-}
+_NGINX_SSL: Final = (
+    "ssl_certificate {folder}/server.pem; ssl_certificate_key {folder}/server-key.pem; ssl_protocols {protocol}; "
+    "ssl_ciphers {cipher}; ssl_prefer_server_ciphers on; ssl_ecdh_curve {group}; "
+    "ssl_session_cache off; ssl_session_tickets off; {client}"
+)
+"""One protocol, cipher and group: those of the case, which our server negotiates with the same client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,7 @@ def our_tvs(material: Material, case: TlsCase, placement: Placement, *, silent: 
         "policy": case.policy.value,
         "client_cas": [material.capf.certificate_der.hex()] if case.client_certificate else [],
         "profile": case.profile.value,
+        "connections": 16_384,
     }
     with _ours(order, material, placement, silent=silent) as server:
         yield server
@@ -112,40 +114,87 @@ def _ours(order: Mapping[str, object], material: Material, placement: Placement,
 
 
 @contextmanager
-def nginx(material: Material, cases: tuple[TlsCase, ...], placement: Placement) -> Iterator[Server]:
-    """One nginx process: plain HTTP from the file folder on port "http", one TLS port per case (its title)."""
+def threaded_daemon(material: Material, placement: Placement) -> Iterator[Server]:
+    """The stand-in of `bench.threaded_daemon`."""
+    folder = material.folder / "daemon"
+    _write_identity(folder, material)
+    address = free_address()
+    port = free_port(address)
+    paths = [folder / "server.pem", folder / "server-key.pem", material.database, folder / "daemon.log"]
+    command = [sys.executable, "-m", "bench.threaded_daemon", address, str(port), *map(str, paths)]
+    with _child(command, placement, cwd=Path(__file__).parents[1]) as process:
+        _await_tcp(process, address, port)
+        yield Server("threaded daemon", "bench/threaded_daemon.py", process.pid, address, {"tls": port})
+
+
+@contextmanager
+def nginx(
+    material: Material, cases: tuple[TlsCase, ...], placement: Placement, *, workers: int = 1
+) -> Iterator[Server]:
+    """nginx: plain HTTP from the file folder on port "http", one TLS stream port per case (its title), and "idle",
+    HTTP over TLS that waits for a request. One worker is the process itself; several have a master.
+    """
     program = _program("nginx")
-    folder = material.folder / "nginx"
-    folder.mkdir()
-    (folder / "server.pem").write_bytes(material.server.certificate_pem)
-    (folder / "server-key.pem").write_text(_pem_key(material.server.private_key_der))
-    (folder / "server-key.pem").chmod(0o600)
+    module = next((path for where in _MODULE_FOLDERS if (path := Path(where) / STREAM_MODULE).exists()), None)
+    if module is None:
+        raise Unavailable("nginx has no stream module (Debian: libnginx-mod-stream)")
+    folder = Path(tempfile.mkdtemp(prefix="nginx-", dir=material.folder))
+    _write_identity(folder, material)
     (folder / "capf.pem").write_bytes(material.capf.certificate_pem)
     address = free_address()
-    ports = {"http": free_port(address), **{case.title: free_port(address) for case in cases}}
+    ports = {name: free_port(address) for name in ("http", "idle", *(case.title for case in cases))}
     configuration = folder / "nginx.conf"
-    configuration.write_text(_nginx_configuration(folder, material, address, ports, cases))
+    configuration.write_text(_nginx_configuration(folder, material, (address, ports), cases, (str(module), workers)))
     with _child([program, "-p", str(folder), "-c", str(configuration)], placement) as process:
         _await_tcp(process, address, ports["http"])
         yield Server("nginx", version_of(program, "-v"), process.pid, address, ports)
 
 
+def _write_identity(folder: Path, material: Material) -> None:
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    (folder / "server.pem").write_bytes(material.server.certificate_pem)
+    (folder / "server-key.pem").touch(0o600)
+    (folder / "server-key.pem").write_text(pem_key(material.server.private_key_der))
+
+
 def _nginx_configuration(
-    folder: Path, material: Material, address: str, ports: dict[str, int], cases: tuple[TlsCase, ...]
+    folder: Path,
+    material: Material,
+    place: tuple[str, dict[str, int]],
+    cases: tuple[TlsCase, ...],
+    how: tuple[str, int],
 ) -> str:
+    address, ports = place
+    module, workers = how
     tls = "".join(
         _NGINX_TLS.format(
-            address=address,
-            port=ports[case.title],
-            folder=folder,
-            protocols=_NGINX_PROTOCOLS[case.profile],
-            ciphers=_NGINX_CIPHERS[case.profile],
-            client=f"ssl_verify_client on; ssl_client_certificate {folder}/capf.pem;" * case.client_certificate,
-            body="x" * NGINX_BODY_BYTES,
+            address=address, port=ports[case.title], tls=_nginx_ssl(folder, case), body="x" * NGINX_BODY_BYTES
         )
         for case in cases
     )
-    return _NGINX.format(folder=folder, address=address, plain=ports["http"], files=material.file_folder, tls=tls)
+    return _NGINX.format(
+        load=f"load_module {module};\n",
+        master="off" if workers == 1 else "on",
+        workers=workers,
+        folder=folder,
+        address=address,
+        plain=ports["http"],
+        idle=ports["idle"],
+        idle_tls=_nginx_ssl(folder, IDLE_CASE),
+        files=material.file_folder,
+        tls=tls,
+    )
+
+
+def _nginx_ssl(folder: Path, case: TlsCase) -> str:
+    return _NGINX_SSL.format(
+        folder=folder,
+        protocol=f"TLSv{case.version}",
+        cipher=case.cipher if case.version == "1.2" else "HIGH",
+        group=GROUP,
+        client=f"ssl_verify_client on; ssl_client_certificate {folder}/capf.pem;" * case.client_certificate,
+    )
 
 
 @contextmanager
@@ -214,7 +263,7 @@ def _program(name: str, *, needs_root: bool = False) -> str:
     return path
 
 
-def _pem_key(der: bytes) -> str:
+def pem_key(der: bytes) -> str:
     return f"-----BEGIN PRIVATE KEY-----\n{encodebytes(der).decode()}-----END PRIVATE KEY-----\n"
 
 

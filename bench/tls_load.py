@@ -1,115 +1,119 @@
-"""TLS load: a new connection with a full handshake and one exchange each, so many at a time."""
+"""TLS load by a client in C (`tls_client.c`), compiled when the benchmark runs: full handshakes, answers compared.
+
+A client in Python would need more CPU than the server it measures. Any server gets the same client; what is negotiated
+(version, cipher, group) is the case's and no other.
+"""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Awaitable, Callable
+import json
+import shutil
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Final
-
-from OpenSSL import SSL
+from pathlib import Path
+from typing import Any, Final
 
 from bench.load import Bounds, LoadResult
-from bench.material import Material, TlsCase
-from bench.serve import loop_factory
-from cucm.errors import LabError
-from cucm.net.stream import Stream
-from cucm.net.tls import client_context, open_stream
-from cucm.wire.tvs import STATUS_OK, NeedData, QueryCertificateResponse, TvsConnection
+from bench.material import GROUP, NGINX_BODY_BYTES, Material, TlsCase
+from bench.servers import Server, Unavailable, pem_key
 
-EXCHANGE_S: Final = 30.0
-_HTTP_REQUEST: Final = b"GET / HTTP/1.0\r\nX-Fill: " + b"x" * 122 + b"\r\n\r\n"
-"""As long as a TVS query."""
-
-Exchange = Callable[[Stream, int], Awaitable[str | None]]
-"""Asks on an open stream, with a session number; None when the answer is right, otherwise what is wrong with it."""
+TIMEOUT_S: Final = 20.0
+"""After which an exchange has failed, as the measurements behind the goals had it."""
+SOURCES: Final = 16
+"""Client addresses, so that no port runs out and no server's limit for one address is met."""
+_COMPILE_S: Final = 120.0
+_MISSING: Final = "the TLS load client needs gcc and OpenSSL's headers (Debian: gcc libc6-dev libssl-dev)"
 
 
 @dataclass(slots=True)
 class TlsLoad:
-    """The load's outcome, with what was negotiated: both servers of a comparison must agree on it."""
+    """The load's outcome, with what was negotiated: version, cipher, key exchange."""
 
     result: LoadResult
-    negotiated: str = ""
+    negotiated: str
 
 
-def load_context(material: Material, case: TlsCase) -> SSL.Context:
-    if not case.client_certificate:
-        return client_context(profile=case.profile)
-    phone = material.phone
-    return client_context(
-        profile=case.profile, certificate_der=phone.certificate_der, private_key_der=phone.private_key_der
-    )
+@dataclass(frozen=True, slots=True)
+class TlsClient:
+    """The compiled client and the files it needs."""
+
+    program: Path
+    folder: Path
+
+    @classmethod
+    def build(cls, material: Material) -> TlsClient:
+        """Compile it into the material's folder. Raises Unavailable."""
+        folder = material.folder / "tls-client"
+        folder.mkdir()
+        program, source = folder / "tls_client", Path(__file__).with_name("tls_client.c")
+        if shutil.which("gcc") is None:
+            raise Unavailable(_MISSING)
+        command = ["gcc", "-O2", "-o", str(program), str(source), "-lssl", "-lcrypto"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_COMPILE_S, check=False)
+        if done.returncode:
+            raise Unavailable(_MISSING)
+        (folder / "query").write_bytes(material.query(1))
+        (folder / "tvs-answer").write_bytes(material.answer(1))
+        (folder / "plain-answer").write_bytes(b"x" * NGINX_BODY_BYTES)
+        (folder / "phone.pem").write_bytes(material.phone.certificate_pem)
+        (folder / "phone-key.pem").touch(0o600)
+        (folder / "phone-key.pem").write_text(pem_key(material.phone.private_key_der))
+        return cls(program, folder)
+
+    def load(self, server: Server, port: int, case: TlsCase, bounds: Bounds, *, asks: bool = True) -> TlsLoad:
+        """One run. `asks`: send a TVS query and compare the answer; otherwise take what the server says at once."""
+        command = self._command(server, port, case)
+        command += [f"clients={bounds.concurrency}", f"operations={bounds.operations}", f"seconds={bounds.seconds}"]
+        command += self._exchange(asks=asks)
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=bounds.seconds + 2 * TIMEOUT_S, check=True)
+        return _outcome(json.loads(done.stdout), bounds)
+
+    @contextmanager
+    def holding(self, server: Server, port: int, case: TlsCase, connections: int) -> Iterator[LoadResult]:
+        """So many idle connections, handshake done, for as long as the body runs."""
+        command = [*self._command(server, port, case), "mode=hold", f"clients={connections}"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None
+            assert process.stdout is not None
+            try:
+                yield _outcome(json.loads(process.stdout.readline()), Bounds(0, connections, connections)).result
+            finally:
+                process.stdin.close()
+
+    def _command(self, server: Server, port: int, case: TlsCase) -> list[str]:
+        command = [str(self.program), f"address={server.address}", f"port={port}", f"version={case.version}"]
+        command += [f"cipher={case.cipher}{'' if case.version == '1.3' else ':@SECLEVEL=0'}", f"group={GROUP}"]
+        command += [f"source={_source_of(server.address)}", f"sources={SOURCES}", f"timeout={TIMEOUT_S}"]
+        if case.client_certificate:
+            command += [f"certificate={self.folder / 'phone.pem'}", f"key={self.folder / 'phone-key.pem'}"]
+        return command
+
+    def _exchange(self, *, asks: bool) -> list[str]:
+        if asks:
+            return ["answers=tvs", f"query={self.folder / 'query'}", f"wanted={self.folder / 'tvs-answer'}"]
+        return ["answers=plain", f"wanted={self.folder / 'plain-answer'}"]
 
 
-def tvs_exchange(material: Material) -> Exchange:
-    """One QUERY_CERT; the answer must carry the session, success, and the wanted certificate byte for byte."""
-    wanted = material.wanted.certificate_der
-
-    async def exchange(stream: Stream, number: int) -> str | None:
-        stream.write(material.query(number))
-        connection = TvsConnection(max_messages=1)
-        while isinstance(answer := connection.next_event(), NeedData):
-            data = await stream.read()
-            if not data:
-                return "hung up without an answer"
-            connection.receive_data(data)
-        if not isinstance(answer, QueryCertificateResponse) or answer.session_id != number:
-            return "answer to something else"
-        return None if answer.status == STATUS_OK and answer.certificate == wanted else "wrong answer"
-
-    return exchange
+def _source_of(server_address: str) -> str:
+    """The first client address: beside the server's, in the same 127.x.y."""
+    return f"{server_address.rpartition('.')[0]}.{1 if server_address == '127.0.0.1' else 100}"
 
 
-def http_exchange(body_bytes: int) -> Exchange:
-    """One request of nginx; the body must be as long as agreed."""
-
-    async def exchange(stream: Stream, _number: int) -> str | None:
-        stream.write(_HTTP_REQUEST)
-        received = b""
-        while data := await stream.read():
-            received += data
-        head, _, body = received.partition(b"\r\n\r\n")
-        return None if head.startswith(b"HTTP/1.1 200 ") and body == b"x" * body_bytes else "wrong answer"
-
-    return exchange
+def _outcome(said: dict[str, Any], bounds: Bounds) -> TlsLoad:
+    result = LoadResult(said["done"], Counter(said["failures"]))
+    result.wall_s, result.cpu_s, result.latencies_s = said["wall_s"], said["cpu_s"], said["latencies_s"]
+    result.in_time, result.window_s = said["done_in_time"], min(bounds.seconds, result.wall_s)
+    return TlsLoad(result, said["negotiated"])
 
 
-def load_tls(address: str, port: int, context: SSL.Context, exchange: Exchange, bounds: Bounds) -> TlsLoad:
-    """Run the load in this process."""
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        return runner.run(_load(address, port, context, exchange, bounds))
-
-
-async def _load(address: str, port: int, context: SSL.Context, exchange: Exchange, bounds: Bounds) -> TlsLoad:
-    load = TlsLoad(LoadResult())
-    begins = time.perf_counter()
-    numbers = iter(range(1, bounds.operations + 1))
-
-    async def client() -> None:
-        for number in numbers:
-            if time.perf_counter() - begins > bounds.seconds:
-                return
-            await _once(load, address, port, context, exchange, number)
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(bounds.concurrency):
-            group.create_task(client())
-    load.result.wall_s = time.perf_counter() - begins
-    return load
-
-
-async def _once(load: TlsLoad, address: str, port: int, context: SSL.Context, exchange: Exchange, number: int) -> None:
-    begins = time.perf_counter()
-    try:
-        async with asyncio.timeout(EXCHANGE_S), await open_stream(address, port, context=context) as stream:
-            wrong = await exchange(stream, number)
-            load.negotiated = f"{stream.tls_version} {stream.cipher}"
-    except (OSError, LabError) as error:
-        wrong = type(error).__name__
-    if wrong is None:
-        load.result.done += 1
-        load.result.latencies_s.append(time.perf_counter() - begins)
-    else:
-        load.result.failures[wrong] += 1
+@contextmanager
+def stalled_clients(server: Server, port: int, count: int) -> Iterator[None]:
+    """So many TCP connections that say nothing, for as long as the body runs."""
+    with ExitStack() as closing:
+        for _ in range(count):
+            closing.enter_context(socket.create_connection((server.address, port), timeout=TIMEOUT_S))
+        yield

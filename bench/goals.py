@@ -1,0 +1,164 @@
+"""What is wanted (issue 5 A), as data: each goal names a table of the run, two of its rows and a bound.
+
+The page's table "goal / measured / met or missed by how much" is made from these and the run, so nothing on the page
+can say other than what was measured. `why` is shown only while a goal is missed: what the profile says and what was
+tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from bench.rounds import OURS, Spread, Table, ratios
+
+
+class Direction(StrEnum):
+    AT_MOST = "at most"
+    AT_LEAST = "at least"
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """`of` ÷ `against` (its value alone if None) in `table`, round by round, then the median.
+
+    `quantity`: a field of `bench.rounds.Sample`, "failures" (summed over all rounds), or "value" in a table of figures.
+    """
+
+    area: str
+    measure: str
+    table: str
+    of: str
+    quantity: str
+    against: str | None
+    direction: Direction
+    bound: float
+    unit: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """`measured` is None where the run has no such rows (a yardstick that is not installed)."""
+
+    goal: Goal
+    measured: Spread | None
+
+    @property
+    def is_met(self) -> bool | None:
+        if self.measured is None:
+            return None
+        if self.goal.direction is Direction.AT_MOST:
+            return self.measured.median <= self.goal.bound
+        return self.measured.median >= self.goal.bound
+
+    @property
+    def missed_by(self) -> float | None:
+        """By which share of the bound; None where it is met or not measured, or the bound is 0."""
+        if self.measured is None or self.is_met or not self.goal.bound:
+            return None
+        return abs(self.measured.median / self.goal.bound - 1)
+
+    @property
+    def verdict(self) -> str:
+        if self.is_met is None:
+            return "not measured"
+        if self.is_met:
+            return "met"
+        return "**missed**" if self.missed_by is None else f"**missed by {self.missed_by:.0%}**"
+
+
+def judge(goals: Sequence[Goal], tables: Sequence[Table]) -> list[Judgement]:
+    """Every goal next to what the run says of it."""
+    by_title = {table.title: table for table in tables}
+    return [Judgement(goal, _measured(goal, by_title.get(goal.table))) for goal in goals]
+
+
+def _measured(goal: Goal, table: Table | None) -> Spread | None:
+    if table is None:
+        return None
+    ours = table.series(goal.of, goal.quantity)
+    if goal.quantity == "failures" and ours:
+        total = sum(value or 0.0 for value in ours)
+        return Spread(total, total, total)
+    if goal.against is None:
+        return Spread.of(ours)
+    others = table.series(goal.against, goal.quantity)
+    return ratios(ours, others) if ours and len(ours) == len(others) else None
+
+
+# --- TVS -----------------------------------------------------------------------------------------------------------
+
+NGINX: Final = "nginx"
+SILENT: Final = "ours, silent"
+DAEMON: Final = "threaded daemon"
+STALLED: Final = "ours, 100 stalled clients beside"
+TWO: Final = "ours, 2 processes"
+_TLS: Final = ("TLS 1.2 RSA", "TLS 1.2 ECDHE", "TLS 1.3")
+IDLE_TABLE: Final = "TVS, memory of an idle TLS connection"
+STALLED_TABLE: Final = "TVS, TLS 1.2 ECDHE, with stalled clients"
+MOST, LEAST = Direction.AT_MOST, Direction.AT_LEAST
+
+
+def tls_table(kind: str, *, client_certificate: bool) -> str:
+    return f"TVS, {kind}, {'with' if client_certificate else 'no'} client certificate"
+
+
+def clients_table(clients: int) -> str:
+    return f"TVS, TLS 1.2 ECDHE, {clients} clients"
+
+
+def _tvs_goals() -> list[Goal]:
+    cpu, rate = "server_cpu_ms", "per_s"
+    goals = [
+        Goal(
+            "TVS",
+            f"{kind}: server CPU ÷ nginx's",
+            tls_table(kind, client_certificate=False),
+            OURS,
+            cpu,
+            NGINX,
+            MOST,
+            1.10,
+        )
+        for kind in _TLS
+    ]
+    goals += [
+        Goal("TVS", f"{kind}, client certificate: server CPU ÷ nginx's", tls_table(kind, client_certificate=True),
+             OURS, cpu, NGINX, MOST, 1.05)
+        for kind in _TLS
+    ]  # fmt: skip
+    goals += [
+        Goal("TVS", f"{kind}: server CPU with tracing ÷ without", tls_table(kind, client_certificate=False),
+             OURS, cpu, SILENT, MOST, 1.10)
+        for kind in _TLS
+    ]  # fmt: skip
+    goals += [
+        Goal(
+            "TVS",
+            f"{clients} clients: rate ÷ the threaded daemon's",
+            clients_table(clients),
+            OURS,
+            rate,
+            DAEMON,
+            LEAST,
+            bound,
+        )
+        for clients, bound in ((4, 1.8), (32, 8.0), (200, 15.0))
+    ]
+    goals += [
+        Goal("TVS", f"{clients} clients: failed", clients_table(clients), OURS, "failures", None, MOST, 0)
+        for clients in (200, 1000)
+    ]
+    goals.append(
+        Goal("TVS", "100 stalled clients: rate ÷ the rate without", STALLED_TABLE, STALLED, rate, OURS, LEAST, 0.95)
+    )
+    goals.append(
+        Goal("TVS", "memory per idle connection, 5000 open", IDLE_TABLE, OURS, "value", None, MOST, 26.0, "KiB")
+    )
+    return goals
+
+
+GOALS: Final[tuple[Goal, ...]] = tuple(_tvs_goals())
