@@ -8,6 +8,7 @@ resumption (phones say `caching disabled, session not saved`, facts 2.9).
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Final
 
@@ -248,8 +249,12 @@ async def open_stream(
     connect_timeout_s: float = CONNECT_TIMEOUT_S,
     handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
     on_connected: Callable[[Stream], None] | None = None,
+    resolves_names: bool = False,
 ) -> Stream:
     """Connect, with TLS if there is a `context`; `on_connected` is called with it between TCP and TLS.
+
+    `address` is an IP address unless `resolves_names`: most of them come from files of the network, and a name in one
+    must not make the lab ask the machine's DNS. An OSError says so.
 
     `verify_peer` sees the server's certificate during the handshake, so that a refusal reaches the server as a
     fatal alert; without it any certificate will do. Raises OSError and TimeoutError (TCP and stalled TLS),
@@ -264,7 +269,8 @@ async def open_stream(
             opening, context, server_side=False, verify_peer=verify_peer, handshake_timeout_s=handshake_timeout_s
         )
 
-    return await _connect(opening, stream, (address, port), local_address, connect_timeout_s)
+    flags = 0 if resolves_names else socket.AI_NUMERICHOST
+    return await _connect(opening, stream, (address, port), local_address, connect_timeout_s, flags)
 
 
 async def _connect(
@@ -273,12 +279,15 @@ async def _connect(
     target: tuple[str, int],
     local_address: str | None,
     timeout_s: float,
+    flags: int,
 ) -> Stream:
     local = (local_address, 0) if local_address is not None else None
     loop = asyncio.get_running_loop()
     try:
         async with asyncio.timeout(timeout_s):
-            _, stream = await loop.create_connection(factory, *target, local_addr=local)
+            _, stream = await loop.create_connection(factory, *target, local_addr=local, flags=flags)
+    except socket.gaierror as error:
+        raise error if not flags else OSError(f"{target[0][:64]!r} is no IP address; names are not resolved") from error
     except TimeoutError:
         raise TimeoutError(f"{target[0]} port {target[1]} does not answer within {timeout_s:g} s") from None
     try:

@@ -130,6 +130,7 @@ async def _ask(host: str, port: int, request: TvsMessage, connection: Connection
             verify_peer=connection.verify_peer,
             connect_timeout_s=timeout_s,
             handshake_timeout_s=timeout_s,
+            resolves_names=True,
         )
         try:
             response = await _response(stream, request)

@@ -444,6 +444,16 @@ async def test_nobody_listening_is_an_os_error(loopback: Draw) -> None:
 
 
 @on_both_loops
+async def test_a_name_is_resolved_only_where_that_is_wanted() -> None:
+    async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(OSError, match="'localhost' is no IP address; names are not resolved"):
+            await open_stream("localhost", port)
+        async with await open_stream("localhost", port, resolves_names=True) as stream:
+            assert stream.peer_address == ("127.0.0.1", port)
+
+
+@on_both_loops
 async def test_a_connection_that_does_not_come_about_ends_with_its_deadline(loopback: Draw) -> None:
     # a listening socket whose queue is full answers no SYN
     address = loopback()
