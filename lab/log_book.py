@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Protocol
+from typing import Final, Protocol
 
 from cucm.events import EventLog, EventRecord
 from cucm.render.phone_console import PhoneConsole
@@ -13,6 +13,9 @@ from cucm.render.plain import PlainLines
 from cucm.render.tftp_trace import TftpTrace
 from cucm.render.tvs_trace import TvsTrace
 from cucm.versions import TraceDialect
+
+LOG_SERVICES: Final = ("phone", "tvs", "tftp", "callmanager", "capf", "node", "cluster", "dhcp", "sftp", "lab")
+"""What a log's name begins with: the services that events come from. Behind the hyphen is whose log it is."""
 
 
 class Renderer(Protocol):

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from cucm.errors import UsageError
-from lab.log_book import LogBook
+from lab.log_book import LOG_SERVICES, LogBook
 from lab.runtime import Lab
 
 MARKER: Final = "cucm-lab-run.json"
-LOG_KINDS: Final = ("phone-", "tvs-", "tftp-", "callmanager-", "dhcp-")
+LOG_KINDS: Final = tuple(f"{service}-" for service in LOG_SERVICES)
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FOLDERS_AND_FILES: Final = frozenset({MARKER, "events.jsonl", "flash", "served"})
 
@@ -93,8 +93,7 @@ class RunFolder:
             for record in lab.events:
                 file.write(json.dumps(record.as_json(), ensure_ascii=False) + "\n")
         for log in book.names:
-            if log.startswith(LOG_KINDS):
-                (self._work / f"{log}.log").write_text("".join(f"{line}\n" for line in book.lines(log)), "utf-8")
+            (self._work / f"{log}.log").write_text("".join(f"{line}\n" for line in book.lines(log)), "utf-8")
         for node, name, data in lab.served:
             self._keep_served(node, name, data)
         (self._work / MARKER).write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

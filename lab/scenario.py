@@ -72,7 +72,9 @@ class Act(Table):
 
 
 class Evidence(Table):
-    """A log (`phone-<device>`, `tvs-<node>`, `tftp-<node>`) in which the act before the repair must write `line`."""
+    """A log (`phone-<device>`, `tvs-<node>`, `cluster-<cluster>`, ...) in which the act before the repair must write
+    `line`.
+    """
 
     log: str
     line: Annotated[str, Field(min_length=1)]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, get_args
 
 from cucm.errors import UsageError
+from lab.log_book import LOG_SERVICES
 from lab.operations import Operation
 from lab.operations.phones import PhoneOperation
 from lab.scenario import Act, Failure, Story, read_story
@@ -93,6 +94,15 @@ class _Names:
         self.pools = tuple(dict.fromkeys((*topology.dhcp.pools, *self.groups, DEFAULT_POOL)))
         self.origins = (*self.clusters, *self.servers, NOWHERE, NONE, FOREIGN)
 
+    @property
+    def logs(self) -> tuple[str, ...]:
+        """Every log that a run can write, but for those of a network of its own (`cucm-lab exec`)."""
+        nodes = self.known("node", ())
+        machines = (*nodes, *self.servers)
+        writers = {"phone": self.phones, "tftp": machines, "callmanager": machines, "cluster": self.clusters}
+        writers |= {"dhcp": ("lab",), "sftp": ("lab",), "lab": ("story", "faults")}
+        return tuple(f"{service}-{name}" for service in LOG_SERVICES for name in writers.get(service, nodes))
+
     def known(self, kind: str, clusters: Sequence[str]) -> tuple[str, ...]:
         """Names of a kind; nodes only of `clusters`, where a step names some."""
         match kind:
@@ -172,16 +182,13 @@ def _texts(value: object) -> Iterator[tuple[str, Location]]:
 
 
 def _evidence_problems(failure: Failure, names: _Names) -> Iterator[Problem]:
-    machines: dict[str, Callable[[], tuple[str, ...]]] = {
-        "phone": lambda: names.phones,
-        "tvs": lambda: names.known("node", ()),
-        "tftp": lambda: (*names.known("node", ()), *names.known("server", ())),
-    }
+    """A log that no machine of the topology writes: its line could never be found."""
+    logs = names.logs
     for number, evidence in enumerate(failure.evidence):
-        service, dash, machine = evidence.log.partition("-")
-        if dash and service in machines and machine not in machines[service]():
-            known = [f"{service}-{name}" for name in machines[service]()]
-            yield _unknown("log", evidence.log, known, ("failure", "evidence", number, "log"))
+        if evidence.log not in logs:
+            service = evidence.log.partition("-")[0]
+            alike = [log for log in logs if log.startswith(f"{service}-")] or logs
+            yield _unknown("log", evidence.log, alike, ("failure", "evidence", number, "log"))
 
 
 def _unknown(what: str, name: str, known: Sequence[str], place: Location) -> Problem:

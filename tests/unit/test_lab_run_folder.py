@@ -7,6 +7,7 @@ import pytest
 from lab_on_sockets import PHONE, make_lab, network_of
 
 from cucm.errors import UsageError
+from cucm.events.administration import ActStarted
 from lab.log_book import LogBook
 from lab.run_folder import MARKER, RunFolder
 
@@ -44,6 +45,18 @@ def test_the_folder_appears_whole_with_its_parents(tmp_path, lab):
     assert json.loads((target / MARKER).read_text()) == {"a": 1}
     assert (target / "served" / "n1" / f"CTL{PHONE}.tlv").read_bytes() == b"list"
     assert names(target.parent) == ["run"]
+
+
+@pytest.mark.parametrize("log", ["cluster-source", "lab-story", "capf-n1", "sftp-lab", "node-n1", f"phone-{PHONE}"])
+def test_every_log_that_evidence_may_name_is_left(tmp_path, lab, log):
+    target = tmp_path / "run"
+    book = LogBook(lab.events)
+    lab.events.emit(log.replace("-", ":", 1), ActStarted(1, "an act"))
+    with RunFolder(target) as folder:
+        folder.finish(lab, book, {})
+    assert (target / f"{log}.log").is_file()
+    leave(target, lab)  # and it counts as a run's: it is replaced
+    assert not (target / f"{log}.log").exists()
 
 
 def test_a_run_that_is_not_finished_leaves_nothing(tmp_path, lab):

@@ -70,13 +70,38 @@ def test_expectations_and_evidence() -> None:
     wrong = story(
         BOOT,
         expect={PHONE: {"registered": "surce", "ctl": "none"}, "SEP1": {}, "all": {"registered": "nowhere"}},
-        evidence=(f"phone-{PHONE}", "tvs-ucm105pup", "tftp-ucm11pub", "call-manager-x"),
+        evidence=(f"phone-{PHONE}", "tvs-ucm105pup", "tftp-ucm11pub"),
     )
     assert told(wrong) == [
         f"acts[1].expect.{PHONE}.registered: there is no cluster 'surce'; did you mean source?",
         f"acts[1].expect.SEP1: there is no phone or group of phones 'SEP1'; there are: all, Default, {PHONE}",
         "failure.evidence[2].log: there is no log 'tvs-ucm105pup'; did you mean tvs-ucm105pub?",
     ]
+
+
+@pytest.mark.parametrize(
+    ("log", "hint"),
+    [
+        ("tvs-ucm105pup", "did you mean tvs-ucm105pub?"),
+        ("callmanager-ucm11", "did you mean callmanager-ucm11pub?"),
+        ("cluster-sorce", "did you mean cluster-source?"),
+        ("dhcp-ucm11pub", "there are: dhcp-lab"),
+        ("sftp-server", "there are: sftp-lab"),
+        ("capf-ucm105pup", "did you mean capf-ucm105pub?"),
+        ("lab-stories", "did you mean lab-story?"),
+        ("console", f"there are: phone-{PHONE}, tvs-ucm105pub, "),
+        ("tvs", "there are: tvs-ucm105pub, tvs-ucm11pub"),
+    ],
+)
+def test_evidence_in_a_log_that_nobody_writes(log: str, hint: str) -> None:
+    (only,) = told(story(BOOT, evidence=(log,)))
+    assert only.startswith(f"failure.evidence[1].log: there is no log {log!r}; ")
+    assert hint in only
+
+
+def test_evidence_may_stand_in_any_log_of_a_run() -> None:
+    logs = (f"phone-{PHONE}", "tvs-ucm11pub", "callmanager-ucm105pub", "cluster-source", "dhcp-lab", "lab-faults")
+    assert told(story(BOOT, evidence=logs)) == []
 
 
 def test_references_are_found_within_options_and_lists() -> None:
