@@ -220,6 +220,13 @@ def test_a_phone_that_cannot_take_the_new_lists_stays_with_the_old_cluster_and_s
     )
 
 
+def test_a_configuration_is_refused_for_the_reason_of_the_first_list_refused() -> None:
+    # the second one has another reason: it would be the configuration's too, if the last one counted
+    world = moving(NEW.files(itl=b"no list"), tvs=[NOT_FOUND_ANSWER])
+    assert world.boot().reasons == (TrustReason.TVS_NOT_FOUND, TrustReason.MALFORMED, TrustReason.TVS_NOT_FOUND)
+    assert len(world.queries) == 1
+
+
 def test_an_itl_of_a_new_subscriber_follows_from_the_new_ctl() -> None:
     # its signer is CCM+TFTP in the new CTL: forgetting a TFTP node (F3) hurts where there is no CTL
     files = NEW.files(itl=NEW.itl(signer=NEW.subscriber))

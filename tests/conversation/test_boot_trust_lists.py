@@ -28,6 +28,7 @@ from cucm.events import phone as events
 from cucm.events.phone import TrustBasis
 from phone_agent.commands import FetchStatus, Store, TvsAnswer, TvsFailure
 from phone_agent.flash import FlashContents, TvsCacheEntry
+from phone_agent.verification import MAX_TVS_CACHE_ENTRIES
 
 UNREACHABLE = TvsFailure(TrustReason.TVS_UNREACHABLE, "connection refused")
 UPDATED, FAILED = "Trust List Updated", "Trust List Update Failed"
@@ -186,6 +187,9 @@ def test_a_changed_list_empties_the_tvs_cache() -> None:
     world.boot()
     assert world.only(events.TvsCacheFlushed) == [events.TvsCacheFlushed(1)]
     assert world.contents.tvs_cache == ()
+    # in one write with the list: no kill leaves answers that another list's TVS gave
+    written = [command.changes for command in world.commands if isinstance(command, Store)]
+    assert [changes["tvs_cache"] for changes in written if {"ctl", "itl"} & changes.keys()] == [(), ()]
 
 
 def test_without_tvs_record_in_the_itl_tvs_is_not_asked() -> None:
@@ -325,6 +329,18 @@ def test_the_cache_remembers_roles_too() -> None:
     world = moving(NEW.files(itl=None, configuration=None), contents=contents)
     world.boot()
     assert refused(world) == {"CTL": TrustReason.TVS_ANSWER_LACKS_ROLE}
+
+
+def test_the_cache_does_not_grow_without_end_and_the_newest_answers_stay() -> None:
+    older = tuple(replace(cache_entry(NOW + 60), serial=bytes([1, number])) for number in range(MAX_TVS_CACHE_ENTRIES))
+    contents = OLD.holding(tvs_cache=older)
+    forged = bytearray(NEW.ctl())
+    forged[-1] ^= 1
+    world = moving(NEW.files(ctl=bytes(forged), itl=None, configuration=None), contents=contents)
+    world.tvs = [vouch(NEW.call_manager)]
+    world.boot()
+    assert world.contents.tvs_cache[:-1] == older[1:]
+    assert world.contents.tvs_cache[-1].serial == NEW.call_manager.serial
 
 
 # --- blank ITL (rollback parameter) --------------------------------------------------------------------------------
