@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from cryptography.x509.oid import NameOID
 from sipmessage import AuthChallenge, Request
 
-from cucm.database import Device
+from cucm.database import Device, NodeDatabase
 from cucm.errors import DecodeError, LabError, WireError
 from cucm.events.cluster import RegistrationRefusal
 from cucm.identity import load_certificate
 from cucm.signalling import DeviceSecurityMode
 from cucm.wire.sip_digest import Digest, challenge, is_right
 from lab.registrar import Peer, Transport
+from tftp_server.cluster_view import security_mode_of
 
 REALM: Final = "ccmsipline"
 """Of CallManager's challenges to phones [recall]."""
@@ -29,6 +30,17 @@ class DeviceDatabase(Protocol):
     def device(self, name: str) -> Device | None:
         """The device of this name, None if it is not provisioned."""
         ...
+
+
+class ClusterDevices:
+    """A node's devices with the security mode that the cluster's own leaves them, as their configurations have it."""
+
+    def __init__(self, database: NodeDatabase) -> None:
+        self._database = database
+
+    def device(self, name: str) -> Device | None:
+        device = self._database.device(name)
+        return device and replace(device, security_mode=security_mode_of(self._database, device))
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.roles import CertificateUnit
 from cucm.versions import VersionProfile
 from cucm.whole_files import remove_unfinished, write_private, write_whole
+from lab.admission import ClusterDevices
 from lab.call_processing import CallProcessing
 from lab.capf import CertificateAuthorityProxyFunction
 from lab.served_files import ServedFiles
@@ -364,7 +365,7 @@ class Node:
         return CallProcessing(
             self.name,
             self.address,
-            self.database,
+            ClusterDevices(self.database),
             (identity.certificate_der, identity.private_key_der),
             client_cas=self._client_cas,
             profile=self._plan.tls_profile,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from cucm.database import NodeDatabase, ProcessNode
+from cucm.database import Device, NodeDatabase, ProcessNode
 from cucm.errors import LabError, UsageError
+from cucm.signalling import DeviceSecurityMode
 from cucm.versions import VersionProfile
 from cucm.wire.trust_list import DigestAlgorithm
 
@@ -53,6 +54,13 @@ def nodes_running(database: NodeDatabase, service: str) -> tuple[ProcessNode, ..
 def is_mixed_mode(database: NodeDatabase) -> bool:
     """Whether `ClusterSecurityMode` is 1 (facts 4.3)."""
     return database.parameter(SECURITY_MODE_PARAMETER) == "1"
+
+
+def security_mode_of(database: NodeDatabase, device: Device) -> DeviceSecurityMode:
+    """The device's mode as it counts now: in a non-secure cluster every device is non-secure, whatever its profile says
+    [recall]. What its configuration tells the phone and what CallManager demands of it are this one.
+    """
+    return DeviceSecurityMode(device.security_mode) if is_mixed_mode(database) else DeviceSecurityMode.NON_SECURE
 
 
 def prepares_rollback(database: NodeDatabase) -> bool:

@@ -21,10 +21,10 @@ from tftp_server.cluster_view import (
     CALLMANAGER_SERVICE,
     CAPF_SERVICE,
     TVS_SERVICE,
-    is_mixed_mode,
     nodes_of,
     nodes_running,
     runs,
+    security_mode_of,
 )
 
 SCCP_PORT: Final = 2000
@@ -85,17 +85,13 @@ def group_of(database: NodeDatabase, name: str) -> CallManagerGroup:
 
 
 def settings_of(database: NodeDatabase, device: Device) -> DeviceSettings:
-    """What the database says about a device.
-
-    In a non-secure cluster every device is configured as non-secure, whatever its profile says [recall].
-    """
-    mode = DeviceSecurityMode(device.security_mode) if is_mixed_mode(database) else DeviceSecurityMode.NON_SECURE
+    """What the database says about a device."""
     return DeviceSettings(
         description=device.description,
         device_pool=device.device_pool,
         group=group_of(database, device.callmanager_group),
         capf=_addresses(nodes_running(database, CAPF_SERVICE)),
-        security_mode=mode,
+        security_mode=security_mode_of(database, device),
         load=DEVICE_LOADS.get(device.model, ""),
         digest_user=device.digest_user,
         digest_password=device.digest_password,

@@ -12,6 +12,7 @@ from lab.scenario import Story, load_story
 from lab.topology import packaged
 
 STORIES = sorted(packaged("scenarios"))
+PHONE = "SEPB000B4BA0AEE"
 
 
 @pytest.mark.parametrize("name", STORIES)
@@ -65,6 +66,26 @@ async def test_a_second_reset_after_the_migration_changes_nothing(play_story: Pl
     assert played.result.ended_as_expected, played.result.differences
     unchanged = [r.event for r in played.lab.events if isinstance(r.event, phone.TrustListUnchanged)]
     assert [event.trust_list for event in unchanged] == ["CTL", "ITL"]
+
+
+async def test_phones_of_a_cluster_put_back_to_non_secure_register_over_tcp_and_over_tls_in_mixed_mode_again(
+    play_story: Play,
+) -> None:
+    """Configuration and CallManager go by the same mode, whatever the device's own profile says."""
+    reset = {"do": "reset-phone", "phone": PHONE}
+    restarts = [{"do": "restart-service", "cluster": "source", "service": name} for name in ("TFTP", "CallManager")]
+    acts = [
+        {"title": "at home", "steps": [{"do": "boot-phone", "phone": PHONE}]},
+        {"title": "off", "steps": [{"do": "set-cluster-non-secure-mode", "cluster": "source"}, *restarts, reset]},
+        {"title": "on", "steps": [{"do": "set-cluster-mixed-mode", "cluster": "source"}, *restarts, reset]},
+    ]
+    for act in acts:
+        act["expect"] = {PHONE: {"registered": "source", "ctl": "source", "itl": "source"}}
+    table = {"schema": 1, "title": "t", "teaches": "t", "topology": "two-clusters", "acts": acts}
+    played = await play_story(Story.model_validate(table))
+    assert played.result.ended_as_expected, (played.result.broken, played.result.differences)
+    registered = [r.event.transport for r in played.lab.events if isinstance(r.event, phone.Registered)]
+    assert registered == ["tls", "tcp", "tls"]
 
 
 async def test_the_same_seed_gives_the_same_certificates(play_story: Play, tmp_path: Path) -> None:
