@@ -65,6 +65,10 @@ Counts = TypeVar("Counts")
 class BulkSource(Protocol):
     """The cluster, as far as bulk certificate management sees it."""
 
+    def require_up(self) -> None:
+        """LabError while the publisher, on whose pages all of this is done, is down."""
+        ...
+
     def own_certificates(self, unit: CertificateUnit) -> Sequence[tuple[str, bytes]]:
         """Node and DER of the unit's certificate, for every node that has one."""
         ...
@@ -295,6 +299,7 @@ class BulkCertificateManagement:
     @asynccontextmanager
     async def _telling(self, step: str, types: str) -> AsyncIterator[None]:
         try:
+            self._source.require_up()
             yield
         except LabError as error:
             self._emit(BulkFailed(self.cluster_name, step, types, str(error)))

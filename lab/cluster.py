@@ -159,7 +159,8 @@ class Cluster:
 
     def _connect_those_up(self) -> None:
         for node in list(self.nodes.values())[1:]:
-            self.replication.set_connected(node.name, node.is_up and self.publisher.is_up)
+            is_connected = node.is_up and self.publisher.is_up
+            self.replication.set_connected(node.name, is_connected, is_publisher_up=self.publisher.is_up)
 
     async def _synchronise_again_and_again(self) -> None:
         while True:
@@ -188,9 +189,8 @@ class Cluster:
         self._set_services(one, tuple(each for each in one.services if each != service))
 
     def _require_up(self, node: Node) -> None:
-        self._require_publisher()
-        if not node.is_up:
-            raise LabError(f"{node.name} is down", mend="start the node first")
+        self.require_publisher()
+        node.require_up()
 
     def _set_services(self, node: Node, services: tuple[Service, ...]) -> None:
         features = [service for service in services if service != CHANGE_NOTIFICATION]
@@ -212,12 +212,12 @@ class Cluster:
     # --- the CLI and CM Administration
 
     def set_parameter(self, name: str, value: str) -> None:
-        self._require_publisher()
+        self.require_publisher()
         self.publisher.database.set_parameter(name, value)
         self._around.events.emit(f"cluster:{self.name}", ParameterSet(self.name, name, value))
 
     def add_device(self, device: Device) -> None:
-        self._require_publisher()
+        self.require_publisher()
         self.publisher.database.put_device(device)
 
     def add_devices(self, devices: Sequence[Device]) -> None:
@@ -226,7 +226,7 @@ class Cluster:
         self.publisher.database.put_devices(devices)
 
     def remove_device(self, name: str) -> None:
-        self._require_publisher()
+        self.require_publisher()
         self.publisher.database.delete_device(name)
 
     async def set_tvs_cache(self, mode: FreshnessMode) -> None:
@@ -244,7 +244,8 @@ class Cluster:
             raise UsageError(f"{self.name} has no device pool {pool!r}", mend=f"one of: {', '.join(pools)}")
         return pools[pool]
 
-    def _require_publisher(self) -> None:
+    def require_publisher(self) -> None:
+        """Raises LabError while the publisher is down: all administration is done there."""
         if not self.publisher.is_up:
             raise LabError(
                 f"the publisher {self.publisher.name} is down and nobody else can write the database",
@@ -282,6 +283,9 @@ class _BulkSource:
     @property
     def version(self) -> str:
         return self._cluster.version
+
+    def require_up(self) -> None:
+        self._cluster.require_publisher()
 
     def own_certificates(self, unit: CertificateUnit) -> Sequence[tuple[str, bytes]]:
         return self._cluster.certificates.own(unit)

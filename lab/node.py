@@ -244,9 +244,8 @@ class Node:
 
     async def start_service(self, service: Service) -> None:
         """Start it; an impostor in its place ends first. Nothing happens when it runs already."""
-        self._require_service(service)
-        if not self.is_up:
-            raise LabError(f"{self.name} is down", where=service, mend="start the node first")
+        self.require_service(service)
+        self.require_up()
         await self._end_impostor(service)
         if service not in self._running:
             await self._begin(service, self._new_service(service))
@@ -272,7 +271,7 @@ class Node:
 
     def set_reachability(self, service: Service, how: Reachability) -> None:
         """What becomes of packets to this service: also after it was restarted, until it is set to OPEN."""
-        self._require_service(service)
+        self.require_service(service)
         self._reachability[service] = how
         for key in (service, IMPOSTOR) if service == "TVS" else (service,):  # it answers on the same port
             if key in self._running:
@@ -286,7 +285,7 @@ class Node:
         """
         if IMPOSTOR in self._running:
             return
-        self._require_service("TVS")
+        self.require_service("TVS")
         await self.stop_service("TVS")
         false_identity = node_certificate(
             self._around.keys,
@@ -299,7 +298,13 @@ class Node:
         )
         await self._begin(IMPOSTOR, self._tvs(false_identity), "TVS", impostor=True)
 
-    def _require_service(self, service: str) -> None:
+    def require_up(self) -> None:
+        """Raises LabError while the machine is down."""
+        if not self.is_up:
+            raise LabError(f"{self.name} is down", mend="start the node first")
+
+    def require_service(self, service: str) -> None:
+        """Raises UsageError unless the service is activated here."""
         if service not in self.services:
             raise UsageError(f"{service} is not activated on {self.name}", mend=f"it runs: {', '.join(self.services)}")
 

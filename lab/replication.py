@@ -93,6 +93,7 @@ class Replication:
         self._waiting: set[asyncio.Future[None]] = set()
         self._is_running = False
         self._forgotten = 0
+        self._is_publisher_up = True
 
     # --- running
 
@@ -150,8 +151,9 @@ class Replication:
         reason = why or "broken"
         self._change(link, replace(link.setting, broken=reason), ReplicationBroken(node, reason))
 
-    def set_connected(self, node: str, is_connected: bool) -> None:
-        """While the node is down, changes wait. Not remembered in its file."""
+    def set_connected(self, node: str, is_connected: bool, *, is_publisher_up: bool = True) -> None:
+        """While the node or the publisher is down, changes wait. Not remembered in its file."""
+        self._is_publisher_up = is_publisher_up
         link = self._link(node)
         link.was_held = link.was_held or not link.is_connected
         link.is_connected = is_connected
@@ -221,18 +223,21 @@ class Replication:
         try:
             async with asyncio.timeout(timeout_s):
                 while not is_done():
-                    turn = asyncio.get_running_loop().create_future()
-                    self._waiting.add(turn)
-                    try:
-                        await turn
-                    finally:
-                        self._waiting.discard(turn)
+                    await self._next_move()
         except TimeoutError:
             late = "; ".join(f"{link.name} ({self._trouble(link) or 'late'})" for link in concerned())
             raise LabError(
                 f"replication has not caught up within {timeout_s:g} s: {late}",
                 mend="see: utils dbreplication runtimestate",
             ) from None
+
+    async def _next_move(self) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.add(turn)
+        try:
+            await turn
+        finally:
+            self._waiting.discard(turn)
 
     def _moved(self) -> None:
         """Something that `_until` waits for may have come true."""
@@ -260,8 +265,9 @@ class Replication:
                 await self._step(link)
             self._moved()
             if link.is_level_with_due or link.problem:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(link.wake.wait(), POLL_S)
+                with suppress(TimeoutError):  # not `wait_for`: it loses a cancellation that comes with the wake-up
+                    async with asyncio.timeout(POLL_S):
+                        await link.wake.wait()
             link.wake.clear()
 
     async def _step(self, link: _Link) -> None:
@@ -309,11 +315,9 @@ class Replication:
                 if upto - self._forgotten >= FORGET_EVERY:
                     await asyncio.to_thread(self._publisher.forget_changes, upto)
                     self._forgotten = upto
-            turn = asyncio.get_running_loop().create_future()
-            self._waiting.add(turn)
             with suppress(TimeoutError):
-                await asyncio.wait_for(turn, POLL_S)
-            self._waiting.discard(turn)
+                async with asyncio.timeout(POLL_S):
+                    await self._next_move()
 
     def _status(self, link: _Link) -> LinkStatus:
         problem = self._trouble(link)
@@ -333,7 +337,9 @@ class Replication:
         return link.problem or ("paused" if link.setting.paused else None)
 
     def _why_down(self, link: _Link) -> str:
-        return "the publisher does not run" if not self._is_running else f"{link.name} does not run"
+        return (
+            f"{link.name} does not run" if self._is_running and self._is_publisher_up else "the publisher does not run"
+        )
 
 
 class _Link:

@@ -101,7 +101,8 @@ class RemoteDirectory:
                 await self._replace(partial, self._path(name))
             except BaseException:
                 with suppress(asyncssh.Error, OSError, TimeoutError):
-                    await asyncio.wait_for(self._client.remove(partial), 1)
+                    async with asyncio.timeout(1):
+                        await self._client.remove(partial)
                 raise
 
     async def _replace(self, partial: str, path: str) -> None:

@@ -73,6 +73,9 @@ class OneNode:
             KeyStore(), CertificateUnit.CALLMANAGER, "ucm11pub", seed=1, not_before=1_480_000_000
         ).certificate_der
 
+    def require_up(self) -> None:
+        pass
+
     def own_certificates(self, unit: CertificateUnit) -> list[tuple[str, bytes]]:
         return [("ucm11pub", self.der)] if unit is CertificateUnit.CALLMANAGER else []
 

@@ -58,6 +58,9 @@ class Source:
         mine = [pair for pair in self.own.get(unit, []) if pair[0] != node]
         self.own[unit] = [*mine, (node, identity.certificate_der)]
 
+    def require_up(self) -> None:
+        pass
+
     def own_certificates(self, unit: CertificateUnit) -> Sequence[tuple[str, bytes]]:
         return self.own.get(unit, [])
 

@@ -266,6 +266,21 @@ async def test_a_repair_ends_a_pause_and_keeps_a_delay(cluster: Cluster, running
     assert cluster.values()[0] == "1"
 
 
+async def test_a_cancellation_that_comes_with_a_wake_up_is_not_lost(cluster: Cluster, running: Replication) -> None:
+    cluster.publisher.set_parameter("a", "1")
+    await running.settle()
+    for name in cluster.subscribers:
+        await passes(running, name)
+    for name in cluster.subscribers:
+        running._link(name).wake.set()
+    running._moved()
+    await asyncio.sleep(0)  # whoever waits has been woken, and has not run yet
+    tasks = [task for task in running._tasks if task.cancel()]
+    await asyncio.wait(tasks, timeout=20)
+    assert [task.cancelled() for task in tasks] == [True] * 3
+    running._tasks = []
+
+
 async def test_nodes_that_are_down_get_nothing(cluster: Cluster, running: Replication) -> None:
     running.set_connected("one", False)
     cluster.publisher.set_parameter("a", "1")
