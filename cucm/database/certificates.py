@@ -124,7 +124,7 @@ def stored(connection: Connection, unit: CertificateUnit | None) -> tuple[Stored
             for row in rows
         )
     except (ValueError, KeyError) as error:
-        raise DatabaseError(f"a row of the certificate tables makes no sense: {error}", where="certificate") from error
+        raise _senseless(error) from error
 
 
 def _rows_of(unit: CertificateUnit | None) -> Any:
@@ -154,7 +154,19 @@ def _grouped(connection: Connection, column: Any) -> dict[str, list[int]]:
 
 
 def der_of(pem: str) -> bytes:
-    return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    """DER of a row's certificate. DatabaseError for what is none: SQL written by hand can put anything there."""
+    try:
+        return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    except (ValueError, AttributeError) as error:
+        raise _senseless(error) from error
+
+
+def _senseless(error: Exception) -> DatabaseError:
+    return DatabaseError(
+        f"a row of the certificate tables makes no sense: {str(error)[:120]}",
+        where="certificate",
+        mend="mend or delete it",
+    )
 
 
 def _admit_trusted(
@@ -322,7 +334,7 @@ def _recompute_roles(connection: Connection, key: str) -> None:
     connection.execute(delete(roles).where(roles.c.fkcertificate == key))
     if not numbers:
         connection.execute(delete(certificate).where(certificate.c.pkid == key))
-    for role in roles_of_units(UNITS[number] for number in numbers):
+    for role in roles_of_units(UNITS[number] for number in numbers if number in UNITS):
         upsert(
             connection,
             roles,

@@ -32,8 +32,10 @@ def node_of(lab: Lab, cluster: str, node: str | None) -> Node:
 
 
 def database_of(lab: Lab, cluster: str, node: str | None) -> NodeDatabase:
-    """Of the named node, or of the publisher. Raises UsageError."""
-    return node_of(lab, cluster, node).database
+    """Of the named node, or of the publisher. Raises UsageError, LabError while the node is down."""
+    found = node_of(lab, cluster, node)
+    found.require_up()
+    return found.database
 
 
 def trust_list_file(node: Node, name: str) -> tuple[bytes, float]:

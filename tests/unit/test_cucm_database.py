@@ -540,6 +540,23 @@ def test_roles_have_ciscos_names(database: NodeDatabase) -> None:
     assert rows == ((0, "SAST"), (21, "AUTHENTICATION_AUTHORIZATION"), (255, "UNKNOWN"))
 
 
+def test_rows_written_by_hand_end_in_no_traceback(database: NodeDatabase, keys: KeyStore) -> None:
+    put(database, node(keys), Unit.TVS)
+    database.execute("insert into typecertificateservice values (99, 'x', 'x')")
+    database.execute("update certificateservicecertificatemap set tkcertificateservice = 99")
+    with pytest.raises(DatabaseError, match="makes no sense"):
+        database.certificates()
+    put(database, node(keys, "another"), Unit.TVS)  # the old one goes out of TVS, not out of what nobody knows
+    database.execute("update certificate set certificate = 'no PEM'")
+    database.execute("update certificateservicecertificatemap set tkcertificateservice = 14")
+    for change in (
+        lambda: put(database, node(keys), Unit.PHONE_SAST_TRUST),
+        lambda: database.delete_certificate(Unit.PHONE_SAST_TRUST, "x"),
+    ):
+        with pytest.raises(DatabaseError, match="makes no sense"):
+            change()
+
+
 def test_a_row_that_makes_no_sense_is_named(database: NodeDatabase, keys: KeyStore) -> None:
     put(database, node(keys), Unit.PHONE_SAST_TRUST)
     with closing(sqlite3.connect(database.path)) as connection, connection:

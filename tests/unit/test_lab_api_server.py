@@ -270,6 +270,16 @@ async def test_a_bug_is_told_as_one_and_the_server_goes_on(ask, served, monkeypa
     assert await ask.get("status")
 
 
+async def test_the_database_of_a_machine_that_is_down_neither_answers_nor_takes(ask):
+    await ask.perform({"do": "crash-node", "cluster": "destination"})
+    for more in ({"sql": "select 1"}, {"sql": "delete from device", "write": True}):
+        with pytest.raises(LabError, match="ucm11pub is down"):
+            await ask.post("sql", body={"cluster": "destination", **more})
+    await ask.perform({"do": "start-node", "cluster": "destination"})
+    answer = await ask.post("sql", body={"cluster": "destination", "sql": "select count(*) from device"})
+    assert answer["rows"] == [[1]]
+
+
 async def test_sql_reads_the_publisher_or_a_node(ask):
     sql = "select name from processnode"
     for node in (None, "ucm105pub"):
