@@ -395,8 +395,7 @@ class CertificateManagement:
         return next(table for table in self._cluster.table.nodes if table.name == node.name)
 
     def _require_up(self, node: Node) -> None:
-        if not node.is_up:
-            raise LabError(f"{node.name} is down", mend="start the node first")
+        node.require_up()
         if not self._publisher.is_up:
             raise LabError(
                 f"the publisher {self._publisher.name} is down and nobody else can write the database",

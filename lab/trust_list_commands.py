@@ -92,8 +92,7 @@ class TrustListCommands:
         """`file delete tftp CTLFile.tlv` on one node or on all; from then on its TFTP service answers not found."""
         nodes = [self._node(node)] if node else [one for one in self._cluster.nodes.values() if one.is_up]
         for one in nodes:
-            if not one.is_up:
-                raise LabError(f"{one.name} is down", mend="start the node first")
+            one.require_up()
             one.ctl_file.unlink(missing_ok=True)
             self._around.events.emit(f"cluster:{self._cluster.cluster}", CtlFileDeleted(one.name))
 
@@ -170,10 +169,12 @@ class TrustListCommands:
             raise LabError(f"CUCM {self._cluster.table.version} has no `utils itl reset`")
         self._require_publisher()
         require_recovery_key(self._publisher.database, self._profile, self._publisher.name)
+        servers = [node for node in self._cluster.nodes.values() if node.is_up and "TFTP" in node.services]
+        if not servers:
+            raise LabError("there is no TFTP server that is up", where=self._cluster.cluster, mend="activate TFTP")
         data = self._itl_signed_by_exported() if key == "remotekey" else self._itl_signed_by(signer)
-        for node in self._cluster.nodes.values():
-            if node.is_up and "TFTP" in node.services:
-                self._transfer(node, data)
+        for node in servers:
+            self._transfer(node, data)
         self._around.events.emit(f"cluster:{self._cluster.cluster}", trust_list_signed(data))
 
     def export_recovery_pair(self) -> None:

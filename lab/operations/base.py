@@ -62,7 +62,10 @@ class NodeOperation(ClusterOperation, ABC):
 
 
 class ServiceOperation(ClusterOperation, ABC):
-    """One on a service; without `node`, on every node that is up and has it activated."""
+    """One on a service; without `node`, on every node that is up and has it activated.
+
+    `targets` raises UsageError for a node that has not, LabError for one that is down.
+    """
 
     service: Service
     node: NodeName | None = None
@@ -70,7 +73,10 @@ class ServiceOperation(ClusterOperation, ABC):
     def targets(self, lab: Lab) -> list[Node]:
         cluster = lab.cluster(self.cluster)
         if self.node is not None:
-            return [cluster.node(self.node)]
+            node = cluster.node(self.node)
+            node.require_service(self.service)
+            node.require_up()
+            return [node]
         return [node for node in cluster.nodes_running(self.service) if node.is_up]
 
     def says(self, lab: Lab) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from cucm.errors import UsageError
 from cucm.identity import describe
 from cucm.roles import CertificateUnit
+from lab.certificate_management import UPLOADABLE
 from lab.operations.base import ClusterOperation, NodeOperation, Operation
 from lab.operations.pem import PemText, certificates_in
 from lab.topology import ClusterName, NodeName
@@ -16,7 +17,16 @@ from lab.topology import ClusterName, NodeName
 if TYPE_CHECKING:
     from lab.runtime import Lab
 
-Stores = Annotated[tuple[CertificateUnit, ...], Field(min_length=1, max_length=8)]
+
+def _take_uploads(stores: tuple[CertificateUnit, ...]) -> tuple[CertificateUnit, ...]:
+    """All of them, or none is uploaded to: an operation is not half done because its last word is wrong."""
+    wrong = [store for store in stores if store not in UPLOADABLE]
+    if wrong:
+        raise ValueError(f"nothing can be uploaded to {', '.join(wrong)}; use {', '.join(UPLOADABLE)}")
+    return stores
+
+
+Stores = Annotated[tuple[CertificateUnit, ...], Field(min_length=1, max_length=8), AfterValidator(_take_uploads)]
 
 
 def _subject(pem: str) -> str:
@@ -60,7 +70,10 @@ class UploadCertificate(Operation):
         return f"{page}: upload {self.certificate}.pem of {nodes} as {' and '.join(self.stores)}"
 
     async def perform(self, lab: Lab) -> None:
-        for _, der in self._wanted(lab):
+        wanted = self._wanted(lab)
+        for node, _ in wanted:
+            lab.node(node).require_up()  # it is downloaded from that node's own page
+        for _, der in wanted:
             for store in self.stores:
                 lab.cluster(self.to).certificates.upload(der, store, self.on)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field
 
-from cucm.errors import UsageError
+from cucm.errors import LabError, UsageError
 from cucm.net.reachability import Reachability
 from lab.operations.base import ClusterOperation, NodeOperation, ServiceOperation, require_some
 from lab.topology import FeatureService, NodeName, Service
@@ -98,7 +98,11 @@ class CrashService(ServiceOperation):
         return f"{self.service} crashes"
 
     async def perform(self, lab: Lab) -> None:
-        for node in require_some(self.targets(lab), self.service, lab.cluster(self.cluster)):
+        targets = require_some(self.targets(lab), self.service, lab.cluster(self.cluster))
+        running = [node for node in targets if node.runs(self.service)]
+        if not running:
+            raise LabError(f"{self.service} does not run on {', '.join(node.name for node in targets)}")
+        for node in running:
             await node.crash_service(self.service)
 
 
@@ -146,6 +150,7 @@ class CrashNode(NodeOperation):
         return "the machine crashes"
 
     async def perform(self, lab: Lab) -> None:
+        self.target(lab).require_up()
         await lab.cluster(self.cluster).crash_node(self.target(lab).name)
 
 
@@ -156,6 +161,8 @@ class StartNode(NodeOperation):
         return "start the machine"
 
     async def perform(self, lab: Lab) -> None:
+        if self.target(lab).is_up:
+            raise LabError(f"{self.target(lab).name} is up", mend="start its services one by one")
         await lab.cluster(self.cluster).start_node(self.target(lab).name)
 
 

@@ -2,24 +2,56 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cucm.clock import MovableClock
-from cucm.errors import UsageError
+from cucm.errors import LabError, UsageError
 from lab.operations.base import ClusterOperation, Operation
 from lab.topology import ClusterName, Name, NodeName, PhoneName, PoolName, ServerName
+from tftp_server.cluster_view import (
+    DIGESTS,
+    ROLLBACK_PARAMETER,
+    SECURITY_MODE_PARAMETER,
+    SIGNATURE_ALGORITHM_PARAMETER,
+)
 from tvs_server.certificate_cache import FreshnessMode
 
 if TYPE_CHECKING:
     from lab.runtime import Lab
 
 
+PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
+    ROLLBACK_PARAMETER: ("True", "False"),
+    SIGNATURE_ALGORITHM_PARAMETER: tuple(DIGESTS),
+}
+"""Values of the parameters that something in the lab acts on."""
+
+
 class SetEnterpriseParameter(ClusterOperation):
+    """The lab acts on "Prepare Cluster for Rollback to pre 8.0" (True, False) and "TFTP File Signature Algorithm"
+    (SHA-1, SHA-512). Any other parameter is stored and replicated, and nothing comes of it.
+    """
+
     do: Literal["set-enterprise-parameter"]
     parameter: Annotated[str, Field(min_length=1, max_length=128)]
     value: Annotated[str, Field(max_length=1024)]
+
+    @model_validator(mode="after")
+    def _means_something(self) -> SetEnterpriseParameter:
+        if self.parameter.casefold() == SECURITY_MODE_PARAMETER.casefold():
+            raise ValueError(f"{SECURITY_MODE_PARAMETER} is set by set-cluster-mixed-mode, set-cluster-non-secure-mode")
+        known = {name.casefold(): name for name in PARAMETERS}
+        near = get_close_matches(self.parameter.casefold(), known, n=1, cutoff=0.85)
+        if near and known[near[0]] != self.parameter:
+            raise ValueError(f"no parameter {self.parameter!r}; did you mean {known[near[0]]}?")
+        values = PARAMETERS.get(self.parameter)
+        if values is not None and self.value not in values:
+            raise ValueError(f"{self.parameter} cannot be {self.value!r}; it is {' or '.join(values)}")
+        return self
 
     def what(self) -> str:
         return f"enterprise parameter “{self.parameter}” := {self.value}"
@@ -91,7 +123,10 @@ class SetOption150(Operation):
             find = lab.node if self.cluster is None else lab.cluster(self.cluster).node
             return tuple(find(node).address for node in self.nodes)
         if self.server is None and self.cluster is not None:
-            return lab.cluster(self.cluster).tftp_addresses
+            found = lab.cluster(self.cluster).tftp_addresses
+            if not found:
+                raise LabError(f"no node of {self.cluster} has TFTP activated", mend="activate it, or name `nodes`")
+            return found
         raise UsageError("name a `cluster`, `nodes`, or a plain `server`", where=self.do)
 
     def says(self, lab: Lab) -> str:

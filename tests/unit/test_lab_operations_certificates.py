@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from lab_on_sockets import make_lab, network_of, perform, two_nodes_and_another_cluster
 
-from cucm.errors import CertificateRefused, UsageError
+from cucm.errors import CertificateRefused, LabError, UsageError
 from cucm.identity import describe, load_certificate
 from cucm.roles import CertificateUnit, TrustRole
 from cucm.wire.trust_list import decode_trust_list
@@ -48,6 +48,28 @@ async def test_certificates_of_all_nodes_or_of_those_named_are_uploaded(lab):
     ):
         with pytest.raises(UsageError, match=what):
             await perform(lab, **upload, **fields)
+
+
+UPLOADS = (
+    {"do": "upload-certificate", "certificate": "CallManager", "from": "here", "to": "there"},
+    {"do": "upload-token-certificate", "cluster": "there", "token": 1},
+)
+
+
+@pytest.mark.parametrize("upload", UPLOADS, ids=[one["do"] for one in UPLOADS])
+def test_a_store_that_takes_no_uploads_is_refused_before_anything_is_uploaded(upload):
+    with pytest.raises(UsageError, match="nothing can be uploaded to ipsec-trust; use CallManager-trust, "):
+        operation_of({**upload, "stores": ["Phone-SAST-trust", "ipsec-trust"]})
+
+
+async def test_nothing_is_downloaded_from_a_machine_that_is_down(lab):
+    upload = {"certificate": "CallManager", "from": "here", "to": "there", "stores": ["Phone-SAST-trust"]}
+    await perform(lab, "crash-node", cluster="here", node="sub")
+    with pytest.raises(LabError, match="sub is down"):
+        await perform(lab, "upload-certificate", **upload)
+    assert held(lab, "other", SAST) == []
+    await perform(lab, "upload-certificate", nodes=["pub"], **upload)
+    assert held(lab, "other", SAST) == [lab.node("pub").certificate(CALLMANAGER)]
 
 
 async def test_a_certificate_of_anybodys_is_uploaded(lab):

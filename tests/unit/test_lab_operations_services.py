@@ -10,6 +10,8 @@ from lab_on_sockets import PHONE, make_lab, network_of, perform, two_nodes_and_a
 from cucm.clock import MovableClock
 from cucm.errors import LabError, TrustReason, UsageError
 from cucm.events.administration import OperationPerformed, OperationRefused
+from cucm.events.sftp import SftpFileStored
+from lab.operation_words import operation_of
 from lab.runtime import Lab, LabOptions
 from lab.topology import load_topology
 from phone_agent.state import PhoneState
@@ -268,3 +270,57 @@ async def test_what_should_be_refused_is_told_and_being_done_is_an_error(lab):
     await refused("set-cluster-mixed-mode", "in mixed mode already", lab, cluster="here", refused="something else")
     performed = [record.event.operation for record in lab.events if isinstance(record.event, OperationPerformed)]
     assert performed == ["set-cluster-mixed-mode", "update-ctl-file", "set-cluster-mixed-mode"]
+
+
+@pytest.mark.parametrize("do", ["start-service", "stop-service", "restart-service", "crash-service"])
+async def test_what_is_not_there_is_neither_started_nor_ended(lab, do):
+    await refused(do, "CAPF is not activated on sub", lab, UsageError, cluster="here", node="sub", service="CAPF")
+    await perform(lab, "crash-node", cluster="here", node="sub")
+    await refused(do, "sub is down", lab, cluster="here", node="sub", service="TVS")
+    assert lab.node("sub").state_of("TVS") == "crashed"
+
+
+async def test_what_does_not_run_does_not_crash(lab):
+    await perform(lab, "stop-service", cluster="here", node="sub", service="TVS")
+    await refused("crash-service", "TVS does not run on sub", lab, cluster="here", node="sub", service="TVS")
+    await perform(lab, "crash-service", cluster="here", service="TVS")  # on those that run it
+    assert [lab.node(node).state_of("TVS") for node in ("pub", "sub")] == ["crashed", "stopped"]
+    await perform(lab, "crash-node", cluster="here", node="sub")
+    await refused("crash-node", "sub is down", lab, cluster="here", node="sub")
+
+
+async def test_a_machine_that_is_up_is_not_started(lab):
+    await perform(lab, "stop-service", cluster="here", node="sub", service="TVS")
+    await refused("start-node", "sub is up", lab, cluster="here", node="sub")
+    assert lab.node("sub").state_of("TVS") == "stopped"
+
+
+async def test_a_cluster_without_tftp_is_not_named_by_dhcp(lab):
+    before = lab.dhcp.pools["Default"].option_150
+    await perform(lab, "deactivate-service", cluster="there", service="TFTP", nodes=["other"])
+    await refused("set-option-150", "no node of there has TFTP activated", lab, cluster="there")
+    assert lab.dhcp.pools["Default"].option_150 == before
+    await perform(lab, "set-option-150", nodes=["other"])
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "what"),
+    [
+        ("Prepare Cluster for Rollback to pre 8.0", "Maybe", "cannot be 'Maybe'; it is True or False"),
+        ("TFTP File Signature Algorithm", "SHA-256", "it is SHA-1 or SHA-512"),
+        ("Prepare Cluster for Rollback to pre 8", "True", "did you mean Prepare Cluster for Rollback to pre 8.0"),
+        ("TFTP file signature algorithm", "SHA-1", "did you mean TFTP File Signature Algorithm"),
+        ("clustersecuritymode", "1", "set by set-cluster-mixed-mode"),
+    ],
+)
+def test_parameters_that_would_do_nothing_or_harm(parameter, value, what):
+    with pytest.raises(UsageError, match=what):
+        operation_of({"do": "set-enterprise-parameter", "cluster": "here", "parameter": parameter, "value": value})
+
+
+async def test_bulk_certificate_management_is_not_done_on_a_publisher_that_is_down(lab):
+    await perform(lab, "set-bulk-sftp", cluster="here")
+    await perform(lab, "crash-node", cluster="here")
+    for do in ("set-bulk-sftp", "bulk-export", "bulk-consolidate", "bulk-import"):
+        await refused(do, "publisher pub is down", lab, cluster="here")
+    assert [record for record in lab.events if isinstance(record.event, SftpFileStored)] == []

@@ -92,6 +92,16 @@ async def test_reset_localkey_signs_with_the_other_key(tmp_path, loopback, versi
         assert signer(lab, node.itl_file.read_bytes()) == node.certificate(normal)
 
 
+async def test_a_reset_list_goes_to_tftp_servers_or_is_not_made(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "11.5") as lab:
+        cluster, before = lab.cluster("here"), lab.node("pub").itl_file.read_bytes()
+        for node in ("pub", "sub"):
+            await cluster.deactivate(node, "TFTP")
+        with pytest.raises(LabError, match="no TFTP server that is up"):
+            cluster.trust_lists.reset_itl("localkey")
+        assert lab.node("pub").itl_file.read_bytes() == before
+
+
 async def test_reset_remotekey_takes_the_pair_exported_before(tmp_path, loopback):
     async with await lab_of(tmp_path, loopback, "11.5") as lab:
         cluster, node = lab.cluster("here"), lab.node("pub")
