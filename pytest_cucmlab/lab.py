@@ -28,6 +28,8 @@ class CucmLab:
         self.api = Client(url)
         """Everything the API has, for what this class lacks."""
         self.clock = Clock(self.api)
+        self.faults_told: set[str] = set()
+        """Ids of faults of which a `with` block has said whether they hit."""
         self._began = self._now()
 
     def begin(self) -> None:
@@ -111,12 +113,20 @@ class CucmLab:
     # --- what happened
 
     def events(self, kind: str = "*", source: str | None = None) -> list[Json]:
-        """Events since the test began; `kind` and `source` are patterns with * and ?."""
+        """Events since the test began; `kind` and `source` are patterns with * and ?.
+
+        Raises LabError when some of them are kept no more: nobody could say what never happened.
+        """
         found: list[Json] = []
         after = self._began
         while True:
             only = None if kind == "*" else kind
             page = self.api.get("events", after=after, limit=PAGE, kind=only, source=source)
+            if page["gap"]:
+                raise LabError(
+                    "not all events of this test are kept",
+                    mend="keep more: the option `events` of the marker `cucm_lab`",
+                )
             found += page["events"]
             if not page["events"]:
                 return found
@@ -254,7 +264,7 @@ class Fault:
         return self
 
     def end(self) -> None:
-        """Take it out of force; nothing happens when a reset has ended it already."""
+        """Take it out of force; nothing happens when it has ended already, with a reset, say."""
         if not self.id:
             return
         try:
@@ -262,14 +272,26 @@ class Fault:
         except LabRefused as refusal:
             if refusal.status != 404:
                 raise
+            self._has_ended()
         self.id = ""
 
     @property
     def hits(self) -> int:
-        """How many requests it has hit."""
+        """How many requests it has hit, also when it has ended since."""
         if self.id:
-            self._last = self._lab.api.get("faults", self.id)["fault"]
+            try:
+                self._last = self._lab.api.get("faults", self.id)["fault"]
+            except LabRefused as refusal:
+                if refusal.status != 404:
+                    raise
+                self._has_ended()
         return int(self._last["hits"]) if self._last else 0
+
+    def _has_ended(self) -> None:
+        """Somebody else's doing: what became of it is told by an event."""
+        ended = [event for event in self._lab.events("fault.ended") if event["fault"] == self.id]
+        if ended and self._last is not None:
+            self._last["hits"] = ended[-1]["hits"]
 
     @property
     def events(self) -> list[Json]:
@@ -283,9 +305,18 @@ class Fault:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._lab.faults_told.add(self.id)
         self.end()
         if error is None and self._rule["must_fire"] and not self.hits:
             raise AssertionError(missed(self._rule))
+
+
+def missed_of(lab: CucmLab) -> list[str]:
+    """What to say of faults that ended in this test, however they did, and should have hit before."""
+    events = lab.events("fault.*")
+    rules = {event["fault"]: event for event in events if event["kind"] == "fault.set"}
+    ended = [event["fault"] for event in events if event["kind"] == "fault.ended" and event["missed"]]
+    return [missed(rules[one]) for one in ended if one in rules and one not in lab.faults_told]
 
 
 def missed(rule: Mapping[str, Any]) -> str:
@@ -311,4 +342,4 @@ class Clock:
         return float(self._api.post("clock", body={"move_s": seconds + days * DAY_S})["now"])
 
 
-__all__ = ["Clock", "Cluster", "CucmLab", "Fault", "LabError", "Phone", "missed"]
+__all__ = ["Clock", "Cluster", "CucmLab", "Fault", "LabError", "Phone", "missed_of"]

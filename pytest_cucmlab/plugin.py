@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import tempfile
 from collections import OrderedDict
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -19,6 +19,8 @@ MAX_LABS: Final = 4
 TAIL_EVENTS: Final = 30
 DEFAULT_TOPOLOGY: Final = "two-clusters"
 MARKER: Final = "cucm_lab(topology=None, **options): the lab of this test: topology, phones='off', seed=N, ..."
+KEPT: Final = "cucm_lab_kept"
+"""What a worker of xdist calls the folders it has kept."""
 OPTIONS: Final = ("phones", "seed", "events", "network")
 
 
@@ -81,9 +83,22 @@ def cucm_lab_pool(request: pytest.FixtureRequest) -> Iterator[LabPool]:
     pool = LabPool(keep=bool(request.config.getoption("--cucm-lab-keep")))
     yield pool
     pool.close()
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+    kept = [str(folder) for folder in pool.kept]
+    if hasattr(request.config, "workeroutput"):  # a worker of xdist has no terminal
+        request.config.workeroutput[KEPT] = kept
+    _tell_kept(request.config, kept)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker of xdist has ended."""
+    _tell_kept(node.config, getattr(node, "workeroutput", {}).get(KEPT, ()))
+
+
+def _tell_kept(config: pytest.Config, folders: Iterable[str]) -> None:
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is not None:
-        for folder in pool.kept:
+        for folder in folders:
             reporter.write_line(f"cucm-lab: kept {folder}")
 
 
@@ -113,12 +128,12 @@ def cucm_lab(
     topology, options = _wishes(request, cucm_lab_topology, cucm_lab_options)
     try:
         process = cucm_lab_pool.get(topology, options)
+        logged = process.log_length
+        lab = CucmLab(process.url, str(process.directory), timeout_s=_timeout(request.config))
+        request.node.stash[_LAB] = lab
+        lab.begin()
     except LabError as error:
         pytest.fail(f"cucm_lab: {error}", pytrace=False)
-    lab = CucmLab(process.url, str(process.directory), timeout_s=_timeout(request.config))
-    request.node.stash[_LAB] = lab
-    lab.begin()
-    logged = process.log_length
     yield lab
     _check(lab, process, logged)
 
@@ -148,12 +163,16 @@ def _timeout(config: pytest.Config) -> float:
 
 
 def _check(lab: CucmLab, process: LabProcess, logged: int) -> None:
-    from pytest_cucmlab.lab import missed
+    from pytest_cucmlab.client import LabError
+    from pytest_cucmlab.lab import missed_of
 
     if not process.is_running:
         pytest.fail(f"the lab's process has ended:\n{process.log(logged)[-3000:]}", pytrace=False)
-    ended = lab.api.delete("faults")["faults"]
-    troubles = [missed(one) for one in ended if one["must_fire"] and not one["hits"]]
+    try:
+        lab.api.delete("faults")
+        troubles = missed_of(lab)
+    except LabError as error:
+        troubles = [str(error)]
     said = process.log(logged)
     if "Traceback (most recent call last)" in said:
         troubles.append(f"the lab met a bug of its own:\n{said[-3000:]}")

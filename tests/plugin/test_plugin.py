@@ -167,6 +167,55 @@ def test_a_failure_shows_near_misses_events_and_files(project: Project) -> None:
     subprocess.run(["rm", "-r", kept[1]], check=True)
 
 
+def test_a_fault_that_must_hit_is_not_forgotten_when_something_else_ends_it(project: Project) -> None:
+    project.write(
+        """
+        RULE = {"point": "tvs.response", "action": "drop", "must_fire": True}
+
+        def test_ended_by_hand(cucm_lab):
+            cucm_lab.fault("tvs.response", "drop", must_fire=True).set().end()
+
+        def test_ended_by_a_restore(cucm_lab):
+            cucm_lab.fault("tvs.response", "drop", must_fire=True).set()
+            cucm_lab.restore("start")
+
+        def test_set_over_the_api(cucm_lab):
+            name = cucm_lab.api.post("faults", body=RULE)["fault"]["id"]
+            cucm_lab.api.delete("faults", name)
+
+        def test_hit_and_ended_by_a_restore(cucm_lab):
+            with cucm_lab.fault("sip.request", "delay", must_fire=True, seconds=0.01) as fault:
+                cucm_lab.phone(PHONE).reset()
+                cucm_lab.restore("start")
+                assert fault.hits > 0
+            assert fault.hits == len(fault.events) > 0
+        """
+    )
+    code, said = project.run()
+    assert code == 1
+    assert "4 passed, 3 errors" in said, said
+    assert said.count("the fault drop at tvs.response should have hit, and did not") >= 3
+
+
+def test_events_that_are_kept_no_more_are_no_proof(project: Project) -> None:
+    project.write(
+        """
+        from pytest_cucmlab import LabError
+
+        @pytest.mark.cucm_lab(events=1000)
+        def test_it(cucm_lab):
+            for _ in range(600):
+                cucm_lab.fault("tvs.response", "drop").set().end()
+            with pytest.raises(LabError, match="not all events of this test are kept"):
+                cucm_lab.assert_never("nothing.at_all")
+        """
+    )
+    code, said = project.run()
+    assert code == 1
+    assert "1 passed, 1 error" in said, said
+    assert "not all events of this test are kept" in said
+
+
 def test_a_fixture_of_the_same_name_is_the_projects_own(project: Project) -> None:
     project.write(
         """
@@ -193,8 +242,11 @@ def test_under_xdist_each_worker_has_its_own(project: Project) -> None:
             cucm_lab.wait_for(f"phones.{PHONE}.registered == 'nowhere'")
         """
     )
-    code, said = project.run("-n", "2")
+    code, said = project.run("-n", "2", "--cucm-lab-keep")
     assert code == 0, said
+    kept = re.findall(r"cucm-lab: kept (\S+)", said)
+    assert len(set(kept)) == 2
+    subprocess.run(["rm", "-r", *kept], check=True)
 
 
 def test_marker_and_fixtures_choose_the_lab(project: Project) -> None:
