@@ -43,6 +43,8 @@ __all__ = [
 
 CONNECT_TIMEOUT_S: Final = 5.0
 HANDSHAKE_TIMEOUT_S: Final = 10.0
+LINGER_BYTES: Final = 256 * 1024
+"""How much a peer may still send behind the end of its session."""
 
 
 def _tls_error(error: SSL.Error, peer: str) -> TlsError:
@@ -54,7 +56,7 @@ def _tls_error(error: SSL.Error, peer: str) -> TlsError:
 class TlsStream(Stream):
     """A TCP connection with TLS; see `Stream` for what can be done with it."""
 
-    __slots__ = ("_check", "_handshake_timeout_s", "_handshaking", "_seen", "_timer", "_tls")
+    __slots__ = ("_check", "_handshake_timeout_s", "_handshaking", "_seen", "_timer", "_tls", "_unread")
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class TlsStream(Stream):
         self._timer: asyncio.TimerHandle | None = None
         self._handshaking = True
         self._seen = not server_side
+        self._unread = 0
 
     @property
     def peer_certificate(self) -> bytes | None:
@@ -114,8 +117,11 @@ class TlsStream(Stream):
         return super().eof_received()
 
     def buffer_updated(self, nbytes: int) -> None:
-        if self._eof:
-            return  # the session has ended or is broken: OpenSSL would only pile up what still comes
+        if self._eof:  # the session has ended or is broken: OpenSSL would only pile up what still comes
+            self._unread += nbytes
+            if self._unread > LINGER_BYTES:
+                self.abort()
+            return
         self._tls.bio_write(self._buffer[:nbytes])
         if not self._seen:
             self._seen = True
