@@ -222,7 +222,7 @@ class Cluster:
 
     def add_devices(self, devices: Sequence[Device]) -> None:
         """Many at once, in far fewer transactions."""
-        self._require_publisher()
+        self.require_publisher()
         self.publisher.database.put_devices(devices)
 
     def remove_device(self, name: str) -> None:
