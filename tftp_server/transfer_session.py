@@ -1,15 +1,13 @@
-"""One TFTP transfer with its socket (a transfer ID of its own) and its timer."""
+"""One TFTP transfer on its port, and its waits."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cucm.events.files import FailureReason, FileTransport
-from cucm.faults.catalogue.tftp import TFTP_PACKET
-from cucm.net.reachability import drop_packets, take_packets
 from tftp_server import packets
 from tftp_server.packet_faults import FaultyWire
 from tftp_server.packets import ErrorCode, Operation
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from tftp_server.udp import TftpServer
 
 ERROR_OPERATION: Final = Operation.ERROR.to_bytes(2, "big")
+_ACTIVE: Final = TransferState.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +41,38 @@ class Asked:
 
 
 class TransferSession:
-    """One transfer with its socket and its timer."""
+    """One transfer with its port; it waits in the server's wheel."""
 
-    __slots__ = ("_deadline", "_ends", "_server", "_socket", "_timer", "_wire", "asked", "opening", "transfer")
+    __slots__ = (
+        "_ends",
+        "_is_late",
+        "_port",
+        "_receive",
+        "_send_one",
+        "_server",
+        "_since",
+        "_take",
+        "_wheel",
+        "_wire",
+        "asked",
+        "opening",
+        "slot",
+        "transfer",
+    )
 
     def __init__(self, server: TftpServer, asked: Asked, opening: bytes, transfer: ReadTransfer) -> None:
-        """`opening` is the request's datagram. Raises OSError or LabError when no socket can be had."""
+        """`opening` is the request's datagram. Raises OSError or LabError when no port can be had."""
         self._server = server
-        self._socket = server.new_socket(asked.own)
-        self._timer: asyncio.TimerHandle | None = None
+        self._wheel = server.wheel
+        self._port = port = server.take_port(asked)
+        self._receive = port.receive
+        self._send_one = port.send
+        self._take = transfer.receive
         self._wire: FaultyWire | None = None
-        self._deadline = 0.0
-        self._ends = server.loop.time() + server.limits.transfer_s
+        self._since = self._wheel.now
+        self._ends = self._since + server.limits.transfer_s
+        self._is_late = False
+        self.slot = 0
         self.asked = asked
         self.opening = opening
         self.transfer = transfer
@@ -66,96 +85,94 @@ class TransferSession:
         return self.transfer.untouched or self.transfer.attempt == 1
 
     def start(self) -> None:
-        self._server.loop.add_reader(self._socket, self._on_readable)
+        self._port.on_stranger = self._turn_away
+        self._port.on_readable(self.on_readable)
         self._send(self.transfer.start())
-        self._wait()
-        self._schedule()
+        self._go_on()
 
     def end(self, farewell: bytes | None = None) -> None:
         if farewell is not None:
             self._send([farewell])
-        if self._timer is not None:
-            self._timer.cancel()
+        self._wheel.remove(self)
         if self._wire is not None:
             self._wire.close()
-        self._server.loop.remove_reader(self._socket)
-        if self._server.is_silent:
-            self._server.keep_silent(self._socket)  # closed, it would answer the client with `port unreachable`
-        else:
-            self._socket.close()
+        self._server.leave_port(self._port)
 
     def fall_silent(self) -> None:
-        """Nothing arrives and nothing is sent; the timer runs on, as it does for packets that are lost."""
-        self._server.loop.remove_reader(self._socket)
-        drop_packets(self._socket)
+        """Nothing arrives and nothing is sent; the waits go on, as they do for packets that are lost."""
+        self._port.fall_silent()
 
     def speak_again(self) -> None:
-        take_packets(self._socket)
-        self._server.loop.add_reader(self._socket, self._on_readable)
+        self._port.speak_again(self.on_readable)
 
-    def _on_readable(self) -> None:
+    def on_readable(self) -> None:
+        """Take one datagram of the client, if one is there. All that a block costs is here and in `ReadTransfer`."""
         try:
-            datagram, sender = self._socket.recvfrom(DATAGRAM_BYTES)
-        except (BlockingIOError, InterruptedError):
-            return
+            datagram = self._receive(DATAGRAM_BYTES)
+        except (BlockingIOError, InterruptedError, ConnectionRefusedError):
+            return  # refused: an earlier datagram of ours met a closed port, the waits will tell
         except OSError as error:
             self.transfer.fail(FailureReason.NETWORK, error.strerror or str(error))
         else:
-            if sender != self.asked.sender:
-                self._turn_away(datagram, sender)
-                return
-            answers = self.transfer.receive(datagram)
+            answers = self._take(datagram)
             if answers:
+                self._since = self._wheel.now
                 self._send(answers)
-                self._wait()
-        if self.transfer.state is not TransferState.ACTIVE:
+                if self._is_late:
+                    self._wait_anew()
+        if self.transfer.state is not _ACTIVE:
             self._server.finish(self)
 
-    def _turn_away(self, datagram: bytes, stranger: Peer) -> None:
-        if not datagram.startswith(ERROR_OPERATION):  # two servers would answer each other's errors for ever
-            self._send([_WRONG_TRANSFER_ID], stranger)
-        self._server.tell_intruded(self, stranger)
-
-    def _wait(self) -> None:
-        """Begin to wait for the client. The timer looks at `_deadline` when it fires: no timer per packet."""
-        self._deadline = self._server.loop.time() + self.transfer.timeout_s
-        if self._timer is not None and self._deadline < self._timer.when():  # the back-off is over
-            self._timer.cancel()
-            self._schedule()
-
-    def _check_time(self) -> None:
-        self._timer = None
-        now = self._server.loop.time()
+    def time_is_up(self) -> None:
+        """The wheel's call: the client has been silent, or has been heard since."""
+        if self.transfer.state is not _ACTIVE:
+            return
+        self._server.begin_turn()
+        now = self._wheel.now
         if now >= self._ends:
             self.transfer.fail(FailureReason.TOO_SLOW, "the transfer has lasted too long")
-        elif now >= self._deadline:
+        elif now >= self._since + self.transfer.timeout_s:
             again = self.transfer.timed_out()
             if again:
+                self._is_late = True
                 self._server.tell_retransmitted(self)
                 self._send(again)
-                self._wait()
-        self._schedule()
+                self._since = now
+        self._go_on()
 
-    def _schedule(self) -> None:
-        if self.transfer.state is TransferState.ACTIVE:
-            self._timer = self._server.loop.call_at(self._deadline, self._check_time)
+    def _go_on(self) -> None:
+        if self.transfer.state is _ACTIVE:
+            self._wait()
         else:
             self._server.finish(self)
 
-    def _send(self, datagrams: Iterable[bytes], to: Peer | None = None) -> None:
-        if self._server.is_silent:
-            return
+    def _wait(self) -> None:
+        self._wheel.add(self, self._since + self.transfer.timeout_s)
+
+    def _wait_anew(self) -> None:
+        """The back-off may be over: the wait that ends far away is given up."""
+        self._is_late = self.transfer.attempt > 1
+        self._wheel.remove(self)
+        self._wait()
+
+    def _turn_away(self, datagram: bytes, stranger: Peer) -> None:
+        if not datagram.startswith(ERROR_OPERATION) and not self._server.is_silent:
+            # an error is not answered: two servers would answer each other's for ever
+            with contextlib.suppress(OSError):
+                self._port.send_to(_WRONG_TRANSFER_ID, stranger)
+        self._server.tell_intruded(self, stranger)
+
+    def _send(self, datagrams: Iterable[bytes]) -> None:
         try:
-            if to is None and (self._wire is not None or self._server.faults.watches(TFTP_PACKET)):
+            if self._server.is_plain and self._wire is None:
+                for datagram in datagrams:
+                    self._send_one(datagram)
+            elif not self._server.is_silent:
                 self._send_faulty(datagrams)
-                return
-            for datagram in datagrams:
-                self._socket.sendto(datagram, to or self.asked.sender)
-        except (BlockingIOError, InterruptedError):
-            pass  # the send buffer is full: the rest counts as lost on the way, and the timer mends it
+        except (BlockingIOError, InterruptedError, ConnectionRefusedError):
+            pass  # the send buffer is full, or see `on_readable`: the rest counts as lost on the way
         except OSError as error:
-            if to is None:
-                self.transfer.fail(FailureReason.NETWORK, error.strerror or str(error))
+            self.transfer.fail(FailureReason.NETWORK, error.strerror or str(error))
 
     def _send_faulty(self, datagrams: Iterable[bytes]) -> None:
         asked = self.asked
@@ -166,7 +183,7 @@ class TransferSession:
 
     def _put(self, datagram: bytes) -> None:
         if not self._server.is_silent:
-            self._socket.sendto(datagram, self.asked.sender)
+            self._send_one(datagram)
 
 
 _WRONG_TRANSFER_ID: Final = packets.encode_error(ErrorCode.UNKNOWN_TRANSFER_ID, "Unknown transfer ID")

@@ -1,7 +1,7 @@
 """TFTP over UDP: the listening port, and a socket of its own (a transfer ID) for every transfer.
 
-Plain non-blocking sockets and `add_reader`, not datagram endpoints: those cost half a millisecond per transfer and
-take one datagram per turn of the loop.
+Plain non-blocking sockets behind one reader of the loop, not datagram endpoints: those cost half a millisecond per
+transfer and take one datagram per turn of the loop.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import socket
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
@@ -28,14 +27,17 @@ from cucm.events.files import (
     TransferRetransmitted,
 )
 from cucm.faults import NO_FAULTS, FaultSource
-from cucm.faults.catalogue.tftp import TFTP_REQUEST, Error, Silent
-from cucm.net.addresses import bind_udp
+from cucm.faults.catalogue.tftp import TFTP_PACKET, TFTP_REQUEST, Error, Silent
+from cucm.net.poller import Poller
 from cucm.net.reachability import Reachability
 from tftp_server import packets
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
 from tftp_server.packets import ErrorCode, Operation, Request
+from tftp_server.prepared_packets import PreparedFiles
 from tftp_server.request_port import Peer, RequestPort
+from tftp_server.retransmission_wheel import RetransmissionWheel
 from tftp_server.transfer import ReadTransfer, RequestRefused, TransferLimits, TransferState
+from tftp_server.transfer_port import TransferPort, TransferPorts
 from tftp_server.transfer_session import ERROR_OPERATION, Asked, TransferSession
 
 RECEIVE_BUFFER_BYTES: Final = 4 * 1024 * 1024
@@ -73,14 +75,19 @@ class TftpServer:
         self.port = port
         self.receive_buffer_bytes = 0
         self.is_silent = False
-        self.loop: asyncio.AbstractEventLoop
+        self.is_plain = True
+        """Neither silent nor has it rules for packets: what is sent just leaves."""
+        self.wheel: RetransmissionWheel
+        self._poller: Poller
+        self._ports: TransferPorts
+        self._prepared = PreparedFiles()
         self._store = store
         self._emit = emit
         self.limits = limits
         self.faults = faults
         self._port: RequestPort | None = None
         self._reachability = Reachability.OPEN
-        self._silent_sockets: list[socket.socket] = []
+        self._silent_ports: list[TransferPort] = []
         self._sessions: dict[tuple[Peer, str], TransferSession] = {}
         self._per_address: Counter[str] = Counter()
 
@@ -91,7 +98,10 @@ class TftpServer:
 
     def start(self) -> None:
         """Bind on the running loop; port 0 becomes a free one. Raises AddressBusy, EnvironmentProblem."""
-        self.loop = asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        self.wheel = RetransmissionWheel(loop)
+        self._poller = Poller(loop, self.begin_turn)
+        self._ports = TransferPorts(self._poller)
         self._port = RequestPort(
             self.address,
             self.port,
@@ -123,12 +133,13 @@ class TftpServer:
         if is_silent is self.is_silent:
             return
         self.is_silent = is_silent
+        self.is_plain = False  # until the next turn looks
         for session in self._sessions.values():
             if is_silent:
                 session.fall_silent()
             else:
                 session.speak_again()
-        self._close_silent_sockets()
+        self._close_silent_ports()
 
     def _end(self, farewell: bytes | None) -> None:
         if self._port is None:
@@ -138,21 +149,32 @@ class TftpServer:
         for session in tuple(self._sessions.values()):
             session.transfer.fail(FailureReason.SERVER_STOPPED, "the server was stopped")
             self.finish(session, farewell)
-        self._close_silent_sockets()
+        self._close_silent_ports()
+        self._ports.close()
+        self.wheel.close()
 
-    def _close_silent_sockets(self) -> None:
-        for silent in self._silent_sockets:
+    def _close_silent_ports(self) -> None:
+        for silent in self._silent_ports:
             silent.close()
-        self._silent_sockets.clear()
+        self._silent_ports.clear()
 
     # -- what a session asks of its server ---------------------------------------------------------------------
 
-    def new_socket(self, own: str) -> socket.socket:
-        return bind_udp(own, 0)
+    def begin_turn(self) -> None:
+        """Once for all datagrams of a turn of the loop: what time it is, and whether a rule is for packets."""
+        self.wheel.turn()
+        self.is_plain = not (self.is_silent or self.faults.watches(TFTP_PACKET))
 
-    def keep_silent(self, of_ended: socket.socket) -> None:
-        """Keep the socket of a transfer that has ended for this side only, until the network is back."""
-        self._silent_sockets.append(of_ended)
+    def take_port(self, asked: Asked) -> TransferPort:
+        """Raises OSError or LabError when none can be had."""
+        return self._ports.take(asked.own, asked.sender)
+
+    def leave_port(self, port: TransferPort) -> None:
+        """Its transfer is over."""
+        if self.is_silent:  # closed, it would answer the client with `port unreachable`; it ends for this side only
+            self._silent_ports.append(port)
+        else:
+            self._ports.give_back(port)
 
     def finish(self, session: TransferSession, farewell: bytes | None = None) -> None:
         """Forget a transfer that is over, and tell how it went."""
@@ -176,6 +198,7 @@ class TftpServer:
     # -- requests ----------------------------------------------------------------------------------------------
 
     def _on_readable(self) -> None:
+        self.begin_turn()
         for _ in range(REQUESTS_PER_TURN):
             if self._port is None:
                 return
@@ -198,6 +221,10 @@ class TftpServer:
                 self._refuse(Asked(sender, own, ""), refused, str(error))
             return
         earlier = self._sessions.get((sender, own))
+        if earlier is not None:
+            # its last acknowledgement may wait unread: the client is done, and asks from the same port for another
+            earlier.on_readable()
+            earlier = self._sessions.get((sender, own))
         if earlier is not None:
             if earlier.opening == datagram and earlier.takes_repetitions:
                 return
@@ -233,7 +260,9 @@ class TftpServer:
         if self._is_full(asked.sender[0]):
             raise _too_many()
         file = look_up(self._store, request.name)
-        return TransferSession(self, asked, datagram, ReadTransfer(request, file, self.limits.transfer))
+        return TransferSession(
+            self, asked, datagram, ReadTransfer(request, file, self.limits.transfer, self._prepared.packets)
+        )
 
     def _is_full(self, address: str) -> bool:
         limits = self.limits
@@ -256,13 +285,15 @@ class TftpServer:
         datagram = packets.encode_error(code, text)
         with contextlib.suppress(OSError):  # the client is not reachable: it will learn nothing, and we cannot help it
             try:
-                own = self.new_socket(asked.own)
+                port = self.take_port(asked)
             except (OSError, LabError):
                 if self._port is not None:
                     self._port.send(datagram, asked.sender)
                 return
-            with own:
-                own.sendto(datagram, asked.sender)
+            try:
+                port.send(datagram)
+            finally:
+                self._ports.give_back(port)
 
     def _leave(self, address: str) -> None:
         self._per_address[address] -= 1

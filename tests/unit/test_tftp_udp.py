@@ -289,6 +289,17 @@ async def test_a_repeated_request_that_comes_late_does_not_end_the_transfer(loop
 
 
 @on_both_loops
+async def test_a_client_that_is_done_may_ask_again_from_its_port_at_once(loopback: Callable[[], str]) -> None:
+    async with serving(loopback()) as served:
+        with client(loopback()) as phone:
+            for _ in range(5):
+                assert await phone.ask(served.address, "b") == b"\0\3\0\1" + FILES["b"]
+                phone.acknowledge(1)  # not read yet when the next request comes: no reason to take that for an echo
+        await served.next(FileServed)
+        assert sum(isinstance(event, FileRequested) for event in served.events()) == 5
+
+
+@on_both_loops
 async def test_a_client_that_starts_over_from_the_same_port_is_served_anew(loopback: Callable[[], str]) -> None:
     async with serving(loopback(), limits=TftpLimits(transfer=TransferLimits(first_timeout_s=0.05))) as served:
         with client(loopback()) as phone:

@@ -1,0 +1,92 @@
+"""Many sockets behind one reader of the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import select
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+MAX_EVENTS: Final = 256
+"""Sockets taken from the kernel at once."""
+ROUNDS_PER_TURN: Final = 4
+"""How often a turn of the loop looks again for what has come meanwhile, before everything else gets its turn."""
+
+
+def _nothing() -> None:
+    pass
+
+
+class Poller:
+    """Calls back for sockets that can be read, until `close`; `before_turn` is called before the first of them.
+
+    The trick: the sockets are in an epoll of our own, and the loop watches only that one. Putting a socket there and
+    taking it away costs one system call each where `add_reader` costs the loop three to five, and a callback costs a
+    look into a dictionary and not a handle of the loop: a fifth of what a small TFTP transfer costs in all. The epoll
+    is there only while sockets are. Where the system has none, the loop watches each socket itself.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, before_turn: Callable[[], None] = _nothing) -> None:
+        self._loop = loop
+        self._before_turn = before_turn
+        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._epoll: select.epoll | None = None
+        self._has_epoll = hasattr(select, "epoll")
+
+    def add(self, descriptor: int, callback: Callable[[], None]) -> None:
+        """Call back whenever it can be read (or has an error to tell). Raises OSError."""
+        if not self._has_epoll:
+            self._loop.add_reader(descriptor, partial(self._call, descriptor))
+        else:
+            self._open().register(descriptor, select.EPOLLIN)
+        self._callbacks[descriptor] = callback
+
+    def redirect(self, descriptor: int, callback: Callable[[], None]) -> None:
+        """Another callback for one that was added; no system call."""
+        self._callbacks[descriptor] = callback
+
+    def remove(self, descriptor: int) -> None:
+        """Before it is closed. Nothing happens if it is not there."""
+        if self._callbacks.pop(descriptor, None) is None:
+            return
+        if self._epoll is None:
+            self._loop.remove_reader(descriptor)
+            return
+        self._epoll.unregister(descriptor)
+        if not self._callbacks:
+            self._shut(self._epoll)
+
+    def close(self) -> None:
+        """Forget all of them."""
+        for descriptor in tuple(self._callbacks):
+            self.remove(descriptor)
+
+    def _open(self) -> select.epoll:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+            self._loop.add_reader(self._epoll.fileno(), self._turn)
+        return self._epoll
+
+    def _shut(self, epoll: select.epoll) -> None:
+        self._loop.remove_reader(epoll.fileno())
+        epoll.close()
+        self._epoll = None
+
+    def _turn(self) -> None:
+        self._before_turn()
+        callbacks = self._callbacks
+        for _ in range(ROUNDS_PER_TURN):
+            epoll = self._epoll
+            if epoll is None or not (ready := epoll.poll(0, MAX_EVENTS)):
+                return
+            for descriptor, _ in ready:
+                callback = callbacks.get(descriptor)
+                if callback is not None:  # not taken away by one before it
+                    callback()
+
+    def _call(self, descriptor: int) -> None:
+        self._before_turn()
+        callback = self._callbacks.get(descriptor)
+        if callback is not None:
+            callback()

@@ -1,0 +1,74 @@
+"""One timer for many waits: nobody before his time, everybody after it, and who was taken out not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from tftp_server.retransmission_wheel import TICK_S, RetransmissionWheel
+
+
+class Waiter:
+    slot = 0
+
+    def __init__(self, wheel: RetransmissionWheel, done: asyncio.Event, rounds: int = 1) -> None:
+        self.wheel = wheel
+        self.done = done
+        self.rounds = rounds
+        self.called_at: list[float] = []
+
+    def time_is_up(self) -> None:
+        self.called_at.append(self.wheel.now)
+        if len(self.called_at) < self.rounds:
+            self.wheel.add(self, self.wheel.now + TICK_S)
+        else:
+            self.done.set()
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_everybody_in_his_time(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def run() -> None:
+        wheel = RetransmissionWheel(asyncio.get_running_loop())
+        wheel.turn()
+        started = wheel.now
+        done = [asyncio.Event() for _ in range(3)]
+        late, early, again = (Waiter(wheel, event, rounds) for event, rounds in zip(done, (1, 1, 3), strict=True))
+        taken_out = Waiter(wheel, asyncio.Event())
+        wheel.add(late, started + 5 * TICK_S)
+        wheel.add(early, started + TICK_S)
+        wheel.add(again, started + TICK_S)
+        wheel.add(taken_out, started + TICK_S)
+        wheel.remove(taken_out)
+        wheel.remove(taken_out)
+        async with asyncio.timeout(20):
+            for event in done:
+                await event.wait()
+        millisecond = 0.001  # uvloop's clock
+        assert early.called_at[0] >= started + TICK_S - millisecond
+        assert late.called_at[0] >= started + 5 * TICK_S - millisecond
+        assert len(again.called_at) == 3
+        assert early.called_at[0] <= late.called_at[0]
+        assert taken_out.called_at == []
+        wheel.close()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
+
+
+def test_a_closed_wheel_calls_nobody() -> None:
+    async def run() -> list[float]:
+        wheel = RetransmissionWheel(asyncio.get_running_loop())
+        never = Waiter(wheel, asyncio.Event())
+        wheel.add(never, wheel.now + TICK_S)
+        wheel.close()
+        wheel.remove(never)
+        after = Waiter(RetransmissionWheel(asyncio.get_running_loop()), asyncio.Event())
+        after.wheel.add(after, after.wheel.now + 2 * TICK_S)
+        async with asyncio.timeout(20):
+            await after.done.wait()
+        return never.called_at
+
+    assert asyncio.run(run()) == []

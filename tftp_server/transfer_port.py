@@ -1,0 +1,170 @@
+"""The server's transfer IDs: a port of its own for every transfer, taken from ports that have rested."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from cucm.net.addresses import bind_udp
+from cucm.net.poller import Poller
+from cucm.net.reachability import drop_packets, take_packets
+from tftp_server.request_port import DATAGRAM_BYTES, Peer
+
+RESTING_PORTS: Final = 32
+"""A port is not taken again before this many others have been given back: transfer IDs that follow one another differ,
+and what a client sends late to its old transfer meets no new one (RFC 1350 has them drawn at random)."""
+MAX_IDLE_PORTS: Final = 64
+"""Ports kept open for transfers to come; any more are closed as they are given back."""
+MAX_STALE: Final = 64
+"""Datagrams of an earlier client that are thrown away when a port is taken again."""
+_SHARED: Final = socket.SO_REUSEADDR if sys.platform == "linux" else socket.SO_REUSEPORT
+
+
+def _ignore(_datagram: bytes, _stranger: Peer) -> None:
+    pass
+
+
+class TransferPort:
+    """One port at the address `own`, connected to one client at a time.
+
+    The trick: two sockets share the port. One is connected to the client, so that a block costs no address, neither
+    as the kernel's work nor as Python objects. The other gets what comes from anybody else, which a connected socket
+    alone would let the kernel refuse unseen. Raises OSError or LabError when no socket can be had.
+    """
+
+    __slots__ = ("_others", "_poller", "_previous", "_socket", "client", "on_stranger", "own", "receive", "send")
+
+    def __init__(self, own: str, poller: Poller) -> None:
+        self.own = own
+        self.client: Peer = ()
+        self.on_stranger: Callable[[bytes, Peer], None] = _ignore
+        self._previous: Peer = ()
+        self._poller = poller
+        self._others = bind_udp(own, 0)
+        try:
+            self._socket = _sharing_the_port_of(self._others)
+        except OSError:
+            self._others.close()
+            raise
+        self.receive = self._socket.recv
+        """Of the connected socket: what the client has sent. ConnectionRefusedError means nothing: see `send`."""
+        self.send = self._socket.send
+        """To the client. ConnectionRefusedError tells of an earlier datagram: the client's port was closed."""
+        try:
+            poller.add(self._others.fileno(), self._on_stranger)
+            poller.add(self._socket.fileno(), self.discard)
+        except OSError:
+            self.close()
+            raise
+
+    def lead_to(self, client: Peer) -> None:
+        """From now on it is this client's. What others have sent before is thrown away. Raises OSError."""
+        self._socket.connect(client)
+        self.client = client
+        self.discard()
+
+    def on_readable(self, callback: Callable[[], None]) -> None:
+        """Call back when something has come from the client."""
+        self._poller.redirect(self._socket.fileno(), callback)
+
+    def rest(self) -> None:
+        """No transfer has it any more: what still comes is ignored."""
+        self._previous = self.client
+        self.on_stranger = _ignore
+        self._poller.redirect(self._socket.fileno(), self.discard)
+
+    def discard(self) -> None:
+        """Throw away what waits to be read."""
+        for _ in range(MAX_STALE):
+            try:
+                self.receive(1)
+            except BlockingIOError:
+                return
+            except OSError:  # of an earlier datagram
+                continue
+
+    def send_to(self, datagram: bytes, stranger: Peer) -> None:
+        """Raises OSError."""
+        self._others.sendto(datagram, stranger)
+
+    def fall_silent(self) -> None:
+        """The network loses what comes."""
+        for one in (self._others, self._socket):
+            self._poller.remove(one.fileno())
+            drop_packets(one)
+
+    def speak_again(self, callback: Callable[[], None]) -> None:
+        for one in (self._others, self._socket):
+            take_packets(one)
+        self._poller.add(self._others.fileno(), self._on_stranger)
+        self._poller.add(self._socket.fileno(), callback)
+
+    def close(self) -> None:
+        for one in (self._others, self._socket):
+            self._poller.remove(one.fileno())
+            one.close()
+
+    def _on_stranger(self) -> None:
+        with contextlib.suppress(OSError):  # nothing there, or an error of an earlier datagram
+            datagram, stranger = self._others.recvfrom(DATAGRAM_BYTES)
+            if stranger != self._previous:  # a late datagram of the transfer before is nobody's business
+                self.on_stranger(datagram, stranger)
+
+
+class TransferPorts:
+    """Gives a port to each transfer, and takes it back."""
+
+    def __init__(self, poller: Poller) -> None:
+        self._poller = poller
+        self._idle: deque[TransferPort] = deque()
+
+    def take(self, own: str, client: Peer) -> TransferPort:
+        """A port at the address `own` that leads to this client. Raises OSError, LabError."""
+        port = self._rested(own) or TransferPort(own, self._poller)
+        try:
+            port.lead_to(client)
+        except OSError:
+            port.close()
+            raise
+        return port
+
+    def give_back(self, port: TransferPort) -> None:
+        if len(self._idle) >= MAX_IDLE_PORTS:
+            port.close()
+            return
+        port.rest()
+        self._idle.append(port)
+
+    def close(self) -> None:
+        """The idle ones; who has one closes it."""
+        while self._idle:
+            self._idle.pop().close()
+
+    def _rested(self, own: str) -> TransferPort | None:
+        if len(self._idle) <= RESTING_PORTS:
+            return None
+        port = self._idle.popleft()
+        if port.own == own:
+            return port
+        port.close()  # a server on all addresses is asked at more than one
+        return None
+
+
+def _sharing_the_port_of(first: socket.socket) -> socket.socket:
+    """A second socket at the same address and port; there can be no third, of whatever program."""
+    second = socket.socket(first.family, socket.SOCK_DGRAM)
+    try:
+        second.setblocking(False)
+        for one in (first, second):
+            one.setsockopt(socket.SOL_SOCKET, _SHARED, 1)
+        second.bind(first.getsockname())
+        for one in (first, second):
+            one.setsockopt(socket.SOL_SOCKET, _SHARED, 0)
+    except OSError:
+        second.close()
+        raise
+    return second
