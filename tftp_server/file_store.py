@@ -26,6 +26,8 @@ SETTLED_NS: Final = 100_000_000
 
 _log = logging.getLogger(__name__)
 
+_Stamp = tuple[int, int, int, int, int]
+
 
 class NotServedReason(StrEnum):
     NOT_FOUND = "not-found"
@@ -94,10 +96,11 @@ class FolderStore:
 
     def __init__(self, directory: Path, *, max_file_bytes: int = MAX_FILE_BYTES) -> None:
         self._directory = directory.resolve()
+        self._directory_text = str(self._directory)
         self._max_file_bytes = max_file_bytes
         self._index: dict[str, Path] = {}
         self._index_stamp = -1
-        self._cache: dict[str, tuple[tuple[int, int, int], bytes]] = {}
+        self._cache: dict[str, tuple[_Stamp, str, bytes]] = {}
         self._cached_bytes = 0
         self._refresh()
 
@@ -107,6 +110,20 @@ class FolderStore:
         return tuple(sorted(self._index))
 
     def read(self, name: str) -> bytes:
+        # the trick: of a file in memory only the stamps are looked at, its folder's and its own, and nothing is opened
+        cached = self._cache.get(name)
+        if cached is not None and self._is_current(*cached[:2]):
+            return cached[2]
+        return self._read(name)
+
+    def _is_current(self, stamp: _Stamp, path: str) -> bool:
+        try:
+            folder = os.stat(self._directory_text)  # noqa: PTH116 - a Path would be half of the cost
+            return folder.st_mtime_ns == self._index_stamp and _stamp(os.lstat(path)) == stamp
+        except OSError:
+            return False
+
+    def _read(self, name: str) -> bytes:
         if not is_servable(name):
             raise NotServed("not the name of a file in this folder")
         try:
@@ -168,28 +185,33 @@ class FolderStore:
                 raise NotServed(
                     f"{name!r} has {status.st_size} bytes, more than are served", reason=NotServedReason.BUSY
                 )
-            key = (status.st_mtime_ns, status.st_size, status.st_ino)
+            stamp = _stamp(status)
             cached = self._cache.get(name)
-            if cached is not None and cached[0] == key:
-                return cached[1]
+            if cached is not None and cached[0] == stamp:
+                return cached[2]
             data = file.read(self._max_file_bytes)
-        self._remember(name, key, data)
+        self._remember(name, stamp, str(path), data)
         return data
 
-    def _remember(self, name: str, key: tuple[int, int, int], data: bytes) -> None:
+    def _remember(self, name: str, stamp: _Stamp, path: str, data: bytes) -> None:
         self._forget(name)
-        if not _settled(key[0]):
+        if not _settled(stamp[0]):
             return
         while self._cache and self._cached_bytes + len(data) > MAX_CACHED_BYTES:
             self._forget(next(iter(self._cache)))
         if len(data) <= MAX_CACHED_BYTES:
-            self._cache[name] = (key, data)
+            self._cache[name] = (stamp, path, data)
             self._cached_bytes += len(data)
 
     def _forget(self, name: str) -> None:
         old = self._cache.pop(name, None)
         if old is not None:
-            self._cached_bytes -= len(old[1])
+            self._cached_bytes -= len(old[2])
+
+
+def _stamp(status: os.stat_result) -> _Stamp:
+    """Changes with the content, and (`st_ctime_ns`, `st_mode`) with what a file is and who may read it."""
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_ino, status.st_mode
 
 
 def _settled(stamp_ns: int) -> bool:

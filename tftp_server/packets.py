@@ -45,6 +45,11 @@ class ErrorCode(IntEnum):
     OPTIONS_REFUSED = 8
 
 
+_REQUESTS: Final = {
+    operation.to_bytes(2, "big"): operation for operation in (Operation.READ_REQUEST, Operation.WRITE_REQUEST)
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """A read or write request: `mode` and option names in lower case, bytes that are no UTF-8 escaped."""
@@ -59,13 +64,13 @@ def decode_request(datagram: bytes) -> Request:
     """The request that opens a transfer. Raises `DecodeError` for anything else, and for an option given twice."""
     if len(datagram) > MAX_REQUEST_BYTES:
         raise DecodeError(f"a request of {len(datagram)} bytes", offset=MAX_REQUEST_BYTES, path="request")
-    operation = decode_operation(datagram)
-    if operation not in {Operation.READ_REQUEST, Operation.WRITE_REQUEST}:
-        raise DecodeError(f"{operation.name} outside a transfer", offset=0, path="operation")
+    operation = _REQUESTS.get(datagram[:2])
+    if operation is None:
+        raise DecodeError(f"{decode_operation(datagram).name} outside a transfer", offset=0, path="operation")
     name, mode, *options = _texts(datagram, "request", at_least=2)
     if not name:
         raise DecodeError("an empty file name", offset=2, path="name")
-    return Request(operation, name, mode.lower(), _pairs(options))
+    return Request(operation, name, mode.lower(), _pairs(options) if options else ())
 
 
 def decode_operation(datagram: bytes) -> Operation:
@@ -124,7 +129,8 @@ def _texts(datagram: bytes, path: str, *, at_least: int) -> list[str]:
     body = datagram[2:]
     if body and not body.endswith(b"\0"):
         raise DecodeError("the last text has no end", offset=len(datagram), path=path)
-    texts = [_decode(text) for text in body.split(b"\0")[:-1]]
+    # a NUL is a NUL in UTF-8, and nothing else has one: all texts are decoded at once
+    texts = _decode(body).split("\0")[:-1]
     if len(texts) < at_least or len(texts) % 2:
         raise DecodeError(f"{len(texts)} texts instead of pairs", offset=len(datagram), path=path)
     return texts

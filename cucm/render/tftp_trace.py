@@ -9,9 +9,9 @@ events that no published trace shows.
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime
-from functools import singledispatch
-from typing import Final
+import time
+from collections.abc import Callable
+from typing import Any, Final
 
 from cucm.events import Event, EventRecord
 from cucm.events.files import (
@@ -40,35 +40,46 @@ class TftpTrace:
 
     def __init__(self) -> None:
         self._number = 0
+        self._second = -1
+        self._clock = ""
 
     def lines(self, record: EventRecord) -> list[str]:
         """The lines for one record, in UTC; none for events that are not of a file server."""
-        texts = _texts(record.event)
-        if not texts:
+        text_of = _TEXTS.get(record.event.__class__)
+        if text_of is None:
             return []
         self._number += 1
-        moment = datetime.fromtimestamp(record.time, UTC)
-        clock = f"{moment:%H:%M:%S}.{moment.microsecond // 1000:03d}"
-        return [f"{self._number:08d}.{line:03d} |{clock} |AppInfo  |   {text}" for line, text in enumerate(texts)]
+        second, microsecond = divmod(round(record.time * 1_000_000), 1_000_000)
+        if second != self._second:  # a busy server writes thousands of lines in one second
+            self._second, self._clock = second, time.strftime("%H:%M:%S", time.gmtime(second))
+        head, tail = f"{self._number:08d}", f"|{self._clock}.{microsecond // 1000:03d} |AppInfo  |   "
+        return [f"{head}.{line:03d} {tail}{text}" for line, text in enumerate(text_of(record.event))]
 
 
-@singledispatch
-def _texts(_event: Event) -> list[str]:
-    return []
+_TEXTS: Final[dict[type[Event], Callable[[Any], list[str]]]] = {}
+"""What writes the texts of an event, by its class."""
 
 
-@_texts.register
+def _of(event: type[Event]) -> Callable[[Callable[[Any], list[str]]], Callable[[Any], list[str]]]:
+    def register(texts: Callable[[Any], list[str]]) -> Callable[[Any], list[str]]:
+        _TEXTS[event] = texts
+        return texts
+
+    return register
+
+
+@_of(FileServerStarted)
 def _started(event: FileServerStarted) -> list[str]:
     ports = f"TFTP {event.tftp_port}, HTTP {event.http_port}, receive buffer {event.receive_buffer_bytes}"
     return [f"{_OURS}listening on {event.address}: {ports}"]
 
 
-@_texts.register
+@_of(FileServerStopped)
 def _stopped(event: FileServerStopped) -> list[str]:
     return [f"{_OURS}stopped on {event.address}"]
 
 
-@_texts.register
+@_of(FileRequested)
 def _requested(event: FileRequested) -> list[str]:
     if event.transport is FileTransport.HTTP:
         head = printable(event.request.decode("latin-1").replace("\r\n", " ").rstrip())
@@ -85,7 +96,7 @@ def _requested(event: FileRequested) -> list[str]:
     return texts
 
 
-@_texts.register
+@_of(FileServed)
 def _served(event: FileServed) -> list[str]:
     if event.transport is FileTransport.TFTP:
         again = f", {event.retransmissions} packets sent again" if event.retransmissions else ""
@@ -99,7 +110,7 @@ def _served(event: FileServed) -> list[str]:
     ]
 
 
-@_texts.register
+@_of(FileNotFound)
 def _not_found(event: FileNotFound) -> list[str]:
     texts = [printable(f"[{event.name}] Not found locally")]
     device = _CONFIGURATION_NAME.match(event.name)
@@ -110,7 +121,7 @@ def _not_found(event: FileNotFound) -> list[str]:
     return [*texts, "TFTP error 1 File not found"]
 
 
-@_texts.register
+@_of(FileRefused)
 def _refused(event: FileRefused) -> list[str]:
     if event.reason is RefusalReason.BUSY and event.transport is FileTransport.HTTP:
         return ["Requested file is Busy... Sending 503 response"]
@@ -118,17 +129,17 @@ def _refused(event: FileRefused) -> list[str]:
     return [_named(event, f"refused ({event.reason}, {status}): {event.detail}")]
 
 
-@_texts.register
+@_of(TransferRetransmitted)
 def _retransmitted(event: TransferRetransmitted) -> list[str]:
     return [_named(event, f"block {event.block} sent again, try {event.attempt}")]
 
 
-@_texts.register
+@_of(TransferFailed)
 def _failed(event: TransferFailed) -> list[str]:
     return [_named(event, f"not sent ({event.reason}, {event.sent} bytes taken): {event.detail}")]
 
 
-@_texts.register
+@_of(TransferIntruded)
 def _intruded(event: TransferIntruded) -> list[str]:
     return [_named(event, f"packet from {event.intruder}:{event.intruder_port} turned away, unknown transfer ID")]
 
