@@ -50,9 +50,12 @@ class TrustListCommands:
     # --- CTL
 
     def set_mixed_mode(self) -> None:
-        """`utils ctl set-cluster mixed-mode`: parameter and a CTL signed by the cluster's own key."""
+        """`utils ctl set-cluster mixed-mode`: parameter and a CTL signed by the cluster's own key.
+
+        So a CTL by tokens becomes a tokenless one too (technote 118893 [recall]).
+        """
         self._require_tokenless()
-        if is_mixed_mode(self._publisher.database):
+        if is_mixed_mode(self._publisher.database) and not self._tokens_in_ctl():
             raise LabError("the cluster is in mixed mode already", where=self._cluster.cluster)
         self._change_mode("1", self._own_ctl)
 
@@ -75,7 +78,7 @@ class TrustListCommands:
             raise LabError(
                 "the CTL is signed by USB tokens",
                 where=self._cluster.cluster,
-                mend="run the CTL client, or set the cluster to mixed mode by the CLI for a tokenless CTL",
+                mend="run the CTL client, or `utils ctl set-cluster mixed-mode` for a tokenless CTL",
             )
         self._write_ctl(self._own_ctl())
 
@@ -143,13 +146,18 @@ class TrustListCommands:
         return security_token(self._around.keys, number, seed=self._around.seed, not_before=_TOKENS_BEGIN)
 
     def _tokens_in_ctl(self) -> tuple[int, ...]:
-        """Numbers of the tokens that the present CTL lists; empty for a tokenless one, none, or a damaged one."""
+        """Numbers of the tokens that the present CTL lists; empty for a tokenless one, none, or a damaged one.
+
+        A tokenless one of 12.0 or later may list tokens too: those whose certificates lie in Phone-SAST-trust.
+        """
         try:
             known = decode_trust_list(self._publisher.ctl_file.read_bytes())
         except (FileNotFoundError, DecodeError):
             return ()
         listed = {record.serial for record in known.records}
-        return tuple(number for number in range(1, TOKENS + 1) if self._token(number).serial in listed)
+        numbers = tuple(number for number in range(1, TOKENS + 1) if self._token(number).serial in listed)
+        is_by_token = known.signer.serial in {self._token(number).serial for number in numbers}
+        return numbers if is_by_token else ()
 
     def _is_known(self, token: int) -> bool:
         der = self._token(token).certificate_der

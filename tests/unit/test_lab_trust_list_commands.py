@@ -156,6 +156,26 @@ async def test_tokens(tmp_path, loopback):
             cluster.trust_lists.token_certificate(9)
 
 
+async def test_a_ctl_by_tokens_becomes_tokenless(tmp_path, loopback):
+    async with await lab_of(tmp_path, loopback, "12.5", "mixed-etoken") as lab:
+        cluster = lab.cluster("here")
+        commands = cluster.trust_lists
+        # a phone that knows a token only is to believe the next list too: its certificate is copied into that one
+        cluster.certificates.upload(commands.token_certificate(1), CertificateUnit.PHONE_SAST_TRUST)
+        commands.set_mixed_mode()
+        assert ctl_signer(lab) == lab.node("pub").identity(RECOVERY).certificate_der
+        assert commands.token_certificate(1) in [record.certificate for record in ctl(lab).records]
+        with pytest.raises(LabError, match="in mixed mode already"):
+            commands.set_mixed_mode()
+        cluster.certificates.regenerate(CALLMANAGER, "pub")
+        commands.update_ctl_file()  # it lists a token, but is not by tokens
+        assert lab.node("pub").identity(CALLMANAGER).certificate_der in [
+            record.certificate for record in ctl(lab).records
+        ]
+        commands.set_non_secure_mode()
+        assert ctl_signer(lab) == lab.node("pub").identity(RECOVERY).certificate_der
+
+
 async def test_a_release_without_tokens(tmp_path, loopback):
     async with await lab_of(tmp_path, loopback, "15") as lab:
         with pytest.raises(LabError, match="supports no tokens"):
