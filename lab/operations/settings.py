@@ -2,40 +2,28 @@
 
 from __future__ import annotations
 
-<<<<<<< Updated upstream
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 from pydantic import Field, model_validator
-=======
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Annotated, Final, Literal
-
-from pydantic import Field, field_validator, model_validator
->>>>>>> Stashed changes
 
 from cucm.clock import MovableClock
 from cucm.errors import LabError, UsageError
 from lab.operations.base import ClusterOperation, Operation
 from lab.topology import ClusterName, Name, NodeName, PhoneName, PoolName, ServerName
-<<<<<<< Updated upstream
 from tftp_server.cluster_view import (
     DIGESTS,
     ROLLBACK_PARAMETER,
     SECURITY_MODE_PARAMETER,
     SIGNATURE_ALGORITHM_PARAMETER,
 )
-=======
-from tftp_server.cluster_view import DIGESTS, ROLLBACK_PARAMETER, SIGNATURE_ALGORITHM_PARAMETER
->>>>>>> Stashed changes
 from tvs_server.certificate_cache import FreshnessMode
 
 if TYPE_CHECKING:
     from lab.runtime import Lab
 
 
-<<<<<<< Updated upstream
 PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     ROLLBACK_PARAMETER: ("True", "False"),
     SIGNATURE_ALGORITHM_PARAMETER: tuple(DIGESTS),
@@ -47,20 +35,11 @@ class SetEnterpriseParameter(ClusterOperation):
     """The lab acts on "Prepare Cluster for Rollback to pre 8.0" (True, False) and "TFTP File Signature Algorithm"
     (SHA-1, SHA-512). Any other parameter is stored and replicated, and nothing comes of it.
     """
-=======
-_VALUES: Final = {ROLLBACK_PARAMETER: ("True", "False"), SIGNATURE_ALGORITHM_PARAMETER: tuple(DIGESTS)}
-"""Parameters that the lab goes by, and what they can be set to."""
-
-
-class SetEnterpriseParameter(ClusterOperation):
-    """Any parameter may be set; one that the lab goes by to its values only, and not to be missed by a slip."""
->>>>>>> Stashed changes
 
     do: Literal["set-enterprise-parameter"]
     parameter: Annotated[str, Field(min_length=1, max_length=128)]
     value: Annotated[str, Field(max_length=1024)]
 
-<<<<<<< Updated upstream
     @model_validator(mode="after")
     def _means_something(self) -> SetEnterpriseParameter:
         if self.parameter.casefold() == SECURITY_MODE_PARAMETER.casefold():
@@ -72,22 +51,6 @@ class SetEnterpriseParameter(ClusterOperation):
         values = PARAMETERS.get(self.parameter)
         if values is not None and self.value not in values:
             raise ValueError(f"{self.parameter} cannot be {self.value!r}; it is {' or '.join(values)}")
-=======
-    @field_validator("parameter")
-    @classmethod
-    def _is_no_slip(cls, name: str) -> str:
-        by_key = {known.casefold(): known for known in _VALUES}
-        near = get_close_matches(name.casefold(), by_key, n=1, cutoff=0.8)
-        if near and by_key[near[0]] != name:
-            raise ValueError(f"there is no enterprise parameter {name!r}; did you mean {by_key[near[0]]!r}?")
-        return name
-
-    @model_validator(mode="after")
-    def _has_a_possible_value(self) -> SetEnterpriseParameter:
-        values = _VALUES.get(self.parameter)
-        if values and self.value not in values:
-            raise ValueError(f"{self.parameter!r} cannot be {self.value!r}; it can be {' or '.join(values)}")
->>>>>>> Stashed changes
         return self
 
     def what(self) -> str:
