@@ -176,6 +176,8 @@ class Cluster:
         """The node has the service from now on: its certificate is made if it lacks one, and the service starts."""
         one = self.node(node)
         self._require_up(one)
+        if service == "CAPF" and one is not self.publisher and self.profile.capf_on_publisher_only:
+            raise LabError(f"CUCM {self.version} has CAPF on the publisher only", where=node, mend="activate it there")
         if service not in one.services:
             self._set_services(one, (*one.services, service))
             self.certificates.provide(one)

@@ -128,16 +128,19 @@ class ClusterTable(Table):
     @model_validator(mode="after")
     def _names_agree(self) -> ClusterTable:
         try:
-            is_tokenless = profile_of(self.version).ctl_signer is not None
+            profile = profile_of(self.version)
         except UsageError as error:
             raise ValueError(f"{error.what}; {error.mend}") from error
-        if self.security_mode == "mixed" and not is_tokenless:
+        if self.security_mode == "mixed" and profile.ctl_signer is None:
             raise ValueError(f"{self.version} has no tokenless CTL; write mixed-etoken")
         for group, members in self.callmanager_groups.items():
             require_known(members, self.node_names, f"CallManager group {group}", "node")
             if len(set(members)) != len(members):
                 raise ValueError(f"CallManager group {group} names a node twice: {', '.join(members)}")
         self._require_callmanager()
+        stray = [node.name for node in self.nodes[1:] if "CAPF" in self.services_of(node)]
+        if stray and profile.capf_on_publisher_only:
+            raise ValueError(f"{self.version} has CAPF on the publisher only, not on {', '.join(stray)}")
         groups = (*self.callmanager_groups, DEFAULT_POOL)
         for pool, group in self.device_pools.items():
             require_known((group,), groups, f"device pool {pool}", "CallManager group")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from cucm.errors import UsageError
+from cucm.errors import LabError, UsageError
 from cucm.identity import describe
+from cucm.names import parse_name
 from cucm.roles import CertificateUnit
 from lab.certificate_management import UPLOADABLE
 from lab.operations.base import ClusterOperation, NodeOperation, Operation
@@ -27,6 +28,20 @@ def _take_uploads(stores: tuple[CertificateUnit, ...]) -> tuple[CertificateUnit,
 
 
 Stores = Annotated[tuple[CertificateUnit, ...], Field(min_length=1, max_length=8), AfterValidator(_take_uploads)]
+
+
+def _number(value: object) -> object:
+    """The command line has texts only, and a choice of numbers makes none of them."""
+    return int(value) if isinstance(value, str) and value.isascii() and value.isdigit() else value
+
+
+def _a_name(text: str) -> str:
+    """Found out before a CSR is made for it."""
+    try:
+        parse_name(text)
+    except LabError as error:
+        raise ValueError(str(error)) from None
+    return text
 
 
 def _subject(pem: str) -> str:
@@ -118,7 +133,7 @@ class RegenerateCertificate(ClusterOperation):
     do: Literal["regenerate-certificate"]
     certificate: CertificateUnit
     node: NodeName | None = None
-    key_bits: Literal[1024, 2048, 3072, 4096] | None = None
+    key_bits: Annotated[Literal[1024, 2048, 3072, 4096] | None, BeforeValidator(_number)] = None
 
     def what(self) -> str:
         bits = f" with {self.key_bits} bits" if self.key_bits else ""
@@ -137,7 +152,7 @@ class SignCertificate(NodeOperation):
 
     do: Literal["sign-certificate"]
     certificate: Literal[CertificateUnit.CALLMANAGER, CertificateUnit.TVS, CertificateUnit.TOMCAT]
-    authority: str
+    authority: Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_a_name)]
     """Name of the CA, for instance `CN=stormin-WIN2012-CA`."""
 
     def what(self) -> str:

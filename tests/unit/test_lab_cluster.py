@@ -162,6 +162,16 @@ async def test_capf_is_on_the_publisher_unless_said_otherwise(wide):
         wide.capf("here")
 
 
+async def test_from_14_on_capf_is_activated_on_the_publisher_only(tmp_path, loopback):
+    async with make_lab(tmp_path / "lab", network_of(loopback), three_nodes("14")) as lab:
+        with pytest.raises(LabError, match="14 has CAPF on the publisher only"):
+            await lab.cluster("here").activate("sub1", "CAPF")
+        assert "CAPF" not in lab.node("sub1").services
+        await lab.cluster("here").deactivate("pub", "CAPF")
+        await lab.cluster("here").activate("pub", "CAPF")
+        assert lab.node("pub").runs("CAPF")
+
+
 async def test_a_device_that_registers_at_another_node_leaves_the_first(wide):
     phone = wide.phone(PHONE)
     await phone.boot()

@@ -62,6 +62,23 @@ def test_a_store_that_takes_no_uploads_is_refused_before_anything_is_uploaded(up
         operation_of({**upload, "stores": ["Phone-SAST-trust", "ipsec-trust"]})
 
 
+@pytest.mark.parametrize("authority", ["nonsense", "", "CN=a;" + "x" * 300])
+def test_a_ca_without_a_name_is_refused_before_there_is_a_csr(authority):
+    sign = {"do": "sign-certificate", "cluster": "here", "certificate": "TVS", "authority": authority}
+    with pytest.raises(UsageError, match="authority: "):
+        operation_of(sign)
+
+
+async def test_the_command_line_says_how_long_a_key_is(lab):
+    words = ("cluster=there", "certificate=TVS", "key_bits=1024")
+    await perform(lab, **operation_from_words("regenerate-certificate", words))
+    certificate = load_certificate(lab.node("other").certificate(CertificateUnit.TVS))
+    assert certificate.public_key().key_size == 1024
+    for wrong in ("key_bits=1000", "key_bits=many", "key_bits=²"):
+        with pytest.raises(UsageError, match="key_bits: "):
+            operation_from_words("regenerate-certificate", (*words[:2], wrong))
+
+
 async def test_nothing_is_downloaded_from_a_machine_that_is_down(lab):
     upload = {"certificate": "CallManager", "from": "here", "to": "there", "stores": ["Phone-SAST-trust"]}
     await perform(lab, "crash-node", cluster="here", node="sub")

@@ -157,6 +157,18 @@ def test_a_range_of_phones() -> None:
         topology.phones_named("h")
 
 
+def test_capf_is_on_the_publisher_only_from_14_on() -> None:
+    given = _given()
+    cluster = given["clusters"]["here"]
+    cluster["nodes"][1] = {**cluster["nodes"][1], "services": ["CallManager", "CAPF"]}
+    Topology.model_validate(given)
+    cluster["version"] = "14"
+    with pytest.raises(
+        ValidationError, match=f"14 has CAPF on the publisher only, not on {cluster['nodes'][1]['name']}"
+    ):
+        Topology.model_validate(given)
+
+
 @pytest.mark.parametrize(
     ("place", "value", "what"),
     [
