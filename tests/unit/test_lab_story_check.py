@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from lab.operations import SetOption150, UploadCertificate
 from lab.scenario import Story
@@ -65,31 +64,6 @@ def test_a_name_that_the_topology_does_not_know(step: dict[str, Any], problem: s
     (only,) = told(story(BOOT, step))
     assert only.startswith("acts[1].steps[2]")
     assert problem in only
-
-
-@pytest.mark.parametrize(
-    ("parameter", "value", "problem"),
-    [
-        ("Prepare Cluster for Rollbak to pre 8.0", "True", "did you mean 'Prepare Cluster for Rollback to pre 8.0'?"),
-        ("tftp file signature algorithm", "SHA-1", "did you mean 'TFTP File Signature Algorithm'?"),
-        ("TFTP File Signature Algorithm", "MD5", "cannot be 'MD5'; it can be SHA-1 or SHA-512"),
-        ("Prepare Cluster for Rollback to pre 8.0", "Yes", "cannot be 'Yes'; it can be True or False"),
-    ],
-)
-def test_a_parameter_that_the_lab_goes_by_is_not_missed_by_a_slip(parameter: str, value: str, problem: str) -> None:
-    step = {"do": "set-enterprise-parameter", "cluster": "source", "parameter": parameter, "value": value}
-    with pytest.raises(ValidationError) as refused:
-        story(step)
-    assert problem in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("parameter", "value"),
-    [("Prepare Cluster for Rollback to pre 8.0", "False"), ("Phone Interaction on Certificate Update", "anything")],
-)
-def test_other_parameters_are_set_to_anything(parameter: str, value: str) -> None:
-    step = {"do": "set-enterprise-parameter", "cluster": "source", "parameter": parameter, "value": value}
-    assert told(story(step)) == []
 
 
 def test_expectations_and_evidence() -> None:
