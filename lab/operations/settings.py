@@ -47,10 +47,10 @@ class SetEnterpriseParameter(ClusterOperation):
         known = {name.casefold(): name for name in PARAMETERS}
         near = get_close_matches(self.parameter.casefold(), known, n=1, cutoff=0.85)
         if near and known[near[0]] != self.parameter:
-            raise ValueError(f"no parameter {self.parameter!r}; did you mean {known[near[0]]}?")
+            raise ValueError(f"no parameter {self.parameter!r}; did you mean {known[near[0]]!r}?")
         values = PARAMETERS.get(self.parameter)
         if values is not None and self.value not in values:
-            raise ValueError(f"{self.parameter} cannot be {self.value!r}; it is {' or '.join(values)}")
+            raise ValueError(f"{self.parameter} cannot be {self.value!r}; it can be {' or '.join(values)}")
         return self
 
     def what(self) -> str:

@@ -306,10 +306,10 @@ async def test_a_cluster_without_tftp_is_not_named_by_dhcp(lab):
 @pytest.mark.parametrize(
     ("parameter", "value", "what"),
     [
-        ("Prepare Cluster for Rollback to pre 8.0", "Maybe", "cannot be 'Maybe'; it is True or False"),
-        ("TFTP File Signature Algorithm", "SHA-256", "it is SHA-1 or SHA-512"),
-        ("Prepare Cluster for Rollback to pre 8", "True", "did you mean Prepare Cluster for Rollback to pre 8.0"),
-        ("TFTP file signature algorithm", "SHA-1", "did you mean TFTP File Signature Algorithm"),
+        ("Prepare Cluster for Rollback to pre 8.0", "Maybe", "cannot be 'Maybe'; it can be True or False"),
+        ("TFTP File Signature Algorithm", "SHA-256", "it can be SHA-1 or SHA-512"),
+        ("Prepare Cluster for Rollback to pre 8", "True", "did you mean 'Prepare Cluster for Rollback to pre 8.0'"),
+        ("TFTP file signature algorithm", "SHA-1", "did you mean 'TFTP File Signature Algorithm'"),
         ("clustersecuritymode", "1", "set by set-cluster-mixed-mode"),
     ],
 )
