@@ -19,7 +19,7 @@ from OpenSSL import SSL
 from cucm.clock import SystemClock
 
 _PROC: Final = Path("/proc")
-_PACKAGES: Final = ("cryptography", "pyOpenSSL", "uvloop", "SQLAlchemy")
+_PACKAGES: Final = ("cryptography", "pyOpenSSL", "uvloop")
 _USER_FIELD: Final = 11
 """utime in /proc/PID/stat, counted after the command's closing bracket; stime, cutime and cstime follow."""
 

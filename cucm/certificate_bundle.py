@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
 from cucm.identity import describe, load_certificate
+from cucm.records import dataclass
 from cucm.roles import CertificateUnit
 from cucm.wire.pkcs12 import require_certificates_alone
 

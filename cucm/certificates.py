@@ -8,7 +8,6 @@ issues byte-identical ones from its cached keys. The names keep Cisco's forms (f
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.x509.oid import NameOID
@@ -32,6 +31,7 @@ from cucm.issuing import (
     serial_from_seed,
 )
 from cucm.key_store import KeyKind, KeyStore, PrivateKey
+from cucm.records import dataclass
 from cucm.roles import CertificateUnit
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "Identity",
     "Organisation",
     "Purpose",
+    "ca_key_label",
     "capf_certificate",
     "capf_name",
     "describe",
@@ -55,6 +56,7 @@ __all__ = [
     "manufacturing_ca",
     "mic",
     "node_certificate",
+    "phone_key_label",
     "public_key_record",
     "security_token",
     "self_signed",
@@ -118,10 +120,15 @@ class CertificateAuthority:
             lifetime_days=lifetime_days,
             purpose=Purpose.CA,
         )
-        return cls(self_signed(request, keys.key(f"CA {subject}", kind)))
+        return cls(self_signed(request, keys.key(ca_key_label(subject), kind)))
 
     def issue(self, request: CertificateRequest, key: PrivateKey) -> Identity:
         return issue(request, key, self.identity)
+
+
+def ca_key_label(subject: str = _MANUFACTURING_CA) -> str:
+    """The label of a CA's key; by default the emulated manufacturer's."""
+    return f"CA {subject}"
 
 
 def node_certificate(
@@ -240,7 +247,7 @@ def lsc(
         O=fields.get(NameOID.ORGANIZATION_NAME),
         OU=fields.get(NameOID.ORGANIZATIONAL_UNIT_NAME),
     )
-    key = keys.key(key_label or f"LSC {model}-SEP{mac}")
+    key = keys.key(key_label or phone_key_label("lsc", model, mac))
     serial = serial_from_seed(seed, f"LSC {model} {mac} {capf.subject} {int(not_before)}")
     return issue(_phone_request(subject, serial, not_before, lifetime_days), key, capf)
 
@@ -259,9 +266,14 @@ def mic(
 ) -> Identity:
     """A phone's manufacturing-installed certificate by an emulated manufacturing CA; field order [recall]."""
     subject = _phone_subject(model, mac, serial_number, O="cucm-migration-lab", OU="emulated phone")
-    key = keys.key(key_label or f"MIC {model}-SEP{mac}")
+    key = keys.key(key_label or phone_key_label("mic", model, mac))
     serial = serial_from_seed(seed, f"MIC {model} {mac} {int(not_before)}")
     return issue(_phone_request(subject, serial, not_before, lifetime_days), key, ca)
+
+
+def phone_key_label(kind: str, model: str, mac: str) -> str:
+    """The label of the key that a phone's `lsc` or `mic` has unless it shares one."""
+    return f"{kind.upper()} {model}-SEP{mac}"
 
 
 def _phone_subject(model: str, mac: str, serial_number: str, **fields: str | None) -> str:

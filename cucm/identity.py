@@ -6,7 +6,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Final
 
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cucm.errors import DecodeError, UsageError
 from cucm.key_store import PrivateKey, load_private_key, private_key_der
 from cucm.names import cisco_name, common_name, serial_bytes
+from cucm.records import dataclass
 from cucm.wire.signature_header import DigestAlgorithm, SignerId
 
 MAX_CERTIFICATE: Final = 0xFFFF

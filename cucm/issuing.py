@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import hashlib
 import re
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -23,6 +22,7 @@ from cucm.errors import UsageError
 from cucm.identity import MAX_CERTIFICATE, Identity
 from cucm.key_store import PrivateKey, PublicKey
 from cucm.names import parse_name
+from cucm.records import dataclass
 
 WATERMARK: Final = "Lab toy by cucm-migration-lab. Trust it nowhere."
 WATERMARK_OID: Final = ObjectIdentifier("2.16.840.1.113730.1.13")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -59,7 +60,14 @@ def exit_code_of(name: str, work: Callable[[], int]) -> int:
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine on uvloop where it is installed (it serves more per second), else on asyncio's own loop."""
+    """Run a coroutine on uvloop where it is installed (it serves more per second), else on asyncio's own loop.
+
+    Where the command line has held the garbage collector back while it imported, it begins now, and leaves alone what
+    is there already.
+    """
+    if not gc.isenabled():
+        gc.freeze()
+        gc.enable()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(work)
 

@@ -8,7 +8,7 @@ names with other separators and spaces, so names are compared without them (fact
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Final
 
@@ -20,6 +20,7 @@ from cucm.errors import DecodeError, TrustError, TrustReason, WireError
 from cucm.identity import HASHES, CertificateSummary, describe
 from cucm.key_store import PublicKey
 from cucm.names import same_name, same_serial, serial_hex
+from cucm.records import dataclass
 from cucm.roles import SIGNS_FILES, SIGNS_TRUST_LISTS, TrustRole
 from cucm.wire.signature_header import (
     SIGNATURE_RSA,

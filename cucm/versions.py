@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final
 
 from cucm.errors import UsageError
+from cucm.records import dataclass
 from cucm.roles import CertificateUnit
 from cucm.wire.trust_list import DigestAlgorithm
 

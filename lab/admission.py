@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Protocol
 
 from cryptography.x509.oid import NameOID
@@ -15,6 +15,7 @@ from cucm.database import Device, NodeDatabase
 from cucm.errors import DecodeError, LabError, WireError
 from cucm.events.cluster import RegistrationRefusal
 from cucm.identity import load_certificate
+from cucm.records import dataclass
 from cucm.signalling import DeviceSecurityMode
 from cucm.wire.sip_digest import Digest, challenge, is_right
 from lab.registrar import Peer, Transport

@@ -11,9 +11,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 from cucm.certificate_bundle import BundledCertificate, encode_bundle
 from cucm.database import PutOutcome
@@ -29,6 +28,7 @@ from cucm.events.bulk import (
     BulkTypeSkipped,
 )
 from cucm.identity import describe
+from cucm.records import dataclass
 from cucm.roles import CertificateUnit
 from cucm.versions import BulkType, profile_of
 from lab.bulk_files import (
@@ -42,7 +42,10 @@ from lab.bulk_files import (
     require_readable,
 )
 from lab.bulk_settings import BulkSettingsFile
-from lab.sftp_client import RemoteDirectory, SftpDeadlines, SftpSettings, open_directory
+from lab.sftp_settings import SftpDeadlines, SftpSettings
+
+if TYPE_CHECKING:
+    from lab.sftp_client import RemoteDirectory
 
 __all__ = [
     "ALL",
@@ -101,7 +104,7 @@ class NothingToDo(LabError):
     """A type has nothing to export, consolidate or import: an error only if it, or nothing else, was asked for."""
 
 
-_Work = Callable[[RemoteDirectory, Sequence[str], BulkType], Awaitable[Counts]]
+_Work: TypeAlias = "Callable[[RemoteDirectory, Sequence[str], BulkType], Awaitable[Counts]]"
 """One type's share of a step; the names are those of the files in the directory when the step began."""
 
 
@@ -293,6 +296,8 @@ class BulkCertificateManagement:
 
     @asynccontextmanager
     async def _connected(self, settings: SftpSettings) -> AsyncIterator[RemoteDirectory]:
+        from lab.sftp_client import open_directory  # asyncssh is slow to import
+
         async with open_directory(settings, local_address=self._local_address, deadlines=self._deadlines) as directory:
             yield directory
 

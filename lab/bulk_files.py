@@ -7,13 +7,15 @@ ours. A name holds at most one `@`, which neither clusters nor nodes may have in
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from cucm.certificate_bundle import MAX_BUNDLE, BundledCertificate, decode_bundle
 from cucm.errors import DecodeError, LabError, LimitExceeded
 from cucm.roles import CertificateUnit
 from cucm.versions import BulkType, bulk_file_is_readable
-from lab.sftp_client import RemoteDirectory
+
+if TYPE_CHECKING:
+    from lab.sftp_client import RemoteDirectory
 
 BULK_PASSWORD: Final = b"cucm-lab-bulk"
 """UNKNOWN on CUCM: ours. Both clusters must know it without being told, so it protects nothing."""

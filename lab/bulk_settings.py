@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from cucm.errors import EnvironmentProblem, LabError
 from cucm.whole_files import write_private
-from lab.sftp_client import SftpSettings
+from lab.sftp_settings import SftpSettings
 
 MAX_STATE: Final = 16 * 1024
 _FIELDS: Final = {field.name for field in dataclasses.fields(SftpSettings)}

@@ -8,7 +8,6 @@ administrator, as it is on a real cluster.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography import x509
@@ -28,7 +27,8 @@ from cucm.events.administration import (
     SigningRequestMade,
 )
 from cucm.identity import Identity, describe, load_certificate
-from cucm.key_store import private_key_der
+from cucm.key_store import KeyKind, private_key_der
+from cucm.records import dataclass
 from cucm.roles import CertificateUnit, roles_of_units
 from cucm.versions import RecoveryScope, VersionProfile
 from cucm.whole_files import write_private, write_whole
@@ -119,6 +119,12 @@ class CertificateManagement:
             for node in self._owners(unit):
                 self._generate(unit, node, moment)
 
+    def keys_wanted(self) -> Iterator[tuple[str, KeyKind]]:
+        """Labels and kinds of the keys that `install` takes."""
+        for unit in OWN_UNITS:
+            for node in self._owners(unit):
+                yield self._key_label(unit, node.name), self._cluster.profile.rsa_bits
+
     def provide(self, node: Node) -> None:
         """The certificates that its services want and the node has not."""
         for unit in OWN_UNITS:
@@ -203,13 +209,17 @@ class CertificateManagement:
             raise UsageError(f"{one.name} has no {unit} certificate of its own", mend=f"{names} has")
         return one
 
+    def _key_label(self, unit: CertificateUnit, node: str, key_bits: int | None = None) -> str:
+        generation = self._cluster.state.generation(unit, node)
+        return f"{unit} {node} {generation} {key_bits or self._cluster.profile.rsa_bits}"
+
     def _new_identity(
         self, table: NodeTable, unit: CertificateUnit, not_before: float, key_bits: int | None
     ) -> Identity:
         host = f"{table.name}.{table.domain}" if table.domain else table.name
         generation = self._cluster.state.generation(unit, table.name)
         bits = key_bits or self._cluster.profile.rsa_bits
-        label = f"{unit} {table.name} {generation} {bits}"
+        label = self._key_label(unit, table.name, bits)
         keys, seed = self._around.keys, self._around.seed
         days = self._cluster.table.certificate_days
         if unit is CertificateUnit.CAPF:

@@ -18,11 +18,11 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from cucm.errors import EnvironmentProblem, LimitExceeded, UsageError
+from cucm.records import dataclass
 from cucm.whole_files import is_unfinished, remove_unfinished, write_private
 
 STATE: Final = ("clusters", "phones", "sftp", "dhcp.json", "served.log", "clock.json")

@@ -12,6 +12,7 @@ from typing import Final
 from cucm.database import Device, PutOutcome
 from cucm.errors import LabError, UsageError
 from cucm.events.administration import NodeCrashed, NodeStarted, ParameterSet
+from cucm.key_store import KeyKind
 from cucm.roles import CertificateUnit
 from cucm.versions import VersionProfile
 from cucm.whole_files import remove_unfinished
@@ -82,6 +83,10 @@ class Cluster:
         return self.publisher.directory.parent
 
     # --- installation
+
+    def keys_wanted(self) -> list[tuple[str, KeyKind]]:
+        """Labels and kinds of the keys that the installation takes; none when it is done."""
+        return [] if self._state.is_installed else list(self.certificates.keys_wanted())
 
     def install(self) -> None:
         """What the installer and the first administrator leave behind: nodes, groups, certificates, mixed mode.

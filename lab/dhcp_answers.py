@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from cucm.errors import LabError
@@ -17,6 +17,7 @@ from cucm.events.dhcp import (
     DhcpReleased,
     IgnoredReason,
 )
+from cucm.records import dataclass
 from cucm.wire.dhcp import (
     BROADCAST_ADDRESS,
     BROADCAST_FLAG,

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final
 
 from cucm.errors import EncodeError, LabError, UsageError
+from cucm.records import dataclass
 from cucm.whole_files import write_whole
 from cucm.wire.dhcp import INFINITE_LEASE_S, is_host_address
 from cucm.wire.dhcp_options import OptionCode, text_option

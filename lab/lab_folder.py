@@ -12,7 +12,6 @@ import os
 import shutil
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +22,7 @@ from pydantic import ValidationError
 from cucm.clock import MovableClock
 from cucm.errors import EnvironmentProblem, UsageError
 from cucm.events import DEFAULT_RETENTION
+from cucm.records import dataclass
 from cucm.whole_files import write_whole
 from lab.checkpoints import finish_restore
 from lab.runtime import LabOptions

@@ -14,11 +14,12 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 from cucm.errors import EnvironmentProblem
+from cucm.records import dataclass
 
 DEFAULT_NETWORK: Final = "192.168.11.0/24"
 """The seed's."""

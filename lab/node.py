@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -28,6 +27,7 @@ from cucm.key_store import KeyStore
 from cucm.net.addresses import PortMap
 from cucm.net.reachability import Reachability
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
+from cucm.records import dataclass
 from cucm.roles import CertificateUnit
 from cucm.versions import VersionProfile
 from cucm.whole_files import remove_unfinished, write_private, write_whole

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final, get_args
@@ -16,6 +15,7 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from cucm.errors import UsageError
+from cucm.records import dataclass
 from lab.operations import AnyOperation, Operation
 from lab.operations.pem import file_context
 from lab.topology import Refers

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 from typing import Final, Literal
 
 from cucm.events import Emit
 from cucm.events.cluster import RegistrationAccepted, RegistrationEnd, RegistrationEnded, RegistrationRefusal
+from cucm.records import dataclass
 from cucm.wire.alarm import NOT_INSTALLED, DeviceTlInfo
 
 MAX_DEVICES: Final = 20_000

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from typing import Final
 
@@ -37,6 +37,7 @@ from cucm.events.replication import (
 )
 from cucm.faults import NO_FAULTS, FaultSource
 from cucm.faults.catalogue.cluster import REPLICATION_CHANGE
+from cucm.records import dataclass
 
 POLL_S: Final = 0.2
 """How often links look for writes of other programs, and at the lab's clock."""

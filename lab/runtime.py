@@ -5,15 +5,14 @@ Everything it knows lies in its folder; a lab on the folder of one that ended, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from cucm.certificates import lsc, manufacturing_ca, mic, node_certificate
+from cucm.certificates import ca_key_label, lsc, manufacturing_ca, mic, node_certificate, phone_key_label
 from cucm.clock import Clock, SystemClock
 from cucm.database import Device
 from cucm.errors import LabError, UsageError
@@ -24,9 +23,10 @@ from cucm.faults.board import FaultStatus
 from cucm.faults.catalogue.cluster import REPLICATION_CHANGE
 from cucm.faults.rules import FaultTable
 from cucm.identity import Identity
-from cucm.key_store import KeyStore
+from cucm.key_store import KeyKind, KeyStore
 from cucm.net.addresses import detect_ports
 from cucm.net.tls import TlsProfile
+from cucm.records import dataclass
 from cucm.roles import CertificateUnit
 from cucm.signalling import DeviceSecurityMode
 from cucm.versions import TraceDialect, profile_of
@@ -302,6 +302,7 @@ class Lab:
 
     def _build(self) -> None:
         self.served = ServedFiles(self.options.directory / SERVED_NAME)
+        self.keys.prepare([(ca_key_label(), 2048), *self._phone_keys()])
         maker = self._maker = manufacturing_ca(self.keys, seed=self.options.seed, not_before=MANUFACTURING_BEGAN)
         around = Surroundings(
             self.events,
@@ -316,13 +317,25 @@ class Lab:
         self._sftp = self._build_sftp()
         for name, table in self.topology.clusters.items():
             self.clusters[name] = self._build_cluster(name, table, around)
-            self.clusters[name].install()
+        self.keys.prepare(wanted for cluster in self.clusters.values() for wanted in cluster.keys_wanted())
+        for cluster in self.clusters.values():
+            cluster.install()
         for phone in self.topology.phones:
-            for cluster in phone.provisioned_in:
-                self._provision_once(phone, self.clusters[cluster])
+            for name in phone.provisioned_in:
+                self._provision_once(phone, self.clusters[name])
             self.phones[phone.name] = self._build_phone(phone, maker)
         for name, plain in self.topology.plain_servers.items():
             self.plain_servers[name] = self._build_plain_server(name, self.address(plain.host))
+
+    def _phone_keys(self) -> Iterator[tuple[str, KeyKind]]:
+        """Labels and kinds of the keys of phones that have no flash yet."""
+        for table in self.topology.phones:
+            if not self._flash_folder(table).exists():
+                for kind in (mic, lsc) if table.lsc_from else (mic,):
+                    yield _phone_key(kind, table), 2048
+
+    def _flash_folder(self, table: PhoneTable) -> Path:
+        return self.options.directory / "phones" / table.name
 
     def _provision_once(self, table: PhoneTable, cluster: Cluster) -> None:
         """At installation only: a lab that is resumed keeps what its administrators have done since."""
@@ -468,8 +481,7 @@ class Lab:
         )
 
     def _build_phone(self, table: PhoneTable, maker: Identity) -> Phone:
-        directory = self.options.directory / "phones" / table.name
-        flash = Flash(directory)
+        flash = Flash(self._flash_folder(table))
         if flash.contents.mic is None:
             self._make_certificates(table, flash, maker)
         emit = self.events.emitter(f"phone:{table.name}")
@@ -504,9 +516,11 @@ PHONE_KEYS: Final = 8
 """Phones of a fleet share so many keys: making one costs more than a whole migration, and they are toys."""
 
 
-def _phone_key(kind: Callable[..., Identity], table: PhoneTable) -> str | None:
+def _phone_key(kind: Callable[..., Identity], table: PhoneTable) -> str:
     """A key of its own for the seed's phone and its like; phones of a range draw from a few."""
-    return f"{kind.__name__} of a fleet {int(table.mac, 16) % PHONE_KEYS}" if table.shares_keys else None
+    if not table.shares_keys:
+        return phone_key_label(kind.__name__, table.model, table.mac)
+    return f"{kind.__name__} of a fleet {int(table.mac, 16) % PHONE_KEYS}"
 
 
 def _named(parts: Mapping[str, Part], name: str, what: str) -> Part:

@@ -7,7 +7,7 @@ sockets, stores and signatures; the verdict compares.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +18,7 @@ from cucm.errors import LabError, StoryError, TrustReason, UsageError
 from cucm.events.administration import ActStarted, StoryEnded
 from cucm.faults import fault_of
 from cucm.faults.rules import FaultTable
+from cucm.records import dataclass
 from lab.log_book import LogBook
 from lab.operations import AnyOperation
 from lab.operations.pem import file_context

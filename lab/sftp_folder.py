@@ -12,13 +12,13 @@ import posixpath
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from asyncssh import SFTPFailure, SFTPNoSuchFile, SFTPPermissionDenied
 
 from cucm.faults import Action
+from cucm.records import dataclass
 
 _DIRECTORY: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _FILE_MODE: Final = 0o600

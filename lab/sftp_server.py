@@ -2,7 +2,8 @@
 
 One user, password authentication only, one folder; no shell, no command, no forwarding. SSH is asyncssh's. It runs on
 one end of a socket pair whose other end a `Listener` feeds, so that limits, crashes and firewalls are the lab's own,
-the same as of every other server here.
+the same as of every other server here. It is imported for the first client (`lab.sftp_login`), not before: that costs
+as much as starting a whole lab.
 """
 
 from __future__ import annotations
@@ -10,40 +11,28 @@ from __future__ import annotations
 import asyncio
 import hmac
 import socket
-from contextlib import suppress
 from pathlib import Path
-from typing import Final, cast
-
-import asyncssh
-from asyncssh.channel import SSHChannel
-from asyncssh.stream import SSHServerStreamSession
+from typing import TYPE_CHECKING, Final
 
 from cucm.errors import EnvironmentProblem, UsageError
 from cucm.events import Emit, ignore
 from cucm.events.sftp import (
     SftpConnectionRefused,
-    SftpLoginAccepted,
-    SftpLoginRefused,
     SftpServerStarted,
     SftpServerStopped,
 )
 from cucm.faults import NO_FAULTS, FaultSource
-from cucm.faults.catalogue.sftp import SFTP_CONNECT, SFTP_LOGIN, RefuseLogin, WrongHostKey
+from cucm.faults.catalogue.sftp import SFTP_LOGIN, RefuseLogin
 from cucm.net.listener import STOP_TIMEOUT_S, Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import READ_SIZE, Stream
-from cucm.whole_files import write_private
-from lab.sftp_folder import FolderFile, FolderLimits, ServedFolder
-from lab.sftp_session import FolderSession
+from lab.sftp_host_key import HostKey, load_or_make
 
-LOGIN_TIMEOUT_S: Final = 20.0
-MAX_LOGIN_ATTEMPTS: Final = 6
-"""Wrong passwords on one connection, as OpenSSH's MaxAuthTries."""
-MAX_SESSIONS: Final = 64
-"""Channels that a client may open on one connection, in all; ours. OpenSSH's `sftp` opens one."""
-MAX_HOST_KEY: Final = 16 * 1024
+if TYPE_CHECKING:
+    from lab.sftp_folder import FolderLimits
+    from lab.sftp_login import Login
+
 LIMITS: Final = Limits(connections=64, connections_per_address=32, idle_timeout_s=600.0)
-_KEY_KIND: Final = "ssh-ed25519"
 
 
 class SftpServer:
@@ -73,9 +62,9 @@ class SftpServer:
         self.user = user
         self._password = password.encode()
         self._key_file = host_key
-        self._emit = emit
-        self._faults = faults
-        self._folder = ServedFolder(directory, folder_limits)
+        self.emit = emit
+        self.faults = faults
+        self.folder_limits = folder_limits
         self._listener = Listener(
             address,
             port,
@@ -84,8 +73,8 @@ class SftpServer:
             faults=faults.at(service="SFTP"),
             on_refused=lambda peer, why: emit(SftpConnectionRefused(peer[0], why)),
         )
-        self._key: asyncssh.SSHKey | None = None
-        self._sessions: set[asyncssh.SSHServerConnection] = set()
+        self._key: HostKey | None = None
+        self._logins: set[Login] = set()
         self._serving: set[asyncio.Task[None]] = set()
 
     @property
@@ -99,7 +88,7 @@ class SftpServer:
     @property
     def host_key(self) -> str:
         """Fingerprint of the host key, as `ssh-keygen -l` prints it: `SHA256:...`. Makes the key if need be."""
-        return self._loaded_key().get_fingerprint()
+        return self.loaded_key().fingerprint
 
     async def start(self) -> None:
         try:
@@ -112,32 +101,33 @@ class SftpServer:
             ) from error
         fingerprint = self.host_key
         await self._listener.start()
-        self._emit(SftpServerStarted(self.address, self.port, fingerprint))
+        self.emit(SftpServerStarted(self.address, self.port, fingerprint))
 
     async def stop(self) -> None:
         """Say goodbye to every client, then close the port."""
         if not self.is_running:
             return
-        for session in tuple(self._sessions):
-            session.disconnect(asyncssh.DISC_SERVICE_NOT_AVAILABLE, "the server is stopping")
+        for login in tuple(self._logins):
+            login.say_goodbye()
         if self._serving:
             await asyncio.wait(self._serving, timeout=STOP_TIMEOUT_S)
         await self._listener.stop()
-        self._emit(SftpServerStopped())
+        self.emit(SftpServerStopped())
 
     async def crash(self) -> None:
         """Every connection is reset, nothing is said."""
         if not self.is_running:
             return
         await self._listener.crash()
-        self._emit(SftpServerStopped(crashed=True))
+        self.emit(SftpServerStopped(crashed=True))
 
     def set_reachability(self, how: Reachability) -> None:
         self._listener.set_reachability(how)
 
-    def _loaded_key(self) -> asyncssh.SSHKey:
+    def loaded_key(self) -> HostKey:
+        """Read, or made, when it is first asked for."""
         if self._key is None:
-            self._key = _read_key(self._key_file) or _make_key(self._key_file)
+            self._key = load_or_make(self._key_file)
         return self._key
 
     async def _serve(self, stream: Stream) -> None:
@@ -148,17 +138,19 @@ class SftpServer:
 
     async def _carry(self, stream: Stream) -> None:
         """Carry bytes between the client and its SSH session until one of them ends."""
+        login = (await asyncio.to_thread(_login_class))(self, stream.peer_address[0])
         ours, theirs = socket.socketpair()
         ours.setblocking(False)
         theirs.setblocking(False)
-        login = _Login(self, stream.peer_address[0])
+        self._logins.add(login)
         try:
             await self._carry_between(stream, ours, theirs, login)
         finally:
+            self._logins.discard(login)
             if login.connection is None:
                 theirs.close()  # else it is the connection's
 
-    async def _carry_between(self, stream: Stream, ours: socket.socket, theirs: socket.socket, login: _Login) -> None:
+    async def _carry_between(self, stream: Stream, ours: socket.socket, theirs: socket.socket, login: Login) -> None:
         try:
             reader, writer = await asyncio.open_unix_connection(sock=ours)
         except BaseException:
@@ -166,7 +158,7 @@ class SftpServer:
             raise
         tasks = [
             asyncio.ensure_future(work)
-            for work in (self._run_ssh(theirs, login), _carry_in(stream, writer), _carry_out(reader, stream))
+            for work in (login.run_on(theirs), _carry_in(stream, writer), _carry_out(reader, stream))
         ]
         try:
             # the session's last words come out behind its end, so it is the way out that ends the connection
@@ -178,87 +170,19 @@ class SftpServer:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run_ssh(self, end: socket.socket, login: _Login) -> None:
-        try:
-            session = await asyncssh.run_server(
-                end,
-                server_factory=lambda: login,
-                server_host_keys=[self._key_for(login.peer)],
-                compression_algs=["none"],  # what is small on the wire is small in memory
-                login_timeout=LOGIN_TIMEOUT_S,
-                public_key_auth=False,
-                kbdint_auth=False,
-                host_based_auth=False,
-                gss_host=None,
-                allow_pty=False,
-                agent_forwarding=False,
-                x11_forwarding=False,
-            )
-            await session.wait_closed()
-        finally:
-            if login.connection is not None:
-                self._sessions.discard(login.connection)
-                login.connection.abort()
-
-    def _key_for(self, peer: str) -> asyncssh.SSHKey:
-        if isinstance(self._faults.fire(SFTP_CONNECT, peer=peer), WrongHostKey):
-            return asyncssh.generate_private_key(_KEY_KIND)
-        return self._loaded_key()
-
-    def _may_log_in(self, user: str, password: str, peer: str) -> bool:
-        if isinstance(self._faults.fire(SFTP_LOGIN, peer=peer, user=user[:64]), RefuseLogin):
+    def may_log_in(self, user: str, password: str, peer: str) -> bool:
+        """Whether user and password are the ones that were set, and no fault refuses them."""
+        if isinstance(self.faults.fire(SFTP_LOGIN, peer=peer, user=user[:64]), RefuseLogin):
             return False
         known = hmac.compare_digest(user.encode(), self.user.encode())
         return hmac.compare_digest(password.encode(), self._password) and known
 
 
-class _Login(asyncssh.SSHServer):
-    """Authentication of one connection; asyncssh's own answers refuse everything that is not said here."""
+def _login_class() -> type[Login]:
+    """In a thread: the first time it imports asyncssh, and the loop has other things to serve meanwhile."""
+    from lab.sftp_login import Login
 
-    def __init__(self, server: SftpServer, peer: str) -> None:
-        self._server = server
-        self.peer = peer
-        self._attempts = 0
-        self._channels = 0
-        self._open_files: set[FolderFile] = set()
-        self.connection: asyncssh.SSHServerConnection | None = None
-
-    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
-        self.connection = conn
-        self._server._sessions.add(conn)
-
-    def begin_auth(self, username: str) -> bool:  # noqa: ARG002
-        return True
-
-    def password_auth_supported(self) -> bool:
-        return True
-
-    def validate_password(self, username: str, password: str) -> bool:
-        if self._server._may_log_in(username, password, self.peer):
-            self._server._emit(SftpLoginAccepted(self.peer, username))
-            return True
-        self._server._emit(SftpLoginRefused(self.peer, username[:64]))
-        self._attempts += 1
-        if self._attempts >= MAX_LOGIN_ATTEMPTS and self.connection is not None:
-            self.connection.disconnect(asyncssh.DISC_NO_MORE_AUTH_METHODS_AVAILABLE, "too many wrong passwords")
-        return False
-
-    def session_requested(self) -> SSHServerStreamSession[bytes] | bool:
-        """SFTP and nothing else: no shell, no command, no scp."""
-        self._channels += 1
-        if self._channels > MAX_SESSIONS:
-            return False
-        return SSHServerStreamSession(None, self._new_session, sftp_version=3)
-
-    def _new_session(self, channel: SSHChannel[bytes]) -> FolderSession:
-        return FolderSession(
-            cast(asyncssh.SSHServerChannel[bytes], channel),
-            self._server._folder,
-            self.peer,
-            self._server._emit,
-            self._open_files,
-            self._server._faults,
-        )
+    return Login
 
 
 async def _carry_in(stream: Stream, writer: asyncio.StreamWriter) -> None:
@@ -271,27 +195,3 @@ async def _carry_out(reader: asyncio.StreamReader, stream: Stream) -> None:
     while data := await reader.read(READ_SIZE):
         stream.write(data)
         await stream.drain()
-
-
-def _read_key(path: Path) -> asyncssh.SSHKey | None:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_HOST_KEY)
-        path.chmod(0o600)
-        return asyncssh.import_private_key(data)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise EnvironmentProblem(f"cannot be read: {error.strerror}", where=str(path), mend="delete it") from error
-    except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError) as error:
-        raise UsageError(
-            f"holds no host key: {error}", where=str(path), mend="delete it: a new one is made, clients will notice"
-        ) from error
-
-
-def _make_key(path: Path) -> asyncssh.SSHKey:
-    key = asyncssh.generate_private_key(_KEY_KIND, comment="cucm-migration-lab toy")
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_private(path, key.export_private_key())
-    return key

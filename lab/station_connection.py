@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 from sipmessage import Request, Response
@@ -22,6 +21,7 @@ from cucm.faults import NO_FAULTS, FaultSource
 from cucm.faults.catalogue.sip import SIP_REQUEST, Close, Delay, Drop, Reject
 from cucm.net.listener import Limits
 from cucm.net.tls import Stream
+from cucm.records import dataclass
 from cucm.wire.alarm import CONTENT_TYPE, Alarm, DeviceTlInfo
 from cucm.wire.sip import SipReceiver, as_device_name, device_name_of, expiry_of, granted_contact, response_to
 from lab.admission import Admission, Challenge, Refusal, device_in, malformed

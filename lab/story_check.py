@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, get_args
 
 from cucm.errors import UsageError
+from cucm.records import dataclass
 from lab.log_book import LOG_SERVICES
 from lab.operations import Operation
 from lab.operations.phones import PhoneOperation

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -14,6 +13,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get
 from pydantic import BaseModel, ValidationError
 
 from cucm.errors import UsageError
+from cucm.records import dataclass
 
 MAX_TOML: Final = 1024 * 1024
 MAX_PROBLEMS: Final = 4

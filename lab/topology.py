@@ -7,7 +7,6 @@ numbers inside the lab's network, so that the same file serves any /24 of 127.0.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import resources
 from ipaddress import IPv4Network
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from cucm.errors import UsageError
 from cucm.net.tls import TlsProfile
+from cucm.records import dataclass
 from cucm.versions import profile_of
 from lab.toml_files import read_toml
 from tvs_server.certificate_cache import FreshnessMode
@@ -62,7 +62,8 @@ DEFAULT_POOL: Final = "Default"
 class Table(BaseModel):
     """Base of every table read from TOML: unknown keys are refused, values frozen."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # built when a file is read: a lab reads few of the many tables that a story may have
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class CertificateTable(Table):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 from cucm.errors import DecodeError, LimitExceeded, TrustReason
@@ -12,6 +12,7 @@ from cucm.events import EventRecord
 from cucm.events.phone import ConfigurationRefused, TrustListRefused
 from cucm.identity import describe
 from cucm.names import name_key, serial_hex
+from cucm.records import dataclass
 from cucm.wire.trust_list import SignerId, decode_trust_list
 from lab.runtime import Lab
 

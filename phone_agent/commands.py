@@ -15,13 +15,14 @@ Nothing in here raises: whatever goes wrong in an I/O step is a value, because f
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 from cucm.errors import TrustReason
 from cucm.events import Event
+from cucm.records import dataclass
 from cucm.wire.alarm import DeviceTlInfo
 from phone_agent.state import PhoneState
 

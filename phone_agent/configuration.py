@@ -7,7 +7,7 @@ files carry hundreds. What is there but makes no sense is an error, and the phon
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, NoReturn
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
@@ -15,6 +15,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import DefusedXMLParser
 
 from cucm.errors import DecodeError, LimitExceeded, WireError
+from cucm.records import dataclass
 from cucm.signalling import CAPF_PORT, SECURE_SIP_PORT, SIP_PORT, TVS_PORT, DeviceSecurityMode, TransportLayerProtocol
 from phone_agent.commands import TvsServer
 

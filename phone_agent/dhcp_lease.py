@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -11,6 +10,7 @@ from cucm.events import Emit, ignore
 from cucm.events.dhcp import (
     LeaseReleased,
 )
+from cucm.records import dataclass
 from cucm.wire.dhcp import (
     ETHERNET,
     INFINITE_LEASE_S,

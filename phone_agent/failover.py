@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
 from typing import Final
+
+from cucm.records import dataclass
 
 FIRST_RETRY_S: Final = 10.0
 LONGEST_RETRY_S: Final = 120.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from cucm.records import dataclass
 from phone_agent import http_client, tftp_client
 from phone_agent.commands import FetchAttempt, FetchResult, FetchStatus
 from phone_agent.http_client import fetch_http

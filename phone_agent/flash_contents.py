@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from typing import Any, Final, TypedDict
 
 from cucm.errors import FlashError
+from cucm.records import dataclass
 
 FORMAT: Final = 1
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 from cucm.errors import FlashError, WireError
 from cucm.identity import describe
+from cucm.records import dataclass
 from phone_agent.flash_contents import DeviceIdentity, FlashContents
 
 MAX_OBJECT: Final = 4 * 1024 * 1024

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded, WireError
 from cucm.net.stream import Stream
 from cucm.net.tls import open_stream
+from cucm.records import dataclass
 from phone_agent.commands import FetchAttempt, FetchStatus
 from phone_agent.network_trouble import words_of
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from cucm.records import dataclass
 from phone_agent.state import PhoneState
 from phone_agent.verdicts import Verdict
 

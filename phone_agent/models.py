@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from cucm.errors import UsageError
+from cucm.records import dataclass
 from cucm.wire.signature_header import DigestAlgorithm
 
 _MAC: Final = re.compile(r"[0-9A-F]{12}")

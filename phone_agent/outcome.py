@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from cucm.errors import TrustReason
+from cucm.records import dataclass
 from phone_agent.commands import RegistrationResult, SignallingTransport
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Final
 
@@ -19,6 +18,7 @@ from sipmessage import Response
 from cucm.clock import Clock, SystemClock
 from cucm.errors import LabError, TlsError, TrustError, TrustReason, WireError
 from cucm.net.tls import Stream, TlsProfile, client_context, open_stream
+from cucm.records import dataclass
 from cucm.wire.sip import expiry_of
 from cucm.wire.sip_digest import Digest
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus

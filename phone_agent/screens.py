@@ -8,12 +8,13 @@ worded and laid out is UNKNOWN here; icons (padlock, certificate) are words.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
 from cucm.errors import WireError
+from cucm.records import dataclass
 from cucm.roles import FUNCTION_TEXTS, TrustRole
 from cucm.signalling import DeviceSecurityMode
 from cucm.wire.trust_list import Record, decode_trust_list

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from cucm.net.tls import TlsProfile
+from cucm.records import dataclass
 from phone_agent.failover import FailoverDelays
 from phone_agent.tvs_client import TvsDeadlines
 

@@ -9,11 +9,11 @@ import asyncio
 import socket
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
 from cucm.errors import DecodeError, EncodeError
+from cucm.records import dataclass
 from phone_agent.commands import FetchAttempt, FetchStatus
 
 TFTP_PORT: Final = 69

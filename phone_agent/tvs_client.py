@@ -7,7 +7,6 @@ the TVS records of the phone's ITL (role 21); TVS is never asked about a TVS cer
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Final
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -30,6 +29,7 @@ from cucm.events.phone import (
 from cucm.key_store import load_private_key
 from cucm.names import openssl_oneline
 from cucm.net.tls import Stream, TlsProfile, client_context, open_stream
+from cucm.records import dataclass
 from cucm.roles import TrustRole
 from cucm.wire.tvs import ConnectionClosed, NeedData, QueryCertificateRequest, QueryCertificateResponse, TvsConnection
 from phone_agent.commands import QueryTvs, TvsAnswer, TvsFailure

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 from cucm.clock import Clock
@@ -40,6 +39,7 @@ from cucm.events.phone import (
     TvsVouched,
 )
 from cucm.names import same_name, same_serial
+from cucm.records import dataclass
 from cucm.roles import CALL_PROCESSING, SIGNS_FILES, SIGNS_ITLS, SIGNS_TRUST_LISTS, TrustRole
 from cucm.trust import Anchor, anchors_of, anchors_of_certificate, find_signer, read_trust_list, verify_document
 from cucm.wire.signed_file import SignedFile, decode_signed_file, is_signed_file

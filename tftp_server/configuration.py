@@ -10,12 +10,13 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Final
 from xml.etree import ElementTree
 
 from cucm.database import Device, NodeDatabase, ProcessNode
+from cucm.records import dataclass
 from cucm.signalling import CAPF_PORT, SECURE_SIP_PORT, SIP_PORT, TVS_PORT, DeviceSecurityMode, TransportLayerProtocol
 from tftp_server.cluster_view import (
     CALLMANAGER_SERVICE,

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import http
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -27,6 +27,7 @@ from cucm.faults.catalogue.http import HTTP_RESPONSE, Status
 from cucm.net.listener import Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
+from cucm.records import dataclass
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
 from tftp_server.response_faults import BrokenOff, Delivery
 

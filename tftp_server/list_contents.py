@@ -7,7 +7,7 @@ compared to find out whether a list must be signed again.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cucm.database import NodeDatabase, ProcessNode
 from cucm.errors import LabError, UsageError
 from cucm.identity import Identity, describe, load_certificate
+from cucm.records import dataclass
 from cucm.roles import CertificateUnit, TrustRole
 from cucm.trust import verify_signature
 from cucm.versions import RecoveryScope, VersionProfile

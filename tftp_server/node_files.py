@@ -9,7 +9,6 @@ import hashlib
 import re
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -24,6 +23,7 @@ from cucm.events.trust_lists import (
     TrustListRefused,
     TrustListReset,
 )
+from cucm.records import dataclass
 from cucm.versions import VersionProfile
 from cucm.whole_files import write_whole
 from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME, MAX_TRUST_LIST, decode_trust_list

@@ -7,12 +7,12 @@ a sixth of the server's time for a 6 KB file; tftpy judges these functions in th
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 from typing import Final
 
 from cucm.errors import DecodeError, EncodeError
+from cucm.records import dataclass
 
 HEADER: Final = Struct("!HH")
 """Operation code and block number (DATA, ACK) or error code (ERROR)."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import dataclass
 from typing import Final, Self
 
 from cucm.faults import Action
 from cucm.faults.catalogue.http import CutBody, Slow, Stall, WrongLength
 from cucm.net.stream import Stream
+from cucm.records import dataclass
 
 SLOW_STEPS_PER_S: Final = 10
 """A slow file goes out in pieces, this many a second."""

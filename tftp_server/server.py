@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from cucm.events import Emit, Event, ignore
@@ -10,6 +10,7 @@ from cucm.events.files import FileServerStarted, FileServerStopped
 from cucm.faults import NO_FAULTS, FaultSource
 from cucm.net.listener import Limits
 from cucm.net.reachability import Reachability
+from cucm.records import dataclass
 from tftp_server.file_store import FileStore
 from tftp_server.http import DEFAULT_HTTP_LIMITS, HttpServer
 from tftp_server.udp import TftpLimits, TftpServer

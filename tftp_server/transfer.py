@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
 from cucm.errors import DecodeError
 from cucm.events.files import FailureReason, RefusalReason
+from cucm.records import dataclass
 from tftp_server import packets
 from tftp_server.packets import ErrorCode, Operation, Request
 from tftp_server.prepared_packets import Packets, PreparedFiles

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from cucm.events.files import FailureReason, FileTransport
+from cucm.records import dataclass
 from tftp_server import packets
 from tftp_server.packet_faults import FaultyWire
 from tftp_server.packets import ErrorCode, Operation

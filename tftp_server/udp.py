@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from cucm.errors import DecodeError, LabError
@@ -30,6 +30,7 @@ from cucm.faults import NO_FAULTS, FaultSource
 from cucm.faults.catalogue.tftp import TFTP_PACKET, TFTP_REQUEST, Error, Silent
 from cucm.net.poller import Poller
 from cucm.net.reachability import Reachability
+from cucm.records import dataclass
 from tftp_server import packets
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
 from tftp_server.packets import ErrorCode, Operation, Request

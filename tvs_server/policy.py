@@ -6,7 +6,6 @@ Facts 2.6 to 2.8. What the real TVS answers when it cannot vouch is UNKNOWN; eac
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
@@ -14,6 +13,7 @@ from cucm.errors import DecodeError
 from cucm.events.tvs import CacheStep
 from cucm.identity import describe
 from cucm.names import serial_hex
+from cucm.records import dataclass
 from cucm.wire.tvs import (
     RESPONSE_PAD,
     STATUS_NOT_FOUND,

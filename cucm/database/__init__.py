@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from sqlite3 import Connection
 from types import TracebackType
 from typing import Final, Self
-
-from sqlalchemy import Connection, select
 
 from cucm.database import capture as _capture
 from cucm.database import certificates as _certificates
@@ -213,8 +212,8 @@ class NodeDatabase:
 
     def parameter(self, name: str) -> str | None:
         with self._file.transaction() as connection:
-            value = connection.scalar(select(processconfig.c.paramvalue).where(processconfig.c.paramname == name))
-            return None if value is None else str(value)
+            found = connection.execute("SELECT paramvalue FROM processconfig WHERE paramname = ?", (name,)).fetchone()
+            return None if found is None else str(found[0])
 
     def put_callmanager_group(self, name: str, node_names: Sequence[str]) -> None:
         """1 to 3 nodes, highest priority first. UsageError for unknown nodes."""
@@ -348,7 +347,8 @@ class NodeDatabase:
 
     def _read_role(self) -> None:
         with self._file.transaction() as connection:
-            self._role = DatabaseRole(connection.exec_driver_sql("SELECT role FROM replicationstate").scalar_one())
+            (role,) = connection.execute("SELECT role FROM replicationstate").fetchone()
+            self._role = DatabaseRole(role)
 
     def _require_publisher(self) -> None:
         if self._role is not DatabaseRole.PUBLISHER:

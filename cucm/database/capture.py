@@ -10,17 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from sqlite3 import Connection
 from typing import Final
 
-from sqlalchemy import Connection, Table
-
 from cucm.database.schema import (
+    TABLES,
+    Table,
     certificate,
     certificatehashmap,
     certificateprocessnodemap,
     certificateservicecertificatemap,
     certificatetrustrolemap,
-    metadata,
 )
 from cucm.roles import SERVICE_NUMBERS, CertificateUnit
 
@@ -31,7 +31,7 @@ READ_ONLY_TEXT: Final = "the database of a subscriber is read-only"
 WRITE_ELSEWHERE_TEXT: Final = "write on the publisher"
 CERTIFICATE_PARTS: Final = (certificatehashmap, certificatetrustrolemap, certificateprocessnodemap)
 """Tables whose rows belong to a certificate, beside the map of its stores."""
-REPLICATED: Final = {table.name: table for table in metadata.sorted_tables}
+REPLICATED: Final = TABLES
 """The replicated tables, by name; what a row points to comes before it."""
 
 _TABLES: Final = (
@@ -72,46 +72,36 @@ class Operation(StrEnum):
     DELETE = "D"
 
 
-def key_column(table: Table) -> str:
-    """The primary key: `pkid`, or `enum` of a type table."""
-    (column,) = table.primary_key
-    return column.name
-
-
 def install(connection: Connection, role: DatabaseRole) -> None:
     """Make the tables of replication and the triggers of that role."""
     for statement in _TABLES:
-        connection.exec_driver_sql(statement)
+        connection.execute(statement)
     history = "lower(hex(randomblob(16)))" if role is DatabaseRole.PUBLISHER else "''"
-    connection.exec_driver_sql(
-        f"INSERT INTO replicationstate VALUES (1, ?, {history}, 0, 1, 0, 1, 0, 0, NULL)", (role.value,)
-    )
+    connection.execute(f"INSERT INTO replicationstate VALUES (1, ?, {history}, 0, 1, 0, 1, 0, 0, NULL)", (role.value,))
     triggers = _capture_triggers if role is DatabaseRole.PUBLISHER else _refusing_triggers
     for table in REPLICATED.values():
         for statement in triggers(table):
-            connection.exec_driver_sql(statement)
+            connection.execute(statement)
 
 
 @contextmanager
 def unguarded(connection: Connection) -> Iterator[None]:
     """What is written in here is this node's alone: not captured on a publisher, allowed on a subscriber."""
-    connection.exec_driver_sql("UPDATE replicationstate SET guarded = 0")
+    connection.execute("UPDATE replicationstate SET guarded = 0")
     yield  # after an error the transaction ends, and this with it
-    connection.exec_driver_sql("UPDATE replicationstate SET guarded = 1")
+    connection.execute("UPDATE replicationstate SET guarded = 1")
 
 
 def capture_deletion(connection: Connection, table: str, key: str) -> None:
     """Let the subscribers delete a row that the publisher has no longer. Nothing happens on a subscriber."""
-    connection.exec_driver_sql(
+    connection.execute(
         f"{_LOG} SELECT number, ?, ?, 'D', NULL FROM replicationstate WHERE guarded = 1 AND role = ?",
         (table, key, DatabaseRole.PUBLISHER.value),
     )
 
 
 def forget_local_deletion(connection: Connection, key: str, number: int) -> None:
-    connection.exec_driver_sql(
-        "DELETE FROM localdeletion WHERE fkcertificate = ? AND tkcertificateservice = ?", (key, number)
-    )
+    connection.execute("DELETE FROM localdeletion WHERE fkcertificate = ? AND tkcertificateservice = ?", (key, number))
 
 
 SEAL: Final = (
@@ -131,7 +121,7 @@ def _refusing_triggers(table: Table) -> Iterator[str]:
 
 
 def _capture_triggers(table: Table) -> Iterator[str]:
-    key = key_column(table)
+    key = table.key
     put = f"{_put_row(table, 'NEW')} FROM (SELECT 1) WHERE {_concerns(table, 'NEW')};"
     if table is _STORES:
         # with its first replicated store a certificate that so far was this node's alone becomes everybody's
@@ -151,8 +141,8 @@ def _capture(table: Table, action: str, body: str) -> str:
 
 
 def _put_row(table: Table, row: str) -> str:
-    values = ", ".join(f"'{column.name}', {row}.{column.name}" for column in table.columns)
-    return f"{_LOG} SELECT {_NUMBER}, '{table.name}', {row}.{key_column(table)}, 'U', json_object({values})"
+    values = ", ".join(f"'{column}', {row}.{column}" for column in table.columns)
+    return f"{_LOG} SELECT {_NUMBER}, '{table.name}', {row}.{table.key}, 'U', json_object({values})"
 
 
 def _concerns(table: Table, row: str) -> str:

@@ -3,6 +3,7 @@
 A certificate (issuer and serial) is one row however many stores it lies in; its roles are recomputed from all of
 them whenever one changes (facts 5.3 to 5.5).
 """
+# ruff: noqa: S608 - the SQL is put together from the names of our own tables; values are bound
 
 from __future__ import annotations
 
@@ -10,15 +11,15 @@ import base64
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import ip_address
+from sqlite3 import Connection
 from typing import Any, Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
-from sqlalchemy import ColumnClause, Connection, Row, delete, literal_column, select
 
 from cucm.database.capture import forget_local_deletion
 from cucm.database.schema import (
@@ -33,13 +34,24 @@ from cucm.database.schema import (
 from cucm.errors import CertificateRefused, DatabaseError, UsageError
 from cucm.identity import CertificateSummary, describe, load_certificate
 from cucm.names import cisco_name, database_name
+from cucm.records import dataclass
 from cucm.roles import SERVICE_NUMBERS, CertificateUnit, TrustRole, roles_of_units
 
 _MAX_TTL_S: Final = 0xFFFF_FFFF
 """What the TTL of a TVS answer can hold (facts 2.3)."""
 UNITS: Final = {number: unit for unit, number in SERVICE_NUMBERS.items()}
-_ROW_ID: Final[ColumnClause[Any]] = literal_column("certificate.rowid")
-"""Order of upload."""
+_STORED: Final = "SELECT c.pkid, c.certificate, c.timetolive, {place} FROM certificate c"
+_PLACE: Final = "{0}.servername, coalesce({0}.ipv4address, {0}.ipv6address)"
+_OF_ALL: Final = _STORED.format(place=_PLACE.format("c")) + " ORDER BY c.rowid"
+_OF_TRUST_STORE: Final = (
+    _STORED.format(place=_PLACE.format("c")) + " JOIN certificateservicecertificatemap s ON s.fkcertificate = c.pkid"
+    " WHERE s.tkcertificateservice = ? ORDER BY c.rowid"
+)
+_OF_OWN_UNIT: Final = (
+    _STORED.format(place=_PLACE.format("n")) + " JOIN certificateprocessnodemap n ON n.fkcertificate = c.pkid"
+    " WHERE n.tkcertificateservice = ? ORDER BY c.rowid, n.rowid"
+)
+"""The order is that of the uploads. An own certificate that several nodes share comes once for each of them."""
 
 
 class PutOutcome(StrEnum):
@@ -108,47 +120,37 @@ def delete_from_store(connection: Connection, unit: CertificateUnit, name: str) 
 
 def stored(connection: Connection, unit: CertificateUnit | None) -> tuple[StoredCertificate, ...]:
     """All certificates, or those of one store; see `NodeDatabase.certificates`."""
-    rows = connection.execute(_rows_of(unit)).all()
-    units = _grouped(connection, certificateservicecertificatemap.c.tkcertificateservice)
-    roles = _grouped(connection, certificatetrustrolemap.c.tktrustrole)
+    rows = _rows_of(connection, unit)
+    units = _grouped(connection, "certificateservicecertificatemap", "tkcertificateservice")
+    roles = _grouped(connection, "certificatetrustrolemap", "tktrustrole")
     try:
         return tuple(
             StoredCertificate(
-                der=der_of(row.certificate),
-                units=tuple(UNITS[number] for number in units[row.pkid]),
-                roles=tuple(TrustRole(number) for number in roles[row.pkid]),
-                server_name=row.servername,
-                ip_address=row.ipv4address or row.ipv6address,
-                ttl_s=row.timetolive,
+                der=der_of(pem),
+                units=tuple(UNITS[number] for number in units[key]),
+                roles=tuple(TrustRole(number) for number in roles[key]),
+                server_name=server_name,
+                ip_address=address,
+                ttl_s=ttl_s,
             )
-            for row in rows
+            for key, pem, ttl_s, server_name, address in rows
         )
     except (ValueError, KeyError) as error:
         raise _senseless(error) from error
 
 
-def _rows_of(unit: CertificateUnit | None) -> Any:
-    """An own certificate that several nodes share comes once for each of them, if asked for by its store."""
-    columns = [certificate.c.pkid, certificate.c.certificate, certificate.c.timetolive]
-    place = [certificate.c.servername, certificate.c.ipv4address, certificate.c.ipv6address]
+def _rows_of(
+    connection: Connection, unit: CertificateUnit | None
+) -> list[tuple[str, str, int | None, str, str | None]]:
     if unit is None:
-        return select(*columns, *place).order_by(_ROW_ID)
-    services, nodes = certificateservicecertificatemap, certificateprocessnodemap
-    if unit.is_trust_store:
-        source = certificate.join(services)
-        chosen = services.c.tkcertificateservice == SERVICE_NUMBERS[unit]
-    else:
-        place = [nodes.c.servername, nodes.c.ipv4address, nodes.c.ipv6address]
-        source = certificate.join(nodes)
-        chosen = nodes.c.tkcertificateservice == SERVICE_NUMBERS[unit]
-    order = [_ROW_ID] if unit.is_trust_store else [_ROW_ID, literal_column("certificateprocessnodemap.rowid")]
-    return select(*columns, *place).select_from(source).where(chosen).order_by(*order)
+        return connection.execute(_OF_ALL).fetchall()
+    chosen = _OF_TRUST_STORE if unit.is_trust_store else _OF_OWN_UNIT
+    return connection.execute(chosen, (SERVICE_NUMBERS[unit],)).fetchall()
 
 
-def _grouped(connection: Connection, column: Any) -> dict[str, list[int]]:
-    table = column.table
+def _grouped(connection: Connection, table: str, column: str) -> dict[str, list[int]]:
     found: dict[str, list[int]] = defaultdict(list)
-    for key, number in connection.execute(select(table.c.fkcertificate, column).order_by(column)):
+    for key, number in connection.execute(f"SELECT fkcertificate, {column} FROM {table} ORDER BY {column}"):
         found[key].append(number)
     return found
 
@@ -195,26 +197,25 @@ def _release_own(
     connection: Connection, known: CertificateSummary, unit: CertificateUnit, server_name: str
 ) -> PutOutcome:
     """A node has one own certificate per unit: the new one takes the place of the old, whatever its dates."""
-    nodes, number = certificateprocessnodemap, SERVICE_NUMBERS[unit]
-    mine = (nodes.c.tkcertificateservice == number) & (nodes.c.servername == server_name)
-    keys = connection.scalars(select(nodes.c.fkcertificate).where(mine)).all()
+    mine = "FROM certificateprocessnodemap WHERE tkcertificateservice = ? AND servername = ?"
+    whose = (SERVICE_NUMBERS[unit], server_name)
+    keys = _first_column(connection, f"SELECT fkcertificate {mine}", *whose)
     if not keys:
         return PutOutcome.ADDED
     new_key = _key(known)
-    present = _row(connection, new_key)
-    is_same = new_key in keys and present is not None and der_of(present.certificate) == known.der
+    present = _pem(connection, new_key)
+    is_same = new_key in keys and present is not None and der_of(present) == known.der
     for key in keys:
         if key != new_key:
-            connection.execute(delete(nodes).where(mine & (nodes.c.fkcertificate == key)))
+            connection.execute(f"DELETE {mine} AND fkcertificate = ?", (*whose, key))
             _leave_if_unused(connection, key, unit)
     return PutOutcome.UNCHANGED if is_same else PutOutcome.REPLACED
 
 
 def _leave_if_unused(connection: Connection, key: str, unit: CertificateUnit) -> None:
     """Take an own certificate out of its unit when no node uses it there any more."""
-    nodes = certificateprocessnodemap
-    used = (nodes.c.fkcertificate == key) & (nodes.c.tkcertificateservice == SERVICE_NUMBERS[unit])
-    if connection.scalars(select(nodes.c.pkid).where(used)).first() is None:
+    used = "SELECT 1 FROM certificateprocessnodemap WHERE fkcertificate = ? AND tkcertificateservice = ?"
+    if connection.execute(used, (key, SERVICE_NUMBERS[unit])).fetchone() is None:
         _remove_from_unit(connection, key, unit)
 
 
@@ -232,8 +233,8 @@ def _store_row(
     """
     is_own = not unit.is_trust_store
     key = _key(known)
-    present = _row(connection, key)
-    is_same = present is not None and der_of(present.certificate) == known.der
+    present = _pem(connection, key)
+    is_same = present is not None and der_of(present) == known.der
     if is_same and (not is_own or _is_of_other_nodes(connection, key, server_name)):
         return key
     if present is not None and not (is_own and _is_only_own(connection, key, unit, server_name)):
@@ -286,17 +287,23 @@ def _give_to_node(connection: Connection, key: str, unit: CertificateUnit, serve
 
 
 def _is_of_other_nodes(connection: Connection, key: str, server_name: str) -> bool:
-    nodes = certificateprocessnodemap
-    others = (nodes.c.fkcertificate == key) & (nodes.c.servername != server_name)
-    return connection.scalars(select(nodes.c.pkid).where(others)).first() is not None
+    others = "SELECT 1 FROM certificateprocessnodemap WHERE fkcertificate = ? AND servername != ?"
+    return connection.execute(others, (key, server_name)).fetchone() is not None
 
 
 def _is_only_own(connection: Connection, key: str, unit: CertificateUnit, server_name: str) -> bool:
     """Whether the certificate is that node's in that unit, nobody else's, and in no other store."""
-    services, nodes = certificateservicecertificatemap, certificateprocessnodemap
-    stores = connection.scalars(select(services.c.tkcertificateservice).where(services.c.fkcertificate == key)).all()
-    owners = connection.scalars(select(nodes.c.servername).where(nodes.c.fkcertificate == key)).all()
-    return list(stores) == [SERVICE_NUMBERS[unit]] and list(owners) == [server_name]
+    owners = _first_column(connection, "SELECT servername FROM certificateprocessnodemap WHERE fkcertificate = ?", key)
+    return _stores_of(connection, key) == [SERVICE_NUMBERS[unit]] and owners == [server_name]
+
+
+def _stores_of(connection: Connection, key: str) -> list[int]:
+    stores = "SELECT tkcertificateservice FROM certificateservicecertificatemap WHERE fkcertificate = ?"
+    return _first_column(connection, stores, key)
+
+
+def _first_column(connection: Connection, statement: str, *values: object) -> list[Any]:
+    return [row[0] for row in connection.execute(statement, values)]
 
 
 def _key(known: CertificateSummary) -> str:
@@ -305,39 +312,35 @@ def _key(known: CertificateSummary) -> str:
     return pkid("certificate", issuer, known.serial.hex())
 
 
-def _row(connection: Connection, key: str) -> Row[Any] | None:
-    return connection.execute(select(certificate).where(certificate.c.pkid == key)).one_or_none()
+def _pem(connection: Connection, key: str) -> str | None:
+    found = connection.execute("SELECT certificate FROM certificate WHERE pkid = ?", (key,)).fetchone()
+    return None if found is None else str(found[0])
 
 
 def in_store(connection: Connection, unit: CertificateUnit) -> Iterable[tuple[str, CertificateSummary]]:
     """(pkid, what it is) of every certificate in the store, once each."""
-    services = certificateservicecertificatemap
-    statement = (
-        select(certificate.c.pkid, certificate.c.certificate)
-        .select_from(certificate.join(services))
-        .where(services.c.tkcertificateservice == SERVICE_NUMBERS[unit])
-    )
-    return [(key, describe(der_of(pem))) for key, pem in connection.execute(statement)]
+    return [
+        (key, describe(der_of(pem))) for key, pem, *_ in connection.execute(_OF_TRUST_STORE, (SERVICE_NUMBERS[unit],))
+    ]
 
 
 def _remove_from_unit(connection: Connection, key: str, unit: CertificateUnit) -> None:
     for table in (certificateservicecertificatemap, certificateprocessnodemap):
-        here = (table.c.fkcertificate == key) & (table.c.tkcertificateservice == SERVICE_NUMBERS[unit])
-        connection.execute(delete(table).where(here))
+        here = f"DELETE FROM {table.name} WHERE fkcertificate = ? AND tkcertificateservice = ?"
+        connection.execute(here, (key, SERVICE_NUMBERS[unit]))
     _recompute_roles(connection, key)
 
 
 def _recompute_roles(connection: Connection, key: str) -> None:
     """Roles follow from all stores the certificate is still in; in none, the row goes too."""
-    services, roles = certificateservicecertificatemap, certificatetrustrolemap
-    numbers = connection.scalars(select(services.c.tkcertificateservice).where(services.c.fkcertificate == key)).all()
-    connection.execute(delete(roles).where(roles.c.fkcertificate == key))
+    numbers = _stores_of(connection, key)
+    connection.execute("DELETE FROM certificatetrustrolemap WHERE fkcertificate = ?", (key,))
     if not numbers:
-        connection.execute(delete(certificate).where(certificate.c.pkid == key))
+        connection.execute("DELETE FROM certificate WHERE pkid = ?", (key,))
     for role in roles_of_units(UNITS[number] for number in numbers if number in UNITS):
         upsert(
             connection,
-            roles,
+            certificatetrustrolemap,
             pkid=pkid("certificatetrustrolemap", key, int(role)),
             fkcertificate=key,
             tktrustrole=int(role),

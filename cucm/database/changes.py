@@ -8,13 +8,11 @@ a file holds a prefix of the history.
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import groupby
+from sqlite3 import Connection, IntegrityError
 from typing import Any, Final
-
-from sqlalchemy import Connection, Table
 
 from cucm.database.capture import (
     CERTIFICATE_PARTS,
@@ -22,9 +20,9 @@ from cucm.database.capture import (
     PER_NODE_UNITS,
     REPLICATED,
     SEAL,
-    key_column,
 )
 from cucm.database.schema import (
+    Table,
     certificate,
     certificatehashmap,
     certificateservicecertificatemap,
@@ -32,6 +30,7 @@ from cucm.database.schema import (
     pkid,
 )
 from cucm.errors import DatabaseError
+from cucm.records import dataclass
 from cucm.roles import SERVICE_NUMBERS, roles_of_units
 
 MAX_TRANSACTIONS: Final = 500
@@ -104,37 +103,40 @@ class LinkSetting:
 
 
 def history_of(connection: Connection) -> str:
-    return str(connection.exec_driver_sql("SELECT history FROM replicationstate").scalar_one())
+    (history,) = connection.execute("SELECT history FROM replicationstate").fetchone()
+    return str(history)
 
 
 def last_sequence(connection: Connection) -> int:
     """Of the newest change there ever was."""
-    found = connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'replicationchange'").scalar()
-    return int(found or 0)
+    found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'replicationchange'").fetchone()
+    return int(found[0]) if found else 0
 
 
 def transactions_after(connection: Connection, sequence: int) -> int:
     """How many transactions came after that change."""
     counted = "SELECT count(DISTINCT transactionnumber) FROM replicationchange WHERE sequence > ?"
-    return int(connection.exec_driver_sql(counted, (sequence,)).scalar_one())
+    (count,) = connection.execute(counted, (sequence,)).fetchone()
+    return int(count)
 
 
 def has_open_end(connection: Connection) -> bool:
     """Whether the newest changes were made by another program, which does not end its transaction here."""
     asked = "SELECT max(transactionnumber) >= (SELECT number FROM replicationstate) FROM replicationchange"
-    return bool(connection.exec_driver_sql(asked).scalar())
+    (is_open,) = connection.execute(asked).fetchone()
+    return bool(is_open)
 
 
 def seal(connection: Connection) -> None:
-    connection.exec_driver_sql(SEAL)
+    connection.execute(SEAL)
 
 
 def read_after(connection: Connection, sequence: int, limit: int, where: str) -> tuple[Transaction, ...]:
     """Whole transactions after that change, `limit` at most. DatabaseError if they are forgotten, or too large."""
-    forgotten = connection.exec_driver_sql("SELECT forgotten FROM replicationstate").scalar_one()
+    (forgotten,) = connection.execute("SELECT forgotten FROM replicationstate").fetchone()
     if sequence < forgotten:
         raise _needs_full_copy(f"the changes up to {forgotten} are kept no longer, {sequence} was asked for", where)
-    found = connection.exec_driver_sql(
+    found = connection.execute(
         "SELECT transactionnumber, sequence, tablename, pkid, row FROM replicationchange"
         " WHERE sequence > ? ORDER BY sequence LIMIT ?",
         (sequence, MAX_CHANGES + 1),
@@ -158,8 +160,8 @@ def read_after(connection: Connection, sequence: int, limit: int, where: str) ->
 def forget(connection: Connection, sequence: int) -> int:
     """Let go of the changes up to that one; how many that were. Whoever is not so far needs a full copy."""
     upto = min(sequence, last_sequence(connection))
-    gone = connection.exec_driver_sql("DELETE FROM replicationchange WHERE sequence <= ?", (upto,)).rowcount
-    connection.exec_driver_sql("UPDATE replicationstate SET forgotten = max(forgotten, ?)", (upto,))
+    gone = connection.execute("DELETE FROM replicationchange WHERE sequence <= ?", (upto,)).rowcount
+    connection.execute("UPDATE replicationstate SET forgotten = max(forgotten, ?)", (upto,))
     return gone
 
 
@@ -167,14 +169,13 @@ def take_snapshot(connection: Connection, where: str) -> Snapshot:
     """All replicated rows in the order they came. DatabaseError for more than MAX_CHANGES."""
     rows: list[Change] = []
     for table in REPLICATED.values():
-        columns = ", ".join(column.name for column in table.columns)
-        found = connection.exec_driver_sql(
-            f"SELECT {columns} FROM {table.name} t{_replicated_only(table)} ORDER BY t.rowid LIMIT ?",
+        found = connection.execute(
+            f"SELECT {', '.join(table.columns)} FROM {table.name} t{_replicated_only(table)} ORDER BY t.rowid LIMIT ?",
             (MAX_CHANGES + 1,),
         )
         for values in found:
-            row = dict(zip(found.keys(), values, strict=True))
-            rows.append(Change(0, table.name, str(row[key_column(table)]), row))
+            row = dict(zip(table.columns, values, strict=True))
+            rows.append(Change(0, table.name, str(row[table.key]), row))
         if len(rows) > MAX_CHANGES:
             raise DatabaseError(f"more than {MAX_CHANGES} rows: too many for a full copy", where=where)
     return Snapshot(ReplicationPosition(history_of(connection), last_sequence(connection)), tuple(rows))
@@ -208,11 +209,11 @@ def _needs_full_copy(what: str, where: str) -> FullCopyNeeded:
 
 
 def position_of(connection: Connection) -> ReplicationPosition:
-    row = connection.exec_driver_sql("SELECT history, position FROM replicationstate").one()
+    row = connection.execute("SELECT history, position FROM replicationstate").fetchone()
     return ReplicationPosition(str(row[0]), int(row[1]))
 
 
-def apply(connection: sqlite3.Connection, transaction: Transaction, history: str, where: str) -> bool:
+def apply(connection: Connection, transaction: Transaction, history: str, where: str) -> bool:
     """Apply it, unless it is in the file already (False). DatabaseError if it is not the next of that history."""
     mine, position = connection.execute("SELECT history, position FROM replicationstate").fetchone()
     if mine != history:
@@ -233,7 +234,7 @@ def apply(connection: sqlite3.Connection, transaction: Transaction, history: str
     return True
 
 
-def install_snapshot(connection: sqlite3.Connection, snapshot: Snapshot, where: str) -> None:
+def install_snapshot(connection: Connection, snapshot: Snapshot, where: str) -> None:
     """Put these rows in the place of all that are replicated; what is per node stays, its certificates too."""
     stays = {certificate.name: f"pkid IN {_KEPT}", certificatehashmap.name: f"fkcertificate IN {_KEPT}"}
     stays[_STORES] = f"tkcertificateservice IN ({PER_NODE_NUMBERS})"
@@ -248,14 +249,14 @@ def install_snapshot(connection: sqlite3.Connection, snapshot: Snapshot, where: 
     )
 
 
-def _write(connection: sqlite3.Connection, changes: Iterable[Change], where: str) -> None:
+def _write(connection: Connection, changes: Iterable[Change], where: str) -> None:
     connection.execute("UPDATE replicationstate SET guarded = 0")
     touched: dict[str, None] = {}
     for change in changes:
         table = REPLICATED.get(change.table)
         if table is None:
             raise _needs_full_copy(f"a change of {change.table!r}, which is no replicated table", where)
-        if change.row is not None and set(change.row) != {column.name for column in table.columns}:
+        if change.row is not None and set(change.row) != set(table.columns):
             raise _needs_full_copy(f"a row of {table.name} with other columns: {', '.join(change.row)}", where)
         touched.update(dict.fromkeys(_certificates_touched(connection, table, change)))
         if change.row is None:
@@ -267,7 +268,7 @@ def _write(connection: sqlite3.Connection, changes: Iterable[Change], where: str
     connection.execute("UPDATE replicationstate SET guarded = 1")
 
 
-def _certificates_touched(connection: sqlite3.Connection, table: Table, change: Change) -> Iterator[str]:
+def _certificates_touched(connection: Connection, table: Table, change: Change) -> Iterator[str]:
     if table is certificate:
         yield change.key
     elif table.name == _STORES or table in CERTIFICATE_PARTS:
@@ -279,8 +280,8 @@ def _certificates_touched(connection: sqlite3.Connection, table: Table, change: 
         )
 
 
-def _put_row(connection: sqlite3.Connection, table: Table, row: Mapping[str, Any]) -> None:
-    key = key_column(table)
+def _put_row(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:
+    key = table.key
     names = ", ".join(row)
     places = ", ".join(f":{name}" for name in row)
     values = ", ".join(f"{name} = excluded.{name}" for name in row)
@@ -289,7 +290,7 @@ def _put_row(connection: sqlite3.Connection, table: Table, row: Mapping[str, Any
             f"INSERT INTO {table.name} ({names}) VALUES ({places}) ON CONFLICT ({key}) DO UPDATE SET {values}",
             dict(row),
         )
-    except sqlite3.IntegrityError:  # a row that only this node has is in the way: the publisher's word counts
+    except IntegrityError:  # a row that only this node has is in the way: the publisher's word counts
         connection.execute(f"INSERT OR REPLACE INTO {table.name} ({names}) VALUES ({places})", dict(row))
     if table.name == _STORES:
         connection.execute(
@@ -298,10 +299,10 @@ def _put_row(connection: sqlite3.Connection, table: Table, row: Mapping[str, Any
         )
 
 
-def _delete_row(connection: sqlite3.Connection, table: Table, key: str) -> None:
+def _delete_row(connection: Connection, table: Table, key: str) -> None:
     if table is not certificate:
         kept = f" AND fkcertificate NOT IN {_KEPT}" if table is certificatehashmap else ""
-        connection.execute(f"DELETE FROM {table.name} WHERE {key_column(table)} = ?{kept}", (key,))
+        connection.execute(f"DELETE FROM {table.name} WHERE {table.key} = ?{kept}", (key,))
         if table.name == _STORES:
             _forget_local_deletion(connection, key)
         return
@@ -311,7 +312,7 @@ def _delete_row(connection: sqlite3.Connection, table: Table, key: str) -> None:
     connection.execute("DELETE FROM localdeletion WHERE fkcertificate = ?", (key,))
 
 
-def _forget_local_deletion(connection: sqlite3.Connection, store_key: str) -> None:
+def _forget_local_deletion(connection: Connection, store_key: str) -> None:
     """The publisher took it out of that store, too."""
     for key, number in connection.execute("SELECT fkcertificate, tkcertificateservice FROM localdeletion").fetchall():
         if pkid(_STORES, key, number) == store_key:
@@ -319,7 +320,7 @@ def _forget_local_deletion(connection: sqlite3.Connection, store_key: str) -> No
             connection.execute(gone, (key, number))
 
 
-def _settle_certificate(connection: sqlite3.Connection, key: str) -> None:
+def _settle_certificate(connection: Connection, key: str) -> None:
     """A certificate in no store of this node goes, and one that the node's own hand took from some has fewer roles."""
     numbers = [
         n for (n,) in connection.execute(f"SELECT tkcertificateservice FROM {_STORES} WHERE fkcertificate = ?", (key,))
@@ -335,7 +336,7 @@ def _settle_certificate(connection: sqlite3.Connection, key: str) -> None:
         _recompute_roles(connection, key, numbers)
 
 
-def _recompute_roles(connection: sqlite3.Connection, key: str, numbers: Iterable[int]) -> None:
+def _recompute_roles(connection: Connection, key: str, numbers: Iterable[int]) -> None:
     name = certificatetrustrolemap.name
     connection.execute(f"DELETE FROM {name} WHERE fkcertificate = ?", (key,))
     for role in roles_of_units(_UNITS[number] for number in numbers if number in _UNITS):
@@ -349,12 +350,12 @@ def _recompute_roles(connection: sqlite3.Connection, key: str, numbers: Iterable
 
 
 def link_setting(connection: Connection) -> LinkSetting:
-    row = connection.exec_driver_sql("SELECT lag, paused, broken FROM replicationstate").one()
+    row = connection.execute("SELECT lag, paused, broken FROM replicationstate").fetchone()
     return LinkSetting(float(row[0]), bool(row[1]), None if row[2] is None else str(row[2]))
 
 
 def set_link(connection: Connection, setting: LinkSetting) -> None:
-    connection.exec_driver_sql(
+    connection.execute(
         "UPDATE replicationstate SET lag = ?, paused = ?, broken = ?",
         (setting.lag_s, int(setting.paused), setting.broken),
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
-
-from sqlalchemy import ColumnElement, Connection, Select, delete, func, literal_column, select
+from dataclasses import field
+from sqlite3 import Connection
+from typing import Final
 
 from cucm.database.certificates import split_address
 from cucm.database.schema import (
@@ -22,12 +21,11 @@ from cucm.database.schema import (
     processnode,
     processnodeservice,
     security_profile_pkid,
-    securityprofile,
     typemodel,
-    typeservice,
     upsert,
 )
 from cucm.errors import UsageError
+from cucm.records import dataclass
 
 MAX_GROUP_MEMBERS: Final = 3
 """A CallManager group has up to three members (a phone: primary, secondary, tertiary) [recall]."""
@@ -69,13 +67,15 @@ def put_node(connection: Connection, name: str, ip: str, services: Collection[st
     if unknown:
         raise UsageError(f"no such service: {', '.join(unknown)}", mend=f"use {', '.join(_SERVICE_ENUMS)}")
     key, (ipv4, ipv6) = pkid("processnode", name), split_address(ip)
-    number = connection.scalars(select(processnode.c.nodeid).where(processnode.c.pkid == key)).one_or_none()
-    if number is None:
-        number = connection.scalar(select(func.coalesce(func.max(processnode.c.nodeid), 0) + 1))
+    number = connection.execute(
+        "SELECT coalesce((SELECT nodeid FROM processnode WHERE pkid = ?),"
+        " (SELECT coalesce(max(nodeid), 0) + 1 FROM processnode))",
+        (key,),
+    ).fetchone()[0]
     upsert(
         connection, processnode, pkid=key, name=name, description=name, nodeid=number, ipv4address=ipv4, ipv6name=ipv6
     )
-    connection.execute(delete(processnodeservice).where(processnodeservice.c.fkprocessnode == key))
+    connection.execute("DELETE FROM processnodeservice WHERE fkprocessnode = ?", (key,))
     for service in services:
         upsert(
             connection,
@@ -90,19 +90,17 @@ def put_node(connection: Connection, name: str, ip: str, services: Collection[st
 
 def nodes(connection: Connection) -> tuple[ProcessNode, ...]:
     """In the order they were added."""
-    return _as_nodes(connection, _select_nodes().order_by(processnode.c.nodeid))
+    return _as_nodes(connection, f"{_NODES} ORDER BY n.nodeid")
 
 
 def services_of(connection: Connection, name: str) -> tuple[str, ...]:
     """Names of the active services of the node."""
-    source = processnodeservice.join(processnode).join(typeservice)
-    statement = (
-        select(typeservice.c.moniker)
-        .select_from(source)
-        .where(processnode.c.name == name, processnodeservice.c.isactive == "t")
-        .order_by(typeservice.c.enum)
+    found = connection.execute(
+        "SELECT t.moniker FROM processnodeservice s JOIN processnode n ON n.pkid = s.fkprocessnode"
+        " JOIN typeservice t ON t.enum = s.tkservice WHERE n.name = ? AND s.isactive = 't' ORDER BY t.enum",
+        (name,),
     )
-    return tuple(connection.scalars(statement))
+    return tuple(moniker for (moniker,) in found)
 
 
 def put_callmanager_group(connection: Connection, name: str, node_names: Sequence[str]) -> None:
@@ -111,7 +109,7 @@ def put_callmanager_group(connection: Connection, name: str, node_names: Sequenc
         raise UsageError(f"a CallManager group has 1 to {MAX_GROUP_MEMBERS} different nodes", where=name)
     group = pkid("callmanagergroup", name)
     upsert(connection, callmanagergroup, pkid=group, name=name)
-    connection.execute(delete(callmanagergroupmember).where(callmanagergroupmember.c.fkcallmanagergroup == group))
+    connection.execute("DELETE FROM callmanagergroupmember WHERE fkcallmanagergroup = ?", (group,))
     for priority, node_name in enumerate(node_names):
         upsert(
             connection,
@@ -125,15 +123,19 @@ def put_callmanager_group(connection: Connection, name: str, node_names: Sequenc
 
 def callmanager_group(connection: Connection, name: str) -> tuple[ProcessNode, ...]:
     """The group's nodes, highest priority first; empty if there is no such group."""
-    source = processnode.join(callmanager).join(callmanagergroupmember).join(callmanagergroup)
-    statement = _select_nodes().select_from(source).where(callmanagergroup.c.name == name)
-    return _as_nodes(connection, statement.order_by(callmanagergroupmember.c.priority))
+    return _as_nodes(
+        connection,
+        f"{_NODES} JOIN callmanager c ON c.fkprocessnode = n.pkid"
+        " JOIN callmanagergroupmember m ON m.fkcallmanager = c.pkid"
+        " JOIN callmanagergroup g ON g.pkid = m.fkcallmanagergroup WHERE g.name = ? ORDER BY m.priority",
+        name,
+    )
 
 
 def put_device_pool(connection: Connection, name: str, group_name: str) -> None:
     """A device pool and its CallManager group, new or changed."""
     group = pkid("callmanagergroup", group_name)
-    if connection.scalar(select(callmanagergroup.c.pkid).where(callmanagergroup.c.pkid == group)) is None:
+    if connection.execute("SELECT 1 FROM callmanagergroup WHERE pkid = ?", (group,)).fetchone() is None:
         raise UsageError(
             f"there is no CallManager group {group_name!r}", where=f"device pool {name}", mend="add it first"
         )
@@ -163,43 +165,33 @@ def put_device(connection: Connection, new: Device) -> None:
 
 
 def delete_device(connection: Connection, name: str) -> None:
-    if connection.execute(delete(device).where(device.c.name == name)).rowcount == 0:
+    if connection.execute("DELETE FROM device WHERE name = ?", (name,)).rowcount == 0:
         raise UsageError(f"there is no device {name!r}")
 
 
 def devices(connection: Connection, name: str | None = None) -> tuple[Device, ...]:
     """All devices by name, or the one of that name."""
-    source = device.join(devicepool).join(callmanagergroup).join(securityprofile).join(typemodel)
-    source = source.outerjoin(enduser, device.c.fkenduser == enduser.c.pkid)
-    columns = (
-        device.c.name,
-        typemodel.c.name,
-        device.c.description,
-        securityprofile.c.tkdevicesecuritymode,
-        callmanagergroup.c.name,
-        devicepool.c.name,
-        func.coalesce(enduser.c.userid, ""),
-        func.coalesce(enduser.c.digestpassword, ""),
-        device.c.tkcertificateoperation,
-    )
-    statement = select(*columns).select_from(source).order_by(device.c.name)
-    if name is not None:
-        statement = statement.where(device.c.name == name)
-    return tuple(Device(*row) for row in connection.execute(statement))
+    where, values = ("", ()) if name is None else (" WHERE d.name = ?", (name,))
+    return tuple(Device(*row) for row in connection.execute(f"{_DEVICES}{where} ORDER BY d.name", values))
 
 
-def _select_nodes() -> Select[Any]:
-    address: ColumnElement[str] = func.coalesce(processnode.c.ipv4address, processnode.c.ipv6name)
-    return select(processnode.c.name, address)
+_NODES: Final = "SELECT n.name, coalesce(n.ipv4address, n.ipv6name) FROM processnode n"
+_DEVICES: Final = (
+    "SELECT d.name, t.name, d.description, s.tkdevicesecuritymode, g.name, p.name, coalesce(u.userid, ''),"
+    " coalesce(u.digestpassword, ''), d.tkcertificateoperation FROM device d"
+    " JOIN devicepool p ON p.pkid = d.fkdevicepool JOIN callmanagergroup g ON g.pkid = p.fkcallmanagergroup"
+    " JOIN securityprofile s ON s.pkid = d.fksecurityprofile JOIN typemodel t ON t.enum = d.tkmodel"
+    " LEFT JOIN enduser u ON u.pkid = d.fkenduser"
+)
 
 
-def _as_nodes(connection: Connection, statement: Select[Any]) -> tuple[ProcessNode, ...]:
-    return tuple(ProcessNode(name, ip) for name, ip in connection.execute(statement))
+def _as_nodes(connection: Connection, statement: str, *values: str) -> tuple[ProcessNode, ...]:
+    return tuple(ProcessNode(name, ip) for name, ip in connection.execute(statement, values))
 
 
 def _callmanager_of(connection: Connection, node_name: str) -> str:
     node = pkid("processnode", node_name)
-    if connection.scalar(select(processnode.c.pkid).where(processnode.c.pkid == node)) is None:
+    if connection.execute("SELECT 1 FROM processnode WHERE pkid = ?", (node,)).fetchone() is None:
         raise UsageError(f"there is no node {node_name!r}", where="CallManager group", mend="add the node first")
     key = pkid("callmanager", node_name)
     upsert(connection, callmanager, pkid=key, name=f"CM_{node_name}", description=node_name, fkprocessnode=node)
@@ -208,14 +200,15 @@ def _callmanager_of(connection: Connection, node_name: str) -> str:
 
 def _settle_device_pool(connection: Connection, new: Device) -> None:
     """The group belongs to the pool: a device cannot bring another one for all the others in it."""
-    source = devicepool.join(callmanagergroup)
-    statement = select(callmanagergroup.c.name).select_from(source).where(devicepool.c.name == new.device_pool)
-    present = connection.scalar(statement)
+    present = connection.execute(
+        "SELECT g.name FROM devicepool p JOIN callmanagergroup g ON g.pkid = p.fkcallmanagergroup WHERE p.name = ?",
+        (new.device_pool,),
+    ).fetchone()
     if present is None:
         put_device_pool(connection, new.device_pool, new.callmanager_group)
-    elif present != new.callmanager_group:
+    elif present[0] != new.callmanager_group:
         raise UsageError(
-            f"device pool {new.device_pool!r} has CallManager group {present!r}, not {new.callmanager_group!r}",
+            f"device pool {new.device_pool!r} has CallManager group {present[0]!r}, not {new.callmanager_group!r}",
             where=new.name,
             mend="use another pool, or give the pool that group",
         )
@@ -232,9 +225,9 @@ def _end_user(connection: Connection, new: Device) -> str | None:
 
 
 def _model(connection: Connection, name: str) -> int:
-    number = connection.scalar(select(typemodel.c.enum).where(typemodel.c.name == name))
-    if number is None:
-        highest = func.coalesce(func.max(typemodel.c.enum), literal_column(str(_FIRST_MODEL - 1)))
-        number = connection.scalars(select(highest + 1)).one()
-        upsert(connection, typemodel, enum=number, name=name, moniker=name)
-    return int(number)
+    found = connection.execute("SELECT enum FROM typemodel WHERE name = ?", (name,)).fetchone()
+    if found is None:
+        highest = "SELECT coalesce(max(enum), ?) + 1 FROM typemodel"
+        found = connection.execute(highest, (_FIRST_MODEL - 1,)).fetchone()
+        upsert(connection, typemodel, enum=found[0], name=name, moniker=name)
+    return int(found[0])

@@ -7,23 +7,22 @@ import os
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, Engine, create_engine
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
-from sqlalchemy.pool import QueuePool
-
-from cucm.database.schema import fill_type_tables, metadata
+from cucm.database.schema import TABLES, fill_type_tables
 from cucm.errors import DatabaseError, UsageError
+from cucm.records import dataclass
 
 APPLICATION_ID: Final = 0x4355434D
 """`CUCM`: marks the file as a node database, so that a stranger's file is never written to."""
 SCHEMA_VERSION: Final = 2
 BUSY_TIMEOUT_S: Final = 10.0
+MAX_IDLE: Final = 5
+"""Connections kept open between transactions."""
 QUERY_TIMEOUT_S: Final = 5.0
 MAX_QUERY_ROWS: Final = 10_000
 MAX_QUERY_TEXT: Final = 100_000
@@ -52,11 +51,11 @@ class DatabaseFile:
     def __init__(self, path: Path, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         self.path = path
         self._busy_timeout_s = busy_timeout_s
-        self._engine: Engine | None = None
+        self._pool: _Pool | None = None
         self._watcher: sqlite3.Connection | None = None
         self._watcher_lock = threading.Lock()
 
-    def create(self, complete: Callable[[Connection], None]) -> None:
+    def create(self, complete: Callable[[sqlite3.Connection], None]) -> None:
         """Make the file (mode 0600) and its tables if they are not there yet, and open it. DatabaseError.
 
         `complete` adds what else a new file needs, in the transaction that makes the tables.
@@ -69,24 +68,24 @@ class DatabaseFile:
 
     def close(self) -> None:
         """Close all connections; once more does no harm."""
-        if self._engine is not None:
-            self._engine.dispose()
-            self._engine = None
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
         with self._watcher_lock:
             if self._watcher is not None:
                 self._watcher.close()
                 self._watcher = None
 
     @contextmanager
-    def transaction(self, *, write: bool = False) -> Iterator[Connection]:
+    def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         """All or nothing; a reader sees one state throughout. DatabaseError.
 
         Writers queue up at once (`BEGIN IMMEDIATE`): one that read first could not wait for another.
         """
-        with self._translated(), self._opened().connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+        with self._translated(), self._opened().connection() as connection:
+            connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             yield connection
-            connection.commit()
+            connection.execute("COMMIT")
 
     @contextmanager
     def copying(self) -> Iterator[sqlite3.Connection]:
@@ -151,15 +150,15 @@ class DatabaseFile:
             connection.execute("COMMIT")
         return int(changed)
 
-    def _opened(self) -> Engine:
-        if self._engine is None:
+    def _opened(self) -> _Pool:
+        if self._pool is None:
             raise DatabaseError("is not open", where=str(self.path))
-        return self._engine
+        return self._pool
 
     def _start(self, prepare: Callable[[], None]) -> None:
         """Open the file; one starter at a time, so that none meets a file half made."""
         self.close()
-        self._engine = create_engine("sqlite://", creator=self._connect, poolclass=QueuePool)
+        self._pool = _Pool(self._connect)
         try:
             with self._translated(), _locked(self.path.parent):
                 prepare()
@@ -187,26 +186,27 @@ class DatabaseFile:
             raise
         return connection
 
-    def _make_if_missing(self, complete: Callable[[Connection], None]) -> None:
+    def _make_if_missing(self, complete: Callable[[sqlite3.Connection], None]) -> None:
         with suppress(FileExistsError):
             os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         with self.transaction() as connection:
             if self._is_ours(connection):
                 return
-            if connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").scalar_one():
+            if connection.execute("SELECT 1 FROM sqlite_master").fetchone():
                 raise DatabaseError("is another program's database", where=str(self.path), mend="name another file")
         self._make_tables(complete)
 
-    def _make_tables(self, complete: Callable[[Connection], None]) -> None:
+    def _make_tables(self, complete: Callable[[sqlite3.Connection], None]) -> None:
         with closing(self._connect()) as connection:
             # the switch does not wait for others as transactions do: it fails if two try it at once
             connection.execute("PRAGMA journal_mode=WAL")
         with self.transaction(write=True) as connection:
-            metadata.create_all(connection, checkfirst=False)
+            for table in TABLES.values():
+                connection.execute(table.create_statement)
             fill_type_tables(connection)
             complete(connection)
-            connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.exec_driver_sql(f"PRAGMA user_version={SCHEMA_VERSION}")
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
 
     def _require_ours(self) -> None:
         with self.transaction() as connection:
@@ -214,10 +214,11 @@ class DatabaseFile:
         if not is_ours:
             raise DatabaseError("is no node database", where=str(self.path), mend="name another file")
 
-    def _is_ours(self, connection: Connection) -> bool:
-        if connection.exec_driver_sql("PRAGMA application_id").scalar_one() != APPLICATION_ID:
+    def _is_ours(self, connection: sqlite3.Connection) -> bool:
+        (marked,) = connection.execute("PRAGMA application_id").fetchone()
+        if marked != APPLICATION_ID:
             return False
-        version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version != SCHEMA_VERSION:
             raise DatabaseError(
                 f"has tables of version {version}, this program knows {SCHEMA_VERSION}",
@@ -230,9 +231,7 @@ class DatabaseFile:
     def _translated(self) -> Iterator[None]:
         try:
             yield
-        except DBAPIError as error:
-            raise self._error(str(error.orig)) from error
-        except (SQLAlchemyError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
             raise self._error(str(error)) from error
         except OSError as error:
             raise self._error(error.strerror or str(error)) from error
@@ -243,6 +242,38 @@ class DatabaseFile:
             where=str(self.path),
             mend="if the file is damaged, delete it and let the lab build it again",
         )
+
+
+class _Pool:
+    """Connections that are open and idle, for the next transaction; usable from several threads."""
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect = connect
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._is_open = True
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """One for the caller alone; a transaction that he leaves open is undone."""
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connect()
+        try:
+            yield connection
+        except BaseException:
+            connection.close()  # undoes its transaction, whatever state the error has left it in
+            raise
+        if self._is_open and len(self._idle) < MAX_IDLE:
+            self._idle.append(connection)
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the idle ones now, those in use when they are given back."""
+        self._is_open = False
+        while self._idle:
+            self._idle.pop().close()
 
 
 @contextmanager
@@ -300,7 +331,7 @@ def _restrict_to_data(connection: sqlite3.Connection) -> list[str]:
     def authorise(action: int, table: str | None, _column: str | None, _file: str | None, trigger: str | None) -> int:
         if action in _READING:
             return sqlite3.SQLITE_OK
-        if action not in _WRITING or (trigger is None and table not in metadata.tables):
+        if action not in _WRITING or (trigger is None and table not in TABLES):
             return sqlite3.SQLITE_DENY
         if trigger is None and table is not None:
             seen.append(table)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
-
-from sqlalchemy import Connection, select
+from sqlite3 import Connection
 
 from cucm.database.capture import PER_NODE_UNITS, capture_deletion, forget_local_deletion
 from cucm.database.certificates import (
@@ -17,7 +16,7 @@ from cucm.database.certificates import (
     name_in_store,
     put,
 )
-from cucm.database.schema import certificate, certificateservicecertificatemap, certificatetrustrolemap, pkid
+from cucm.database.schema import certificateservicecertificatemap, certificatetrustrolemap, pkid
 from cucm.errors import CertificateRefused
 from cucm.identity import describe
 from cucm.roles import SERVICE_NUMBERS, CertificateUnit, TrustRole
@@ -25,27 +24,20 @@ from cucm.roles import SERVICE_NUMBERS, CertificateUnit, TrustRole
 
 def delete_here(connection: Connection, unit: CertificateUnit, name: str) -> None:
     """Delete it from this node's store and remember it, unless the store is per node anyway. CertificateRefused."""
-    columns = (
-        certificate.c.certificate,
-        certificate.c.servername,
-        certificate.c.ipv4address,
-        certificate.c.ipv6address,
-    )
+    columns = "SELECT certificate, servername, coalesce(ipv4address, ipv6address) FROM certificate WHERE pkid = ?"
     found = [key for key, known in in_store(connection, unit) if name_in_store(known) == name]
     for key in found if unit not in PER_NODE_UNITS else ():
-        pem, server, ipv4, ipv6 = connection.execute(select(*columns).where(certificate.c.pkid == key)).one()
-        connection.exec_driver_sql(
+        pem, server, address = connection.execute(columns, (key,)).fetchone()
+        connection.execute(
             "INSERT OR REPLACE INTO localdeletion VALUES (?, ?, ?, ?, ?)",
-            (key, SERVICE_NUMBERS[unit], pem, server, ipv4 or ipv6),
+            (key, SERVICE_NUMBERS[unit], pem, server, address),
         )
     delete_from_store(connection, unit, name)
 
 
 def deleted_here(connection: Connection) -> tuple[tuple[CertificateUnit, str], ...]:
     """(store, name) of what `delete_here` took away and nobody has put back since."""
-    rows = connection.exec_driver_sql(
-        "SELECT tkcertificateservice, certificate FROM localdeletion ORDER BY rowid"
-    ).all()
+    rows = connection.execute("SELECT tkcertificateservice, certificate FROM localdeletion ORDER BY rowid").fetchall()
     return tuple((UNITS[number], _name(pem)) for number, pem in rows)
 
 
@@ -56,14 +48,14 @@ def restore(
 
     What expired meanwhile stays away.
     """
-    rows = connection.exec_driver_sql(
+    rows = connection.execute(
         "SELECT tkcertificateservice, certificate, servername, ipaddress FROM localdeletion ORDER BY rowid"
-    ).all()
+    ).fetchall()
     back = []
     for number, pem, server, ip in rows:
         if wanted is not None and (UNITS[number], _name(pem)) not in wanted:
             continue
-        connection.exec_driver_sql(
+        connection.execute(
             "DELETE FROM localdeletion WHERE tkcertificateservice = ? AND certificate = ?", (number, pem)
         )
         with suppress(CertificateRefused):
@@ -76,9 +68,9 @@ def restore(
 def supersede(connection: Connection, der: bytes, unit: CertificateUnit) -> None:
     """A publisher's store has a new certificate of a CN it deleted here: the subscribers' old one gives way, too."""
     number, name = SERVICE_NUMBERS[unit], name_in_store(describe(der))
-    deleted = connection.exec_driver_sql(
+    deleted = connection.execute(
         "SELECT fkcertificate, certificate FROM localdeletion WHERE tkcertificateservice = ?", (number,)
-    ).all()
+    ).fetchall()
     for key in [key for key, pem in deleted if _name(pem) == name]:
         forget_local_deletion(connection, key, number)
         table = certificateservicecertificatemap.name
@@ -89,8 +81,8 @@ def supersede(connection: Connection, der: bytes, unit: CertificateUnit) -> None
 
 
 def _roles(connection: Connection, key: str) -> set[TrustRole]:
-    roles = certificatetrustrolemap.c
-    return {TrustRole(n) for n in connection.scalars(select(roles.tktrustrole).where(roles.fkcertificate == key))}
+    held = connection.execute("SELECT tktrustrole FROM certificatetrustrolemap WHERE fkcertificate = ?", (key,))
+    return {TrustRole(number) for (number,) in held}
 
 
 def _name(pem: str) -> str:

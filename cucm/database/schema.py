@@ -5,19 +5,41 @@ The other tables, and columns those pages do not list, follow the data dictionar
 `pkid`, `tk...` to an `enum`) [recall]; `processnode.ipv4address` and the columns of `certificateprocessnodemap` are
 ours.
 """
+# ruff: noqa: S608 - the SQL is put together from the names of our own tables; values are bound
 
 from __future__ import annotations
 
 import uuid
+from functools import lru_cache
+from sqlite3 import Connection
 from typing import Any, Final
 
-from sqlalchemy import Column, Connection, ForeignKey, Integer, MetaData, Table, Text, UniqueConstraint
-from sqlalchemy.dialects.sqlite import insert
-
+from cucm.records import dataclass
 from cucm.roles import SERVICE_NUMBERS, TrustRole
 
-metadata: Final = MetaData()
 PKID_NAMESPACE: Final = uuid.UUID("0b6a3e0e-3f4a-5c0e-9d0a-2b1c7e5f4a10")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Table:
+    """`definitions` are SQLite's, the columns first, the first of them the primary key."""
+
+    name: str
+    columns: tuple[str, ...]
+    definitions: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The primary key's column: `pkid`, or `enum` of a type table."""
+        return self.columns[0]
+
+    @property
+    def create_statement(self) -> str:
+        return f"CREATE TABLE {self.name} ({', '.join(self.definitions)})"
+
+
+TABLES: Final[dict[str, Table]] = {}
+"""By name; what a row points to comes before it."""
 
 
 def pkid(table: str, *key: object) -> str:
@@ -27,38 +49,48 @@ def pkid(table: str, *key: object) -> str:
 
 def upsert(connection: Connection, table: Table, **values: Any) -> None:
     """Insert the row, or give the row of that primary key these values."""
-    key = [column.name for column in table.primary_key]
-    rest = {name: value for name, value in values.items() if name not in key}
-    statement = insert(table).values(**values)
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=rest))
+    connection.execute(_upsert_statement(table, tuple(values)), tuple(values.values()))
 
 
-def _pkid() -> Column[str]:
-    return Column("pkid", Text, primary_key=True)
+@lru_cache(maxsize=64)
+def _upsert_statement(table: Table, columns: tuple[str, ...]) -> str:
+    rest = ", ".join(f"{name} = excluded.{name}" for name in columns if name != table.key)
+    places = ", ".join("?" * len(columns))
+    return (
+        f"INSERT INTO {table.name} ({', '.join(columns)}) VALUES ({places})"
+        f" ON CONFLICT ({table.key}) DO UPDATE SET {rest}"
+    )
 
 
-def _text(name: str, *, nullable: bool = False, unique: bool = False) -> Column[str]:
-    return Column(name, Text, nullable=nullable, unique=unique)
+_PKID: Final = "pkid TEXT NOT NULL PRIMARY KEY"
 
 
-def _foreign(name: str, target: Table, *, nullable: bool = False) -> Column[str]:
+def _table(name: str, *definitions: str) -> Table:
+    columns = tuple(text.partition(" ")[0] for text in definitions if not text.startswith("UNIQUE "))
+    table = TABLES[name] = Table(name, columns, definitions)
+    return table
+
+
+def _text(name: str, *, nullable: bool = False, unique: bool = False) -> str:
+    return f"{name} TEXT{'' if nullable else ' NOT NULL'}{' UNIQUE' if unique else ''}"
+
+
+def _number(name: str, *, nullable: bool = False, unique: bool = False) -> str:
+    return f"{name} INTEGER{'' if nullable else ' NOT NULL'}{' UNIQUE' if unique else ''}"
+
+
+def _foreign(name: str, target: Table, *, nullable: bool = False) -> str:
     """An `fk...` column; rows go with what they point to, unless they may stand alone."""
     rule = "SET NULL" if nullable else "CASCADE"
-    return Column(name, Text, ForeignKey(target.c.pkid, ondelete=rule), nullable=nullable)
+    return f"{_text(name, nullable=nullable)} REFERENCES {target.name} (pkid) ON DELETE {rule}"
 
 
-def _type_key(name: str, target: Table) -> Column[int]:
-    return Column(name, Integer, ForeignKey(target.c.enum), nullable=False)
+def _type_key(name: str, target: Table) -> str:
+    return f"{name} INTEGER NOT NULL REFERENCES {target.name} (enum)"
 
 
 def _type_table(name: str) -> Table:
-    return Table(
-        name,
-        metadata,
-        Column("enum", Integer, primary_key=True),
-        _text("name", unique=True),
-        _text("moniker", unique=True),
-    )
+    return _table(name, "enum INTEGER NOT NULL PRIMARY KEY", _text("name", unique=True), _text("moniker", unique=True))
 
 
 typecertificateservice: Final = _type_table("typecertificateservice")
@@ -67,10 +99,9 @@ typeservice: Final = _type_table("typeservice")
 typemodel: Final = _type_table("typemodel")
 typedevicesecuritymode: Final = _type_table("typedevicesecuritymode")
 
-certificate: Final = Table(
+certificate: Final = _table(
     "certificate",
-    metadata,
-    _pkid(),
+    _PKID,
     _text("servername"),
     _text("subjectname"),
     _text("issuername"),
@@ -78,123 +109,110 @@ certificate: Final = Table(
     _text("certificate"),
     _text("ipv4address", nullable=True),
     _text("ipv6address", nullable=True),
-    Column("timetolive", Integer, nullable=True),
+    _number("timetolive", nullable=True),
 )
-certificateservicecertificatemap: Final = Table(
+certificateservicecertificatemap: Final = _table(
     "certificateservicecertificatemap",
-    metadata,
-    _pkid(),
+    _PKID,
     _foreign("fkcertificate", certificate),
     _type_key("tkcertificateservice", typecertificateservice),
-    UniqueConstraint("fkcertificate", "tkcertificateservice"),
+    "UNIQUE (fkcertificate, tkcertificateservice)",
 )
-certificatetrustrolemap: Final = Table(
+certificatetrustrolemap: Final = _table(
     "certificatetrustrolemap",
-    metadata,
-    _pkid(),
+    _PKID,
     _foreign("fkcertificate", certificate),
     _type_key("tktrustrole", typetrustrole),
-    UniqueConstraint("fkcertificate", "tktrustrole"),
+    "UNIQUE (fkcertificate, tktrustrole)",
 )
-certificateprocessnodemap: Final = Table(
+certificateprocessnodemap: Final = _table(
     "certificateprocessnodemap",
-    metadata,
-    _pkid(),
+    _PKID,
     _foreign("fkcertificate", certificate),
     _type_key("tkcertificateservice", typecertificateservice),
     _text("servername"),
     _text("ipv4address", nullable=True),
     _text("ipv6address", nullable=True),
-    UniqueConstraint("fkcertificate", "tkcertificateservice", "servername"),
+    "UNIQUE (fkcertificate, tkcertificateservice, servername)",
 )
-certificatehashmap: Final = Table(
+certificatehashmap: Final = _table(
     "certificatehashmap",
-    metadata,
-    _pkid(),
+    _PKID,
     _foreign("fkcertificate", certificate),
     _text("certificatehash"),
 )
 
-processnode: Final = Table(
+processnode: Final = _table(
     "processnode",
-    metadata,
-    _pkid(),
+    _PKID,
     _text("name", unique=True),
     _text("description"),
-    Column("nodeid", Integer, nullable=False, unique=True),
+    _number("nodeid", unique=True),
     _text("ipv4address", nullable=True),
     _text("ipv6name", nullable=True),
 )
-processnodeservice: Final = Table(
+processnodeservice: Final = _table(
     "processnodeservice",
-    metadata,
-    _pkid(),
+    _PKID,
     _foreign("fkprocessnode", processnode),
     _type_key("tkservice", typeservice),
     _text("enable"),
     _text("isactive"),
-    UniqueConstraint("fkprocessnode", "tkservice"),
+    "UNIQUE (fkprocessnode, tkservice)",
 )
-processconfig: Final = Table(
+processconfig: Final = _table(
     "processconfig",
-    metadata,
-    _pkid(),
+    _PKID,
     _text("paramname", unique=True),
     _text("paramvalue"),
 )
 
-callmanager: Final = Table(
+callmanager: Final = _table(
     "callmanager",
-    metadata,
-    _pkid(),
+    _PKID,
     _text("name", unique=True),
     _text("description"),
     _foreign("fkprocessnode", processnode),
 )
-callmanagergroup: Final = Table("callmanagergroup", metadata, _pkid(), _text("name", unique=True))
-callmanagergroupmember: Final = Table(
+callmanagergroup: Final = _table("callmanagergroup", _PKID, _text("name", unique=True))
+callmanagergroupmember: Final = _table(
     "callmanagergroupmember",
-    metadata,
-    _pkid(),
+    _PKID,
     _foreign("fkcallmanagergroup", callmanagergroup),
     _foreign("fkcallmanager", callmanager),
-    Column("priority", Integer, nullable=False),
-    UniqueConstraint("fkcallmanagergroup", "fkcallmanager"),
-    UniqueConstraint("fkcallmanagergroup", "priority"),
+    _number("priority"),
+    "UNIQUE (fkcallmanagergroup, fkcallmanager)",
+    "UNIQUE (fkcallmanagergroup, priority)",
 )
-devicepool: Final = Table(
+devicepool: Final = _table(
     "devicepool",
-    metadata,
-    _pkid(),
+    _PKID,
     _text("name", unique=True),
     _foreign("fkcallmanagergroup", callmanagergroup),
 )
-securityprofile: Final = Table(
+securityprofile: Final = _table(
     "securityprofile",
-    metadata,
-    _pkid(),
+    _PKID,
     _text("name", unique=True),
     _type_key("tkdevicesecuritymode", typedevicesecuritymode),
 )
-enduser: Final = Table(
+enduser: Final = _table(
     "enduser",
-    metadata,
-    _pkid(),
+    _PKID,
     _text("userid", unique=True),
     _text("digestpassword"),
 )
 """Who may answer a digest challenge. The column of the password is ours: Cisco keeps it encrypted elsewhere."""
-device: Final = Table(
+device: Final = _table(
     "device",
-    metadata,
-    _pkid(),
+    _PKID,
     _text("name", unique=True),
     _text("description"),
     _type_key("tkmodel", typemodel),
     _foreign("fkdevicepool", devicepool),
     _foreign("fksecurityprofile", securityprofile),
     _foreign("fkenduser", enduser, nullable=True),
-    Column("tkcertificateoperation", Integer, nullable=False),
+    _number("tkcertificateoperation"),
 )
 """`fkenduser` is the digest user here (ours); the numbers of `tkcertificateoperation` are UNKNOWN, 0 is none."""
 
@@ -218,19 +236,11 @@ def security_profile_pkid(mode: int) -> str:
 def fill_type_tables(connection: Connection) -> None:
     """The rows that are the same on every node."""
     names = [(role, CISCO_ROLE_NAMES.get(role, role.name)) for role in TrustRole]
-    roles = [{"enum": int(role), "name": name, "moniker": f"ROLE_{name}"} for role, name in names]
-    units = [{"enum": number, "name": unit.value, "moniker": unit.name} for unit, number in SERVICE_NUMBERS.items()]
-    services = [{"enum": enum, "name": name, "moniker": moniker} for enum, name, moniker in SERVICES]
-    modes = [{"enum": mode, "name": name, "moniker": name.replace(" ", "")} for mode, name in SECURITY_MODES]
-    profiles = [
-        {"pkid": security_profile_pkid(mode), "name": f"{name} Profile", "tkdevicesecuritymode": mode}
-        for mode, name in SECURITY_MODES
-    ]
     for table, rows in (
-        (typetrustrole, roles),
-        (typecertificateservice, units),
-        (typeservice, services),
-        (typedevicesecuritymode, modes),
-        (securityprofile, profiles),
+        (typetrustrole, [(int(role), name, f"ROLE_{name}") for role, name in names]),
+        (typecertificateservice, [(number, unit.value, unit.name) for unit, number in SERVICE_NUMBERS.items()]),
+        (typeservice, list(SERVICES)),
+        (typedevicesecuritymode, [(mode, name, name.replace(" ", "")) for mode, name in SECURITY_MODES]),
+        (securityprofile, [(security_profile_pkid(mode), f"{name} Profile", mode) for mode, name in SECURITY_MODES]),
     ):
-        connection.execute(insert(table), rows)
+        connection.executemany(f"INSERT INTO {table.name} VALUES (?, ?, ?)", rows)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from enum import Enum
 from itertools import islice
 from typing import Any, ClassVar, Final
 
 from cucm.clock import Clock, SystemClock
+from cucm.records import dataclass
 
 SCHEMA_VERSION: Final = 1
 DEFAULT_RETENTION: Final = 200_000

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 from cucm.events import Event
+from cucm.records import dataclass
 
 
 class IgnoredReason(StrEnum):

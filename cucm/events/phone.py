@@ -6,12 +6,12 @@ The console lines of facts 10 and of the seed are renderings of these (`cucm.ren
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 from cucm.errors import TrustReason
 from cucm.events import Event
+from cucm.records import dataclass
 
 
 class TrustBasis(StrEnum):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from cucm.events import Event
+from cucm.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
 from cucm.errors import TrustReason
 from cucm.events import Event
+from cucm.records import dataclass
 
 
 class CacheName(StrEnum):

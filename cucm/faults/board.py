@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from random import Random
 from typing import Any, Final, Protocol
 
@@ -12,6 +12,7 @@ from cucm.events import Emit, ignore
 from cucm.events.faults import FaultEnded, FaultFired, FaultSet
 from cucm.faults.points import Action, FaultPoint
 from cucm.faults.rules import Fault
+from cucm.records import dataclass
 
 MAX_FAULTS: Final = 256
 

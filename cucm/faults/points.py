@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Annotated, Any, ClassVar, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cucm.errors import UsageError
+from cucm.records import dataclass
 
 MAX_DELAY_S: Final = 600.0
 
@@ -22,7 +23,7 @@ class Action(BaseModel):
     fields are the attributes with their bounds. A value out of bounds is refused, never clipped.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     name: ClassVar[str]
 

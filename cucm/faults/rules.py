@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
 from typing import Annotated, Any, Final
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from cucm.errors import UsageError
 from cucm.faults.catalogue import fault_point
 from cucm.faults.points import Action, FaultPoint, problems_of
+from cucm.records import dataclass
 
 MAX_COUNT: Final = 1_000_000_000
 MAX_PATTERN: Final = 256
@@ -25,7 +25,9 @@ Pattern = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN)]
 class FaultTable(BaseModel):
     """A fault as users write it: in TOML, JSON or words. `fault_of` looks its names up in the catalogue."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True, defer_build=True
+    )
 
     id: Annotated[str, Field(pattern=r"^([A-Za-z0-9._-]{1,64})?$", description="its name; made up when left out")] = ""
     point: Annotated[str, Field(max_length=64, description="where, as `cucm-lab fault points` names it")]

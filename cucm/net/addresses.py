@@ -7,10 +7,10 @@ import ipaddress
 import socket
 import sys
 from contextlib import closing
-from dataclasses import dataclass
 from typing import Final
 
 from cucm.errors import AddressBusy, EnvironmentProblem, LabError, UsageError
+from cucm.records import dataclass
 
 MACOS_ALIAS_HINT: Final = "on macOS each loopback address needs an alias first: sudo ifconfig lo0 alias {address} up"
 PRIVILEGED_PORTS_HINT: Final = (

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Final
 
 from OpenSSL import SSL
@@ -20,6 +19,7 @@ from cucm.net.stream import Address, Stream
 from cucm.net.tcp_faults import SpoiltConnections
 from cucm.net.tls import HANDSHAKE_TIMEOUT_S, TlsStream
 from cucm.net.tls_faults import FalseCertificates, spoil_handshake
+from cucm.records import dataclass
 
 STOP_TIMEOUT_S: Final = 3.0
 """How long `stop` leaves handlers and peers to end by themselves."""

@@ -7,7 +7,6 @@ trust lists a phone holds.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final, Self
 from xml.etree.ElementTree import Element, ParseError
 from xml.sax.saxutils import escape, quoteattr
@@ -16,6 +15,7 @@ from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from cucm.errors import DecodeError, LimitExceeded
+from cucm.records import dataclass
 
 CONTENT_TYPE: Final = "application/x-cisco-alarm+xml"
 MAX_LENGTH: Final = 16 * 1024

@@ -8,11 +8,11 @@ end of the input alone, and every error carries the offset in the whole input an
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
+from cucm.records import dataclass
 
 HEAD_BYTES: Final = 3
 """Tag and length before every value."""

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address
 from typing import Final, TypeVar
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
+from cucm.records import dataclass
 from cucm.wire.dhcp_options import (
     PARSERS,
     DhcpOption,

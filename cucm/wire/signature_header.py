@@ -7,11 +7,11 @@ SIGNATUREINFO, SIGNATUREALGOINFO) keep their raw value, so that any order inside
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, NamedTuple, TypeVar
 
 from cucm.errors import DecodeError, EncodeError
+from cucm.records import dataclass
 from cucm.wire.cursor import (
     HEAD_BYTES,
     Element,

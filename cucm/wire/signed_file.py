@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from cucm.errors import LimitExceeded
+from cucm.records import dataclass
 from cucm.wire.cursor import write_elements
 from cucm.wire.signature_header import (
     DigestAlgorithm,

@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
@@ -18,6 +17,7 @@ from sipmessage import AuthChallenge, AuthCredentials
 from sipmessage.auth import AuthParameters
 
 from cucm.errors import DecodeError, LimitExceeded
+from cucm.records import dataclass
 
 MAX_LENGTH: Final = 2048
 """Characters of one header; ours."""

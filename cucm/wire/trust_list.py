@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Final, Literal, Self, TypeVar
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
+from cucm.records import dataclass
 from cucm.roles import TrustRole
 from cucm.wire.cursor import (
     HEAD_BYTES,

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from cucm.errors import DecodeError, LimitExceeded, WireError
+from cucm.records import dataclass
 from cucm.wire.cursor import Element
 from cucm.wire.tvs_messages import (
     DEVICE_NAME_MARK,

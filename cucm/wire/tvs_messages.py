@@ -8,12 +8,12 @@ fail; those of one put together from raw elements raise DecodeError when the ele
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 from typing import ClassVar, Final, Self, TypeVar
 
 from cucm.errors import DecodeError, EncodeError
+from cucm.records import dataclass
 from cucm.wire.cursor import (
     Element,
     Schema,

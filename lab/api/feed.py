@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
 from cucm.errors import UsageError
 from cucm.events import EventLog, EventRecord
+from cucm.records import dataclass
 
 MOST_AT_ONCE: Final = 1000
 """Events of a page, and those a stream writes before it waits for the reader."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 from cucm.errors import UsageError
 from cucm.events import EventLog, EventRecord
+from cucm.records import dataclass
 from cucm.render.plain import PlainLines
 from lab.log_book import LogBook
 from lab.runtime import Lab

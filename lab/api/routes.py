@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from cucm.errors import EXIT_USAGE, UsageError
 from cucm.faults.points import problems_of
+from cucm.records import dataclass
 from lab.api.problems import Problem
 
 SCHEMA: Final = 1

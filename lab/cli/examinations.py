@@ -9,7 +9,6 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -18,9 +17,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from cucm.errors import EnvironmentProblem, LabError
+from cucm.records import dataclass
 
 MINIMAL_PYTHON: Final = (3, 11)
-DEPENDENCIES: Final = ("cryptography", "pyOpenSSL", "SQLAlchemy", "pydantic", "platformdirs", "tftpy", "sipmessage")
+DEPENDENCIES: Final = ("cryptography", "pyOpenSSL", "pydantic", "platformdirs", "tftpy", "sipmessage")
 WANTED_RMEM_MAX: Final = 4 * 1024 * 1024
 """Receive buffer in bytes that takes a herd of some thousand phones' first TFTP requests without losing any."""
 RMEM_MAX: Final = Path("/proc/sys/net/core/rmem_max")

@@ -7,10 +7,10 @@ announces `... byte dump ====, len = 153` (facts 10).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
 from cucm.errors import LabError
+from cucm.records import dataclass
 
 TRACE_WIDTH: Final = 8
 """Bytes on a full line of a TVS HEX_DUMP (facts 10)."""

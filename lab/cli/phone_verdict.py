@@ -7,13 +7,14 @@ TVS, if it comes to one, is answered as the user says or stays open.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 from cucm.clock import SystemClock
 from cucm.errors import TrustError, TrustReason, UsageError, WireError
 from cucm.events.phone import TrustBasis
 from cucm.names import serial_hex
+from cucm.records import dataclass
 from cucm.render.text import printable
 from cucm.roles import SIGNS_FILES, SIGNS_ITLS, SIGNS_TRUST_LISTS
 from cucm.trust import find_signer

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import hashlib
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -26,6 +25,7 @@ from cucm.key_store import PrivateKey
 from cucm.names import serial_hex
 from cucm.net.stream import Stream
 from cucm.net.tls import TlsProfile, VerifyPeer, client_context, open_stream
+from cucm.records import dataclass
 from cucm.render.text import printable
 from cucm.roles import SIGNS_FILES, SIGNS_TRUST_LISTS
 from cucm.wire.tvs import (

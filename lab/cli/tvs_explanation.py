@@ -7,11 +7,12 @@ and why it stops. Facts 2.1 to 2.6.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from datetime import UTC, datetime
 from typing import Final
 
 from cucm.errors import WireError
+from cucm.records import dataclass
 from cucm.roles import TrustRole
 from cucm.wire.tvs import (
     HEADER_BYTES,

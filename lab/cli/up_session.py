@@ -7,11 +7,11 @@ import os
 import signal
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from cucm.errors import UsageError
+from cucm.records import dataclass
 from lab.api.server import ApiServer
 from lab.api.socket import SOCKET_NAME
 from lab.lab_folder import Description, LabFolder

@@ -8,8 +8,9 @@ does the same again. Nothing in here knows the lab as an object: only addresses,
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from cucm.records import dataclass
 from lab.fleet.population import FleetPhone
 from lab.fleet.result import Stage
 from phone_agent.flash import FlashContents

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
+from cucm.records import dataclass
 from lab.fleet.batch import Holding, PhoneFinding, PhoneState, Surroundings
 from lab.fleet.progress import Progress
 from lab.fleet.residents import Residents

@@ -6,10 +6,10 @@ Steps on phones are done to all phones that are made after the named ones; all o
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from cucm.errors import UsageError
+from cucm.records import dataclass
 from lab.fleet.request import FleetRequest
 from lab.operations import (
     AddDevice,

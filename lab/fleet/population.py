@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from ipaddress import IPv4Network
 from typing import Final
 
 from cucm.errors import UsageError
 from cucm.net.tls import TlsProfile
+from cucm.records import dataclass
 from lab.topology import PhoneTable, Topology
 
 FIRST_HOST: Final = 10

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 from cucm.errors import UsageError
+from cucm.records import dataclass
 
 MAX_PHONES: Final = 60_000
 """Of a fleet on real sockets: each phone has an address of its own in a /16 of loopback."""

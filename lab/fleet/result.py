@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from enum import StrEnum
 from typing import Any, Final
 
+from cucm.records import dataclass
 from lab.fleet.latencies import Latencies
 from lab.fleet.request import FleetRequest
 

@@ -180,3 +180,24 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert {label for label, _ in store._loaded} == {"first", "third"}
     store.key("second", "secp256r1")
     assert store.generated == 3
+
+
+def test_keys_that_are_prepared_are_made_once(tmp_path: Path) -> None:
+    store = KeyStore(tmp_path)
+    wanted = [("a", CURVE), ("b", CURVE), ("a", CURVE), ("c", 1024)]
+    store.prepare(wanted)
+    store.prepare(wanted)
+    made = {label: private_key_der(store.key(label, kind)) for label, kind in wanted}
+    assert store.generated == 3
+    again = KeyStore(tmp_path)
+    again.prepare(wanted)
+    assert {label: private_key_der(again.key(label, kind)) for label, kind in wanted} == made
+    assert again.generated == 0
+
+
+def test_what_goes_wrong_in_preparing_is_told_to_whom_wants_the_key(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    store = KeyStore(tmp_path / "file" / "keys")
+    store.prepare([("a", CURVE)])
+    with pytest.raises(EnvironmentProblem):
+        store.key("a", CURVE)

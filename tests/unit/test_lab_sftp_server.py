@@ -33,7 +33,8 @@ from cucm.net.reachability import Reachability
 from cucm.net.tls import open_stream
 from lab import sftp_session
 from lab.sftp_folder import FolderLimits
-from lab.sftp_server import MAX_LOGIN_ATTEMPTS, SftpServer
+from lab.sftp_login import MAX_LOGIN_ATTEMPTS
+from lab.sftp_server import SftpServer
 
 Draw = Callable[[], str]
 DEADLINE_S = 20
@@ -219,7 +220,7 @@ async def test_limits_of_a_session(tmp_path: Path, loopback: Draw, monkeypatch: 
 async def test_limits_of_a_connection(tmp_path: Path, loopback: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sessions within it share one allowance of files, and there are not many of them."""
     monkeypatch.setattr(sftp_session, "MAX_OPEN_FILES", 2)
-    monkeypatch.setattr("lab.sftp_server.MAX_SESSIONS", 2)
+    monkeypatch.setattr("lab.sftp_login.MAX_SESSIONS", 2)
     async with sftp_server(tmp_path, loopback) as server, connection_to(server) as connection:
         first, second = await connection.start_sftp_client(), await connection.start_sftp_client()
         async with first.open("/bulk/a", "wb"), second.open("/bulk/b", "wb"):

@@ -1,0 +1,66 @@
+"""What a start costs is what it imports: a guard without a clock. Each case is a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from lab_on_sockets import network_of
+
+SLOW = {"aiohttp", "asyncssh", "sqlalchemy", "tftpy", "tree_sitter", "jmespath", "dask", "distributed", "plotly"}
+"""None of these is needed to start a lab or a service."""
+SERVICES = {"OpenSSL", "asyncio", "cryptography", "pydantic", "uvloop"} | SLOW
+"""None of these is needed to print a help text."""
+
+
+def loaded_by(code: str) -> set[str]:
+    """Top-level names of the modules that a fresh interpreter has after `code`."""
+    listing = "\nimport sys; print('\\n'.join(sorted({name.partition('.')[0] for name in sys.modules})))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + listing], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+def test_a_bare_interpreter_is_bare():
+    assert not loaded_by("pass") & SERVICES
+
+
+@pytest.mark.parametrize("words", ["--help", "--version", "scenarios --help", "run --help", "op --help"])
+def test_help_imports_no_service(words):
+    code = f"""
+import contextlib, io
+from lab.cli import main
+with contextlib.redirect_stdout(io.StringIO()):
+    main({words.split()!r})
+"""
+    asks = {"asyncio"} if words in ("run --help") else set()
+    assert not loaded_by(code) & (SERVICES - asks)
+
+
+@pytest.mark.parametrize("service", ["tvs_server", "tftp_server", "phone_agent"])
+def test_a_service_imports_nothing_slow_that_it_does_not_use(service):
+    code = f"""
+import contextlib, io, runpy, sys
+sys.argv = [{service!r}, '--help']
+with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+    runpy.run_module({service!r}, run_name='__main__')
+"""
+    assert not loaded_by(code) & SLOW
+
+
+def test_a_lab_imports_nothing_slow_that_it_does_not_use(tmp_path, loopback):
+    code = f"""
+import asyncio
+from ipaddress import IPv4Network
+from pathlib import Path
+from lab.runtime import Lab, LabOptions
+from lab.topology import load_topology
+async def begin():
+    options = LabOptions(Path({str(tmp_path / "lab")!r}), IPv4Network('{network_of(loopback)}'))
+    async with Lab(load_topology('two-clusters'), options):
+        pass
+asyncio.run(begin())
+"""
+    assert not loaded_by(code) & SLOW
