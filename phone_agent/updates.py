@@ -236,20 +236,28 @@ class Updates:
     def _try_configuration(self, name: str, servers: tuple[str, ...]) -> Steps[FetchStatus]:
         """A phone with lists asks for the signed file; one with a blank ITL also takes the plain one, which is what
         the rollback parameter is for [inferred].
+
+        Without a CTL beside the blank ITL no list names a signer of files, so that its own cluster's signed file is
+        refused too: it then takes the plain one, or it would have no new configuration while the parameter is set.
         """
         names = [name] if self._lists.empty else [f"{name}.sgn"]
         if self._lists.itl_is_blank:
             names.append(name)
+        refused = False
         for file_name in names:
             fetched = yield from self._fetch(file_name, servers, f"/tmp/{name}", SECURE_IF_TRUST_LIST)  # noqa: S108
             if fetched.data is not None:
-                yield from self._take_configuration(name, file_name, fetched.data)
-                return FetchStatus.OK
-            if fetched.status is not FetchStatus.NOT_FOUND:
+                refused = not (yield from self._take_configuration(name, file_name, fetched.data))
+                if not refused or self._lists.ctl is not None:
+                    break
+            elif fetched.status is not FetchStatus.NOT_FOUND:
                 break
-        return fetched.status
+        if refused:
+            yield from self._keep_configuration()
+        return FetchStatus.OK if refused else fetched.status
 
-    def _take_configuration(self, name: str, file_name: str, data: bytes) -> Steps[None]:
+    def _take_configuration(self, name: str, file_name: str, data: bytes) -> Steps[bool]:
+        """Whether it was to be believed and made sense."""
         try:
             verified = yield from verify_configuration(data, self._lists, self._tvs, self._capabilities)
             configuration = parse_configuration(verified.content)
@@ -259,12 +267,13 @@ class Updates:
             yield from self._refuse_configuration(name, file_name, None, str(error))
         else:
             yield from self._install_configuration(name, verified, configuration)
+            return True
+        return False
 
     def _refuse_configuration(self, name: str, file_name: str, reason: TrustReason | None, detail: str) -> Steps[None]:
         self._refusals.append(Refusal("configuration", reason, detail))
         yield Note(ConfigurationRefused(file_name, f"/tmp/{name}", reason, detail))  # noqa: S108
         yield from self._show(CONFIGURATION_INVALID.format(name=file_name))
-        yield from self._keep_configuration()
 
     def _keep_configuration(self) -> Steps[None]:
         yield Note(ConfigurationKept(self._contents.configuration_name if self._configuration else None))

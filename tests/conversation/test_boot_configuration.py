@@ -141,6 +141,36 @@ def test_a_blank_itl_lets_unsigned_configurations_in() -> None:
     assert registered_at(world) == [(NEW.address, 5060, "tcp")]
 
 
+@pytest.mark.parametrize("plain_status", [None, FetchStatus.NOT_FOUND, FetchStatus.TIMEOUT])
+def test_beside_a_blank_itl_without_a_ctl_the_plain_file_stands_in_for_a_signed_one_that_nobody_vouches_for(
+    plain_status: FetchStatus | None,
+) -> None:
+    # the phone's own cluster while the rollback parameter is set: it goes on serving both
+    newer = OLD.configuration(mode=1)
+    contents = OLD.holding(ctl=None, itl=OLD.blank_itl())
+    world = at_home(contents, ctl=None, itl=OLD.blank_itl(), configuration=OLD.signed(newer))
+    world.files = {**world.files, CONFIGURATION: plain_status or newer}
+    outcome = world.boot()
+    assert outcome.reasons == (TrustReason.TVS_NOT_IN_TRUST_LIST,)
+    assert world.fetched[-2:] == [f"{CONFIGURATION}.sgn", CONFIGURATION]
+    if plain_status is None:
+        assert world.only(events.ConfigurationAccepted)[0].basis is TrustBasis.UNSIGNED_ALLOWED
+        assert world.only(events.ConfigurationKept) == []
+        assert world.contents.configuration == newer
+    else:  # a refused file is no reason to take the default
+        assert world.only(events.ConfigurationKept) == [events.ConfigurationKept(CONFIGURATION)]
+        assert world.contents == contents
+
+
+def test_beside_a_ctl_a_blank_itl_does_not_make_a_refused_file_one_without_signature() -> None:
+    contents = OLD.holding(itl=OLD.blank_itl())
+    world = at_home(contents, itl=OLD.blank_itl(), configuration=NEW.signed(NEW.configuration()))
+    world.files = {**world.files, CONFIGURATION: NEW.configuration(mode=1)}
+    assert world.boot().reasons == (TrustReason.TVS_NOT_IN_TRUST_LIST,)
+    assert world.fetched[-1] == f"{CONFIGURATION}.sgn"
+    assert world.contents.configuration == OLD.configuration()
+
+
 def test_a_blank_itl_does_not_make_a_strangers_signature_good() -> None:
     home = OLD.holding(itl=OLD.blank_itl())
     world = at_home(home, itl=None, configuration=NEW.signed(NEW.configuration()))
