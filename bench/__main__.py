@@ -18,6 +18,7 @@ from bench.migration import Migration, measure_migration
 from bench.report import Findings
 from bench.resets import measure_resets
 from bench.rounds import FULL, QUICK, Plan, Table
+from bench.start import start_tables
 from bench.tvs_measurements import tvs_tables
 from cucm.errors import LabError
 from cucm.key_store import KeyStore
@@ -26,7 +27,11 @@ from cucm.net.descriptors import raise_descriptor_limit
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"
 EXIT_FAILURES: Final = 1
-SECTIONS: Final[dict[str, Callable[[Bench], Iterator[Table]]]] = {"tvs": tvs_tables, "files": file_tables}
+SECTIONS: Final[dict[str, Callable[[Bench], Iterator[Table]]]] = {
+    "tvs": tvs_tables,
+    "files": file_tables,
+    "start": start_tables,
+}
 MIGRATION: Final = "migration"
 RESETS: Final = "resets"
 NAMES: Final = (*SECTIONS, MIGRATION, RESETS)

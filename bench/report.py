@@ -87,7 +87,7 @@ def goals_table(judgements: Sequence[Judgement]) -> str:
     rows = [("goal", "measured", "wanted", "")]
     for one in judgements:
         goal = one.goal
-        digits = 2 if goal.against or goal.bound % 1 else 0
+        digits = 2 if goal.against or goal.bound % 1 or goal.unit == "s" else 0
         measured = _show(one.measured, digits) + f" {goal.unit}" * bool(goal.unit)
         rows.append((f"{goal.area}: {goal.measure}", measured, f"{goal.direction.value} {goal.bound:g}", one.verdict))
     return _markdown(rows)
