@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, get_args
 
 from pydantic import ValidationError
@@ -72,10 +74,11 @@ class OperationKind:
         }
 
 
-def operation_kinds() -> dict[str, OperationKind]:
-    """Every operation of `AnyOperation`, by name."""
+@cache
+def operation_kinds() -> Mapping[str, OperationKind]:
+    """Every operation of `AnyOperation`, by name. Made once: the models' schemas cost more than an operation."""
     kinds = sorted((_kind(model) for model in _models(AnyOperation)), key=lambda kind: kind.name)
-    return {kind.name: kind for kind in kinds}
+    return MappingProxyType({kind.name: kind for kind in kinds})
 
 
 def operation_kind(name: str) -> OperationKind:
