@@ -111,8 +111,12 @@ class CertificateAuthority:
         not_before: float,
         lifetime_days: float = CA_LIFETIME_DAYS,
         kind: KeyKind = 2048,
+        key_label: str | None = None,
     ) -> CertificateAuthority:
-        """For instance `CN=stormin-WIN2012-CA`, the issuer of the seed's destination certificate."""
+        """For instance `CN=stormin-WIN2012-CA`, the issuer of the seed's destination certificate.
+
+        Its key is its own, unless `key_label` names another.
+        """
         request = CertificateRequest(
             subject=subject,
             serial=serial_from_seed(seed, f"CA {subject} {int(not_before)}"),
@@ -120,7 +124,7 @@ class CertificateAuthority:
             lifetime_days=lifetime_days,
             purpose=Purpose.CA,
         )
-        return cls(self_signed(request, keys.key(ca_key_label(subject), kind)))
+        return cls(self_signed(request, keys.key(key_label or ca_key_label(subject), kind)))
 
     def issue(self, request: CertificateRequest, key: PrivateKey) -> Identity:
         return issue(request, key, self.identity)

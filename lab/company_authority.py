@@ -14,17 +14,26 @@ from cucm.errors import UsageError
 from cucm.identity import Identity
 from cucm.issuing import CertificateRequest, Purpose, issue_for_key, serial_from_seed
 from cucm.key_store import KeyStore
-from cucm.names import cisco_name
+from cucm.names import cisco_name, parse_name
 
 AUTHORITIES_BEGAN: Final = 1_262_304_000.0
 """2010-01-01: one CA of a name has one certificate, on whatever day it is asked; a clock may be moved by years."""
 AUTHORITY_DAYS: Final = 200 * 365.0
+AUTHORITY_KEYS: Final = 8
+"""CAs share so many keys: their names come over the API, and a key is a file in the user's cache that stays there."""
 
 
 def company_authority(keys: KeyStore, name: str, *, seed: int) -> Identity:
     """The CA of that name, for instance `CN=stormin-WIN2012-CA`: the same for the whole lab. Raises UsageError."""
+    parse_name(name)
+    number = hashlib.sha256(name.encode()).digest()[0] % AUTHORITY_KEYS
     return CertificateAuthority.self_signed(
-        keys, name, seed=seed, not_before=AUTHORITIES_BEGAN, lifetime_days=AUTHORITY_DAYS
+        keys,
+        name,
+        seed=seed,
+        not_before=AUTHORITIES_BEGAN,
+        lifetime_days=AUTHORITY_DAYS,
+        key_label=f"company CA {number}",
     ).identity
 
 

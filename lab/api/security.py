@@ -90,7 +90,7 @@ class Guard:
 
     def _check_token(self, request: web.Request) -> None:
         scheme, _, token = (request.headers.get("Authorization") or "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._token.encode()):
+        if scheme.lower() != "bearer" or not hmac.compare_digest(_bytes(token.strip()), _bytes(self._token)):
             raise Problem(
                 HTTPStatus.UNAUTHORIZED,
                 "the token is missing or wrong",
@@ -103,6 +103,11 @@ def _address(text: str) -> Address:
     """An IPv4 address as such, also where a socket for both families has it as one of IPv6."""
     address = ipaddress.ip_address(text.partition("%")[0])
     return getattr(address, "ipv4_mapped", None) or address
+
+
+def _bytes(text: str) -> bytes:
+    """As it came: a header may have bytes that are no text."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _forbidden(what: str, mend: str) -> Problem:

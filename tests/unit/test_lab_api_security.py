@@ -323,6 +323,12 @@ async def test_from_elsewhere_only_with_the_token(exposed):
     assert not exposed.ended.is_set()
 
 
+async def test_a_token_that_is_no_text(exposed):
+    raw = Raw(exposed.address, raw_of(exposed.url).port)
+    head = f"GET /v1 HTTP/1.1\r\nHost: {raw.authority}\r\nAuthorization: Bearer ".encode()
+    assert (await raw(head + b"\xff\r\n\r\n"))[0] == 401
+
+
 async def test_the_token_opens_no_door_to_pages_of_others(exposed):
     raw = Raw(exposed.address, raw_of(exposed.url).port)
     token = f"Bearer {exposed.token}"

@@ -10,7 +10,7 @@ from cucm.errors import UsageError
 from cucm.identity import describe, load_certificate
 from cucm.key_store import KeyStore
 from cucm.names import parse_name
-from lab.company_authority import company_authority, sign_request
+from lab.company_authority import AUTHORITY_KEYS, company_authority, sign_request
 
 KEYS = KeyStore()
 NAME = "CN=stormin-WIN2012-CA"
@@ -68,3 +68,15 @@ def test_requests_that_are_none():
     ):
         with pytest.raises(UsageError, match=what):
             sign_request(wrong, authority, seed=1, moment=NOW)
+
+
+def test_names_leave_no_files_of_their_own(tmp_path):
+    """They come over the API: neither how many there are nor what they say is to be seen in the user's cache."""
+    keys = KeyStore(tmp_path)
+    for number in range(3 * AUTHORITY_KEYS):
+        assert describe(company_authority(keys, f"CN=evil {number}", seed=1).certificate_der).subject
+    for wrong in ("evil", "CN=" + "evil" * 1000):
+        with pytest.raises(UsageError):
+            company_authority(keys, wrong, seed=1)
+    assert keys.generated <= AUTHORITY_KEYS
+    assert not [path for path in tmp_path.iterdir() if "evil" in path.name]
