@@ -318,6 +318,21 @@ def test_a_configuration_is_signed_once_until_its_content_changes(scene: Scene) 
     assert len(scene.told(FileSigned)) == 1
 
 
+def test_what_is_kept_in_memory_is_bounded_and_the_oldest_goes_first(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tftp_server.node_files.MAX_KEPT", 2)
+    names = [f"SEP00112233445{digit}" for digit in range(3)]
+    for name in names:
+        scene.cluster.database.put_device(Device(name, "CP-8861", "", 1, "Default"))
+    files = {name: scene.store.read(f"{name}.cnf.xml.sgn") for name in names}
+    assert len(scene.told(FileSigned)) == 3
+    assert [scene.store.read(f"{name}.cnf.xml.sgn") is files[name] for name in names[1:]] == [True, True]
+    assert scene.told(FileSigned) == []
+    assert scene.store.read(f"{names[0]}.cnf.xml.sgn") is not files[names[0]]
+    assert len(scene.told(FileSigned)) == 1
+
+
 def test_the_default_configuration_is_there_for_everybody_plain_and_signed(scene: Scene) -> None:
     plain = scene.store.read("XMLDefault.cnf.xml")
     assert fromstring(plain.decode()).tag == "Default"
