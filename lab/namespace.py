@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -21,27 +22,20 @@ from typing import Any, Final
 from cucm.errors import EnvironmentProblem
 from cucm.records import dataclass
 
+LAB_NAME: Final = "cucm-lab"
+"""What the lab's own address is called there."""
 DEFAULT_NETWORK: Final = "192.168.11.0/24"
 """The seed's."""
 PROGRAMS: Final = {"unshare": "util-linux", "ip": "iproute2", "mount": "mount"}
 """What is needed, and the Debian package that has it."""
 TRIAL_TIMEOUT_S: Final = 20.0
-CLEARED: Final = (
-    "http_proxy",
-    "https_proxy",
-    "ftp_proxy",
-    "all_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "NODE_EXTRA_CA_CERTS",
-    "GIT_SSL_CAINFO",
-    "AWS_CA_BUNDLE",
-    "PIP_CERT",
+CLEARED: Final = re.compile(
+    r"(.*_)?proxy|(.*_)?ca_?(bundle|certs?(_file)?|certificates?|file|info|path)"
+    r"|(.*_)?ssl_cert_(file|dir)|.*_ssl_roots_.*|(pip|deno)_cert",
+    re.IGNORECASE,
 )
-"""Variables that would lead a command out of the lab, or let it trust by other certificates; in either case."""
+"""Variables that would lead a command out of the lab, or let it trust by other certificates: curl, OpenSSL, requests,
+Node, git, pip, npm, Nix, gRPC, Google's and Amazon's tools. A tool's own certificate and key are none of them."""
 _NEW: Final = ("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 MEND: Final = (
     "let unprivileged users make namespaces: sysctl kernel.unprivileged_userns_clone=1 (Debian), "
@@ -141,8 +135,7 @@ def _wait(process: subprocess.Popen[bytes], lifeline: int) -> int:
 
 def command_environment() -> dict[str, str]:
     """This process's variables without those in CLEARED; administrators' programs and `cucm-lab` are on the path."""
-    cleared = {name.lower() for name in CLEARED}
-    kept = {name: value for name, value in os.environ.items() if name.lower() not in cleared}
+    kept = {name: value for name, value in os.environ.items() if not CLEARED.fullmatch(name)}
     return kept | {"PATH": os.pathsep.join((_search_path(), str(Path(sys.executable).parent)))}
 
 

@@ -28,7 +28,7 @@ from lab.api.server import API_HOST, ApiServer
 from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import DhcpServer
 from lab.lab_folder import LabFolder, Wishes
-from lab.namespace import DEFAULT_NETWORK, Session
+from lab.namespace import DEFAULT_NETWORK, LAB_NAME, Session
 from lab.running_lab import RunningLab
 from lab.runtime import Lab
 from lab.topology import DEFAULT_POOL, Topology
@@ -60,7 +60,7 @@ async def run(session: Session) -> int:
             await running.start(phones=session.phones)
             parts.push_async_callback(running.stop)
             folder.keep()
-            api = ApiServer(running, private_network=True)
+            api = ApiServer(running, private_name=LAB_NAME)
             await api.start()
             parts.push_async_callback(api.stop)
             await _start_beside(lab, parts)
@@ -119,7 +119,7 @@ def _ip(lines: list[str]) -> None:
 
 def _name_hosts(topology: Topology, network: IPv4Network, directory: Path) -> None:
     """/etc/hosts of the command: this mount namespace alone sees it. No name server answers."""
-    lines = ["127.0.0.1 localhost", "::1 localhost", f"{network[API_HOST]} cucm-lab"]
+    lines = ["127.0.0.1 localhost", "::1 localhost", f"{network[API_HOST]} {LAB_NAME}"]
     domains = {node.name: node.domain for each in topology.clusters.values() for node in each.nodes}
     for name, host in _machines(topology):
         domain = domains.get(name)

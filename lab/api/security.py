@@ -29,11 +29,12 @@ class Guard:
     """Looks at each request that came over TCP. The Unix socket is the user's own: only its mode guards it.
 
     `addresses` are those the API is bound to. The token, in the file `token` (mode 0600) of the lab's folder, is asked
-    for where one of them is no loopback address; there is none otherwise.
+    for where one of them is no loopback address; there is none otherwise, nor in a network of the lab's own, where it
+    has a `private_name`.
     """
 
-    def __init__(self, addresses: Sequence[str], directory: Path, *, private_network: bool = False) -> None:
-        self._private = private_network
+    def __init__(self, addresses: Sequence[str], directory: Path, *, private_name: str = "") -> None:
+        self._private_name = private_name
         self._addresses = frozenset(addresses)
         self._file = directory / TOKEN_NAME
         self._token = ""
@@ -41,7 +42,7 @@ class Guard:
     def open(self) -> None:
         """Make the token, if one is needed. Raises EnvironmentProblem."""
         self._file.unlink(missing_ok=True)
-        if not self._private and not all(ipaddress.ip_address(address).is_loopback for address in self._addresses):
+        if not self._private_name and not all(ipaddress.ip_address(address).is_loopback for address in self._addresses):
             self._token = secrets.token_urlsafe(_BYTES)
             write_private(self._file, f"{self._token}\n".encode())
 
@@ -73,8 +74,8 @@ class Guard:
 
     def _hosts(self, address: Address, port: int) -> frozenset[str]:
         """What we are called by one who has come to this address of ours."""
-        names = {*self._addresses, str(address)}
-        return frozenset(f"{f'[{one}]' if ':' in one else one}:{port}" for one in (*names, "localhost"))
+        names = {*self._addresses, str(address), self._private_name or "localhost"}
+        return frozenset(f"{f'[{one}]' if ':' in one else one}:{port}" for one in names)
 
     def _check_host(self, request: web.Request, hosts: frozenset[str]) -> None:
         """A name that somebody points at loopback (DNS rebinding) is not ours."""

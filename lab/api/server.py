@@ -70,7 +70,8 @@ class ApiServer:
     """Serves `running`. The caller holds its folder's lock: a socket that is there is stale.
 
     `expose`: further addresses of this machine. What comes to one that is no loopback address needs the token in the
-    folder's file `token`; unless it is a `private_network`, which nobody else can reach.
+    folder's file `token`; unless the lab is in a network of its own, which nobody else can reach: `private_name` is
+    what it is called there.
     """
 
     def __init__(
@@ -79,13 +80,13 @@ class ApiServer:
         *,
         port: int = DEFAULT_PORT,
         expose: Sequence[str] = (),
-        private_network: bool = False,
+        private_name: str = "",
     ) -> None:
         self._running = running
         self._directory = running.lab.options.directory
         self._addresses = tuple(dict.fromkeys((running.lab.address(API_HOST), *expose)))
         self._port = port
-        self._guard = Guard(self._addresses, self._directory, private_network=private_network)
+        self._guard = Guard(self._addresses, self._directory, private_name=private_name)
         self.streams = Streams()
         self._silent: set[asyncio.BaseProtocol] = set()
         """Connections that have made no request yet."""

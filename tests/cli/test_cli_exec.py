@@ -40,9 +40,28 @@ def test_the_command_sees_the_lab_and_nothing_else(cucm_lab: Run) -> None:
     assert "nameserver" not in done.stdout
     (routes,) = (json.loads(line) for line in done.stdout.splitlines() if line.startswith("["))
     assert [route["dst"] for route in routes] == ["192.168.11.0/24"], "no route leads out"
-    set_here = {line.partition("=")[0].lower() for line in done.stdout.splitlines()}
-    assert not set_here & {name.lower() for name in CLEARED}
+    set_here = {line.partition("=")[0] for line in done.stdout.splitlines()}
+    assert not [name for name in set_here if CLEARED.fullmatch(name)]
     assert "CUCM_LAB_API=http://192.168.11.1:8480" in done.stdout
+
+
+def test_variables_that_lead_out_or_let_trust_are_cleared() -> None:
+    cleared = """
+        http_proxy HTTPS_PROXY no_proxy ALL_PROXY npm_config_https_proxy RSYNC_PROXY SSL_CERT_FILE SSL_CERT_DIR
+        NIX_SSL_CERT_FILE REQUESTS_CA_BUNDLE CURL_CA_BUNDLE AWS_CA_BUNDLE NODE_EXTRA_CA_CERTS GIT_SSL_CAINFO
+        GIT_SSL_CAPATH HTTPLIB2_CA_CERTS PIP_CERT DENO_CERT GRPC_DEFAULT_SSL_ROOTS_FILE_PATH npm_config_cafile
+        CLOUDSDK_CORE_CUSTOM_CA_CERTS_FILE CARGO_HTTP_CAINFO BUNDLE_SSL_CA_CERT HTTPS_CA_FILE PERL_LWP_SSL_CA_FILE
+    """
+    assert [name for name in cleared.split() if not CLEARED.fullmatch(name)] == []
+    kept = "PATH HOME TLS_CERT_FILE MY_TOOL_CERT AFRICA_PATH PROXY_USER SSLKEYLOGFILE CUCM_LAB_API"
+    assert [name for name in kept.split() if CLEARED.fullmatch(name)] == []
+
+
+def test_the_lab_answers_to_its_name_there_and_to_no_other(cucm_lab: Run) -> None:
+    ask = "curl -s -o /dev/null -w '%{http_code} '"
+    script = f"{ask} http://cucm-lab:8480/v1; {ask} -H 'Host: evil.example:8480' http://cucm-lab:8480/v1"
+    done = cucm_lab("exec", "--phones", "off", "--", "sh", "-c", script)
+    assert done.stdout == "200 403 ", done.stderr
 
 
 def test_commands_of_ours_work_inside(cucm_lab: Run, tmp_path: Path) -> None:
