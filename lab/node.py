@@ -238,9 +238,9 @@ class Node:
 
     async def crash(self) -> None:
         """The machine dies with all its services; what is on its disk stays."""
+        self.is_up = False  # first: what is just being restarted is not to come up on a dead machine
         for service in tuple(self._running):
             await self.crash_service(service)
-        self.is_up = False
 
     async def start_service(self, service: Service) -> None:
         """Start it; an impostor in its place ends first. Nothing happens when it runs already."""

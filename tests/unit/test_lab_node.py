@@ -7,7 +7,7 @@ import pytest
 from lab_on_sockets import PHONE, make_lab, network_of
 
 from cucm.clock import MovableClock
-from cucm.errors import AddressBusy, UsageError
+from cucm.errors import AddressBusy, LabError, UsageError
 from cucm.events.administration import ServiceStarted, ServiceStopped
 from cucm.events.tvs import TvsHandshakeDone, TvsHandshakeFailed
 from cucm.net.reachability import Reachability
@@ -188,3 +188,17 @@ async def test_when_a_service_cannot_start_those_before_it_are_stopped_again(lab
     await taken.wait_closed()
     await node.start()
     assert all(node.runs(service) for service in node.services)
+
+
+@pytest.mark.parametrize("service", ["TVS", "TFTP", "CallManager"])
+@pytest.mark.parametrize("turns", [1, 2, 3])
+async def test_a_service_that_is_just_being_restarted_does_not_outlive_the_machine(node, service, turns):
+    restarting = asyncio.create_task(node.restart_service(service))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    await node.crash()
+    (end,) = await asyncio.gather(restarting, return_exceptions=True)
+    assert end is None or (isinstance(end, LabError) and "down" in str(end))
+    assert [one for one in node.services if node.runs(one)] == []
+    await node.start()
+    assert node.runs(service)
