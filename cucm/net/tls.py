@@ -294,8 +294,11 @@ async def _connect(
             _, stream = await loop.create_connection(factory, *target, local_addr=local, flags=flags)
     except socket.gaierror as error:
         raise error if not flags else OSError(f"{target[0][:64]!r} is no IP address; names are not resolved") from error
-    except TimeoutError:
-        raise TimeoutError(f"{target[0]} port {target[1]} does not answer within {timeout_s:g} s") from None
+    except BaseException as error:
+        opening.outcome.cancel()  # nobody will ask for it, though the connection may have come about in the meantime
+        if isinstance(error, TimeoutError):
+            raise TimeoutError(f"{target[0]} port {target[1]} does not answer within {timeout_s:g} s") from None
+        raise
     try:
         await opening.outcome
     except BaseException:

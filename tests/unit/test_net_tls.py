@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -543,3 +544,24 @@ def test_a_key_that_does_not_fit_is_a_usage_error(server: Identity, stranger: Id
         client_context(certificate_der=b"no certificate", private_key_der=server.private_key_der)
     with pytest.raises(UsageError, match="not a certificate"):
         server_context(server.certificate_der, server.private_key_der, client_cas=[b"no certificate"])
+
+
+async def test_an_opening_that_is_cancelled_leaves_nothing_behind(loopback):
+    said = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context["message"]))
+
+    def hang_up(_reader, writer):
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, loopback(), 0) as server:
+        place = server.sockets[0].getsockname()
+        for turns in range(12):
+            opening = asyncio.create_task(open_stream(*place, context=client_context()))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            opening.cancel()
+            await asyncio.gather(opening, return_exceptions=True)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    gc.collect()
+    assert said == []
