@@ -137,9 +137,7 @@ def _parse_xml(data: bytes) -> Element:
 
 def _offset(data: bytes, error: ParseError) -> int:
     line, column = error.position
-    start = 0
-    for _ in range(line - 1):
-        start = data.find(b"\n", start) + 1
+    start = len(data) - len(data.split(b"\n", line - 1)[-1])  # at once: a file may have two million lines
     return min(start + column, len(data))
 
 
