@@ -24,7 +24,7 @@ from cucm.errors import LabError
 from cucm.net.listener import Limits, Listener
 from cucm.net.tls import TlsProfile, client_context, open_stream
 from cucm.roles import CertificateUnit
-from lab import sftp_server, web_server
+from lab import sftp_login, web_server
 from lab.api import server as api_server
 from lab.api.socket import SOCKET_NAME
 from lab.running_lab import RunningLab
@@ -50,10 +50,12 @@ SITES: Final = {
     "tvs_server.server": "TVS",
     "tftp_server.http": "HTTP",
     "tftp_server.request_port": "TFTP",
-    "tftp_server.udp": "a transfer's own socket, counted and ended by TFTP",
+    "tftp_server.transfer_port": "a transfer's own port, counted and ended by TFTP",
     "tftp_server.packet_faults": "sends only",
     "lab.call_processing": "SIP",
     "lab.sftp_server": "SFTP",
+    "lab.sftp_login": "SFTP, on a socket pair behind the Listener",
+    "lab.fleet.servers": "a claim: nobody listens",
     "lab.web_server": "web",
     "lab.dhcp_server": "DHCP",
     "lab.dhcp_rogue": "sends only: what it answers came to the DHCP server",
@@ -207,7 +209,7 @@ async def ended(writer: asyncio.StreamWriter) -> None:
 
 
 async def test_who_says_nothing_is_cut(running: RunningLab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sftp_server, "LOGIN_TIMEOUT_S", SHORT_S)
+    monkeypatch.setattr(sftp_login, "LOGIN_TIMEOUT_S", SHORT_S)
     monkeypatch.setattr(web_server, "LIMITS", short(web_server.LIMITS))
     monkeypatch.setattr(api_server, "FIRST_REQUEST_S", SHORT_S)
     for listener in listeners(running):
@@ -285,8 +287,8 @@ async def answer(client: socket.socket) -> bytes:
 
 
 async def test_tftp(running: RunningLab, client: socket.socket) -> None:
-    network = running.lab.options.network
-    server = next(one for one in objects(TftpServer) if IPv4Address(one.address) in network)
+    publisher = next(iter(running.lab.clusters.values())).publisher
+    server = next(one for one in objects(TftpServer) if one.address == publisher.address)
     place = (server.address, server.port)
     client.sendto(b"\0\1" + b"a" * 60_000, place)
     assert (await answer(client)).startswith(b"\0\5"), "a request that is too long"
