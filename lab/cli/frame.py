@@ -107,6 +107,7 @@ def _no_collection() -> Iterator[None]:
 
 
 def _main(words: list[str]) -> int:
+    _open_closed_streams()
     _print_anything(sys.stdout)
     _print_anything(sys.stderr)
     as_json, debug = _asks_for(words, "--json"), _asks_for(words, "--debug")
@@ -138,10 +139,15 @@ def _dispatch(words: list[str]) -> int:
         words = [*words[1:], "--help"]
     chosen = None if words[0].startswith("-") else _find(words[0])
     try:
-        arguments = _parser(chosen).parse_args(words)
+        arguments, unknown = _parser(chosen).parse_known_args(words)
     except SystemExit as finished:
         sys.stdout.flush()
         return int(finished.code or 0)
+    if unknown:
+        raise UsageError(
+            f"unrecognized arguments: {' '.join(unknown)}",
+            mend=f"`{PROGRAM} {words[0]} --help` lists the words it takes",
+        )
     exit_code: int = arguments.run(arguments)
     return exit_code
 
@@ -218,16 +224,18 @@ def _tell(error: Exception, *, as_json: bool, debug: bool) -> int:
         traceback.print_exception(error)
     told = error if isinstance(error, LabError) else _as_lab_error(error)
     try:
-        _print_error(told, as_json=as_json)
+        if as_json:
+            print_json({"error": {"what": told.what, "where": told.where, "mend": told.mend}})
+        sys.stdout.flush()
     except BrokenPipeError:
         return _broken_pipe()
+    except OSError:  # a full disk behind stdout: what is told on stderr may be just that
+        _give_up_stdout()
+    _print_error(told)
     return told.exit_code
 
 
-def _print_error(error: LabError, *, as_json: bool) -> None:
-    if as_json:
-        print_json({"error": {"what": error.what, "where": error.where, "mend": error.mend}})
-    sys.stdout.flush()
+def _print_error(error: LabError) -> None:
     print(f"{PROGRAM}: error: {error.what}", file=sys.stderr)
     for label, text in (("where", error.where), ("mend", error.mend)):
         if text:
@@ -259,8 +267,21 @@ def _as_lab_error(error: Exception) -> LabError:
 
 def _broken_pipe() -> int:
     """The reader of our output left (`| head`): leave quietly, also when the interpreter flushes stdout at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _give_up_stdout()
     return EXIT_BROKEN_PIPE
+
+
+def _give_up_stdout() -> None:
+    """What stdout still holds goes nowhere, and the interpreter says nothing of it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_closed_streams() -> None:
+    """A caller may have closed stdout or stderr (`>&-`): Python has None there then."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 (for the whole run)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
 
 def _print_anything(stream: object) -> None:

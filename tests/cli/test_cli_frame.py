@@ -100,6 +100,15 @@ def test_wrong_words_as_json(cucm_lab):
     assert set(answer["error"]) == {"what", "where", "mend"}
 
 
+def test_a_word_too_many_points_to_the_help_of_its_command(cucm_lab):
+    done = cucm_lab("doctor", "too", "many")
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "cucm-lab: error: unrecognized arguments: too many",
+        "  mend: `cucm-lab doctor --help` lists the words it takes",
+    ]
+
+
 def test_flags_are_not_abbreviated(cucm_lab):
     assert cucm_lab("decode", "--js", "57").returncode == 2
 
@@ -176,3 +185,22 @@ def test_letters_the_terminal_lacks_are_escaped(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == b"M\\xfcnchen \\ud800\n"
+
+
+@pytest.mark.parametrize("words", [["scenarios"], ["scenarios", "--json"], ["no-such-command", "--json"]])
+def test_an_output_that_is_full_is_the_machines_trouble_and_no_traceback(words):
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lab.cli", *words], stdout=full, stderr=-1, text=True, timeout=60, check=False
+        )
+    assert done.returncode == (2 if words[0] == "no-such-command" else 3)
+    assert "no-such-command" in done.stderr or "No space left on device" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_an_output_that_is_closed_is_none(closed):
+    script = f'"$0" -m lab.cli scenarios --json {closed}'
+    done = subprocess.run(["sh", "-c", script, sys.executable], capture_output=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert bool(done.stdout) == (closed == "2>&-")
