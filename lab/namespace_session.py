@@ -70,7 +70,7 @@ async def run(session: Session) -> int:
 
 
 def _watch(lifeline: int, ended: asyncio.Future[None]) -> None:
-    """`ended` is done when the process outside is gone, or this one is asked to end. Ctrl-C is the command's affair."""
+    """`ended` is done when the process outside is gone, or this one is asked to end."""
     loop = asyncio.get_running_loop()
 
     def end() -> None:
@@ -80,7 +80,6 @@ def _watch(lifeline: int, ended: asyncio.Future[None]) -> None:
 
     loop.add_reader(lifeline, end)
     loop.add_signal_handler(signal.SIGTERM, end)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
 
 
 # --- the network
@@ -112,6 +111,8 @@ def _ip(lines: list[str]) -> None:
         capture_output=True,
         check=False,
     )
+    if done.returncode == -signal.SIGINT:
+        raise KeyboardInterrupt  # Ctrl-C met `ip` first
     if done.returncode != 0:
         why = " ".join(done.stderr.split())[:200]
         raise EnvironmentProblem(f"the network of the lab cannot be made: {why}", mend="see `cucm-lab doctor`")
@@ -179,6 +180,8 @@ async def _start_beside(lab: Lab, parts: AsyncExitStack) -> None:
 async def _run_command(
     session: Session, here: Mapping[str, str], network: IPv4Network, ended: asyncio.Future[None]
 ) -> int:
+    # from here on Ctrl-C is the command's affair, which gets it too; before, it ends the start
+    asyncio.get_running_loop().add_signal_handler(signal.SIGINT, lambda: None)
     reading, writing = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
@@ -217,6 +220,9 @@ def main() -> int:
     session = Session.of(sys.argv[1])
     try:
         return asyncio.run(run(session))
+    except KeyboardInterrupt:
+        print("cucm-lab: interrupted", file=sys.stderr)
+        return 128 + signal.SIGINT
     except LabError as error:
         for label, text in (("cucm-lab: error", error.what), ("  where", error.where), ("  mend", error.mend)):
             if text:

@@ -7,6 +7,7 @@ library: DESCRIPTOR IP-PROGRAM ADDRESS INTERFACE COMMAND ... . It waits until th
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -16,6 +17,7 @@ NOT_EXECUTABLE = 126
 
 
 def main(descriptor: str, ip: str, address: str, interface: str, *command: str) -> int:
+    _default_signals()
     said = os.read(int(descriptor), 1)
     os.close(int(descriptor))
     if not said:
@@ -27,6 +29,12 @@ def main(descriptor: str, ip: str, address: str, interface: str, *command: str) 
     except OSError as error:
         print(f"cucm-lab: error: {command[0]}: {error.strerror}", file=sys.stderr)
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
+
+
+def _default_signals() -> None:
+    """What Python ignores, or turns into an exception, is for the command as a shell would have it."""
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
 
 
 if __name__ == "__main__":

@@ -131,6 +131,29 @@ def test_nothing_outlives_the_one_who_asked(number: signal.Signals, tmp_path: Pa
             asking.kill()
 
 
+def test_ctrl_c_while_the_lab_starts_ends_it(tmp_path: Path) -> None:
+    mark = f"2000.{os.getpid()}"
+    words = ["exec", "--directory", str(tmp_path / "lab"), "--", "sleep", mark]
+    with subprocess.Popen(
+        [sys.executable, "-m", "lab.cli", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as asking:
+        try:
+            until((tmp_path / "lab").exists)
+            os.killpg(asking.pid, signal.SIGINT)
+            assert asking.wait(PATIENCE_S) == 128 + signal.SIGINT
+            assert asking.stderr is not None
+            assert asking.stderr.read() in ("cucm-lab: interrupted\n", ""), "or by the command, which was there already"
+            assert not sleeps(mark)
+        finally:
+            asking.kill()
+
+
+def test_the_command_has_its_signals_as_from_a_shell(cucm_lab: Run) -> None:
+    done = cucm_lab("exec", "--phones", "off", "--", "grep", "SigIgn", "/proc/self/status")
+    ignored = int(done.stdout.split()[1], 16)
+    assert not [one for one in (signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ) if ignored & 1 << (one - 1)]
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Other processes' doings: there is nothing to be told by."""
     ends = time.monotonic() + PATIENCE_S
