@@ -83,5 +83,8 @@ class LabLogs:
             return full
         if form in (None, "plain") and any(one.partition("-")[2] == name for one in self.names):
             return name
+        own = [one for one in self.names if one.partition("-")[2] == name]
+        if own:
+            raise UsageError(f"{name} has no log as {form}", mend=f"its logs: {', '.join(own)}; as plain all of them")
         known = ", ".join(self.names) or "none yet"
         raise UsageError(f"there is no log {name[:80]!r}", mend=f"there are: {known}")

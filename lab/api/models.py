@@ -334,7 +334,8 @@ class Told(BaseModel):
 class Performed(Answer):
     do: str
     says: str
-    timeline: list[Told]
+    timeline: Annotated[list[Told], Field(description="what came of it, the newest 500 lines")]
+    left_out: Annotated[int, Field(description="older lines of the timeline; `/events` has them all")]
 
 
 class FaultStatus(FaultTable):

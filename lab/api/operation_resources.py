@@ -45,7 +45,8 @@ class Administrator:
         finally:
             self._waiting -= 1
         told = [line for record in lab.events.since(began) if (line := _told(record))]
-        return {"do": operation.do, "says": text, "timeline": told[-MAX_TOLD:]}
+        kept = told[-MAX_TOLD:]
+        return {"do": operation.do, "says": text, "timeline": kept, "left_out": len(told) - len(kept)}
 
 
 class OperationResources:

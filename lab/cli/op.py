@@ -85,15 +85,20 @@ def tell(answer: dict[str, Any], *, as_json: bool) -> int:
     if as_json:
         print_json({name: value for name, value in answer.items() if name != "schema"})
     else:
-        print("\n".join(printable(line) for line in _lines(answer)))
+        print("\n".join(printable(line) for line in lines(answer)))
     return EXIT_OK
 
 
-def _lines(answer: dict[str, Any]) -> list[str]:
+def lines(answer: dict[str, Any]) -> list[str]:
     """What was done, then what came of it, in seconds since."""
     told = answer["timeline"]
-    began = told[0]["time"] if told else 0.0
-    return [f"{one['time'] - began:8.3f}  {one['source']:<28} {one['text']}" for one in told] or [answer["says"]]
+    if not told:
+        return [answer["says"]]
+    began = told[0]["time"]
+    timeline = [f"{one['time'] - began:8.3f}  {one['source']:<28} {one['text']}" for one in told]
+    if not answer["left_out"]:
+        return timeline
+    return [answer["says"], f"... {answer['left_out']} lines left out: `cucm-lab events` has them", *timeline]
 
 
 def help_lines(kind: OperationKind) -> list[str]:

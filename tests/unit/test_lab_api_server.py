@@ -16,6 +16,7 @@ from lab.api.client import ApiClient, cluster_and_node
 from lab.api.problems import Problem
 from lab.api.server import MAX_BODY, ApiServer
 from lab.api.socket import SOCKET_NAME, socket_address
+from lab.cli.op import lines as op_lines
 
 
 @pytest.fixture
@@ -149,6 +150,25 @@ async def test_an_operation_is_performed_and_its_timeline_told(ask, lab):
     assert any("REGISTERED with ucm105pub" in text for text in texts)
     assert "phone:" + PHONE in {line["source"] for line in done["timeline"]}
     assert PHONE in lab.cluster("source").registered_devices
+
+
+async def test_lines_left_out_of_a_long_timeline_are_counted(ask, monkeypatch):
+    whole = await ask.perform({"do": "boot-phone", "phone": PHONE})
+    assert whole["left_out"] == 0
+    monkeypatch.setattr("lab.api.operation_resources.MAX_TOLD", 3)
+    cut = await ask.perform({"do": "reset-phone", "phone": PHONE})
+    assert len(cut["timeline"]) == 3
+    assert "REGISTERED" in cut["timeline"][-1]["text"], "the newest are kept"
+    assert cut["left_out"] > 3
+    printed = op_lines(cut)
+    assert printed[:2] == [cut["says"], f"... {cut['left_out']} lines left out: `cucm-lab events` has them"]
+
+
+async def test_a_node_without_a_console_is_told_what_it_has(ask):
+    await ask.perform({"do": "boot-phone", "phone": PHONE})
+    with pytest.raises(Problem, match="ucm105pub has no log as console") as refused:
+        await ask.get("logs", "ucm105pub", **{"as": "console"})
+    assert "callmanager-ucm105pub" in (refused.value.mend or "")
 
 
 async def test_what_the_emulated_system_refuses_is_a_conflict(ask):
