@@ -117,7 +117,9 @@ class DatabaseFile:
                 cursor = connection.execute(sql)
                 rows = _bounded_rows(cursor)
             except (sqlite3.Error, sqlite3.Warning, ValueError, UnicodeError) as error:
-                raise UsageError(f"the query cannot be run: {error}", where=sql[:200]) from error
+                raise UsageError(
+                    f"the query cannot be run: {error}", where=sql[:200], mend=_mend_query(error)
+                ) from error
         return QueryResult(tuple(item[0] for item in cursor.description or ()), tuple(rows))
 
     def execute(self, sql: str, before: str) -> int:
@@ -140,7 +142,9 @@ class DatabaseFile:
                         "is no statement that writes", where=sql[:200], mend="use one INSERT, UPDATE or DELETE"
                     )
             except (sqlite3.Error, sqlite3.Warning, ValueError, UnicodeError) as error:
-                raise UsageError(f"the statement cannot be run: {error}", where=sql[:200]) from error
+                raise UsageError(
+                    f"the statement cannot be run: {error}", where=sql[:200], mend=_mend_query(error)
+                ) from error
             connection.set_authorizer(None)
             connection.set_progress_handler(None, 0)
             (changed,) = connection.execute("SELECT changes()").fetchone()  # without what triggers changed
@@ -308,6 +312,15 @@ def _bounded_rows(cursor: sqlite3.Cursor) -> list[tuple[object, ...]]:
             )
         rows.append(row)
     return rows
+
+
+def _mend_query(error: Exception) -> str | None:
+    text = str(error)
+    if "not authorized" in text:
+        return "a query only reads; what changes rows is asked for as a write (`cucm-lab sql --write`)"
+    if "no such table" in text:
+        return "the tables: select name from sqlite_master where type='table'"
+    return None
 
 
 def _restrict(connection: sqlite3.Connection) -> None:

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({name: value for name, value in clock.items() if name != "schema"})
     else:
-        print(f"{clock['date']}  (moved by {clock['moved_s']:g} s)")
+        print(f"{clock['date']}  (moved by {_duration(clock['moved_s'])})")
     return EXIT_OK
 
 
@@ -49,3 +49,13 @@ def seconds_of(text: str) -> float:
         raise UsageError(f"{text!r} is no time to move by", mend="write a number with s, m, h, d or y: +30d")
     sign, number, unit = found.groups()
     return float(number) * SECONDS[unit] * (-1 if sign == "-" else 1)
+
+
+def _duration(seconds: float) -> str:
+    """2593800.0 -> `+30d 30m`: in the units that the command takes."""
+    left, parts = round(abs(seconds)), []
+    for unit in ("d", "h", "m", "s"):
+        number, left = divmod(left, int(SECONDS[unit]))
+        if number:
+            parts.append(f"{number}{unit}")
+    return ("-" if seconds < 0 else "+") + " ".join(parts) if parts else "0s"

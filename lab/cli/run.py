@@ -12,9 +12,9 @@ from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from cucm.errors import EXIT_NO, EXIT_OK, EnvironmentProblem, UsageError
+from cucm.errors import EXIT_NO, EXIT_OK, AddressBusy, EnvironmentProblem, UsageError
 from lab.cli.inputs import read_network
 
 if TYPE_CHECKING:
@@ -26,7 +26,17 @@ DEADLINE_S = 120.0
 """A story takes about a second; one that takes this long hangs."""
 
 
+EPILOG: Final = """\
+The story is played on a lab of its own, which ends with it; what is printed is what happened on its sockets.
+examples:
+  cucm-lab run migrate --logs
+  cucm-lab run ./mine.toml --out out/mine
+  cucm-lab run --failures --network 127.0.12.0/24     # beside another lab
+exit codes: 0 ended as it should; 1 not; 2 wrong words, or a story that cannot be read; 3 an address is taken"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
     parser.add_argument("name", nargs="?", metavar="NAME", help="a story of `cucm-lab scenarios`, or a TOML file")
     parser.add_argument("--failures", action="store_true", help="run all failure stories and print a table")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes the serial numbers (default 0)")
@@ -46,6 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     with _ending_in_order() as received:
         try:
             return _run(arguments, read_network(arguments.network))
+        except AddressBusy as busy:
+            busy.mend = f"{busy.mend}; if it is a lab of yours, play beside it: --network 127.0.12.0/24"
+            raise
         except KeyboardInterrupt:
             if not received:
                 raise

@@ -145,7 +145,9 @@ def test_sql(ask):
 @pytest.mark.parametrize(
     ("words", "exit_code", "text"),
     [
-        (("source", "delete from device"), 2, "cannot be run"),
+        (("source", "delete from device"), 2, "cannot be run: not authorized"),
+        (("source", "delete from device"), 2, "--write"),
+        (("source", "select * from nosuch"), 2, "select name from sqlite_master"),
         (("source", "selct 1"), 2, "syntax error"),
         (("nowhere", "select 1"), 2, "no cluster 'nowhere'"),
         (("source/nobody", "select 1"), 2, "no node 'nobody'"),
