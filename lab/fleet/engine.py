@@ -13,6 +13,7 @@ from cucm.clock import MovableClock
 from cucm.errors import LabError
 from lab.fleet.batch import Holding, PhoneFinding
 from lab.fleet.crew import Crew, CrewHere, Work
+from lab.fleet.footprint import fewer_collections, require_descriptors
 from lab.fleet.measure import LoadMeter
 from lab.fleet.plan import BOOTING, FleetPlan
 from lab.fleet.population import Population
@@ -20,6 +21,7 @@ from lab.fleet.progress import Progress
 from lab.fleet.request import FleetRequest
 from lab.fleet.result import NONE, NOWHERE, UNKNOWN, FleetResult, PhoneEnd, Stage
 from lab.fleet.servers import KEPT_EVENTS, FleetLab, phones_network
+from lab.fleet.workers import CrewOfWorkers
 from lab.operations import AddDevice, AdvanceClock, Operation, RemoveDevice
 from lab.runtime import LabOptions
 from lab.scenario import Act
@@ -57,6 +59,7 @@ class Fleet:
 
     async def _set_up(self, ending: AsyncExitStack) -> tuple[FleetLab, Crew]:
         began_s, cpu_s = time.monotonic(), time.process_time()
+        require_descriptors(self.request)
         self.progress.begin("", f"setting up two clusters and {self.request.phones} phones")
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="cucm-fleet-")))
         population = Population(self.plan.topology, self.request.phones, ending.enter_context(phones_network()))
@@ -64,11 +67,17 @@ class Fleet:
         lab = await ending.enter_async_context(FleetLab(self.plan, population, options, clock=MovableClock()))
         self._meter = LoadMeter({node: name for name, one in lab.clusters.items() for node in one.nodes})
         lab.events.subscribe(self._meter)
-        crew = CrewHere(lab.surroundings(), lab.states(), self.progress)
+        crew = await self._start_crew(lab)
         ending.push_async_callback(crew.end)
+        fewer_collections()
         self.result.setup_s = time.monotonic() - began_s
         self.result.setup_cpu_s = time.process_time() - cpu_s
         return lab, crew
+
+    async def _start_crew(self, lab: FleetLab) -> Crew:
+        if self.request.workers:
+            return await CrewOfWorkers.start(lab.surroundings(), lab.states(), self.request.workers, self.progress)
+        return CrewHere(lab.surroundings(), lab.states(), self.progress)
 
     async def _take_down(self, playing: asyncio.Task[None]) -> None:
         """Wait for the end of what was given up; keep what went wrong."""
