@@ -23,6 +23,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="W",
         help="processes for phones, beside the servers' one; 0: all in one process (default: by the number of phones)",
     )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="let the workers of a Dask scheduler run the phones, for example tcp://127.0.0.1:8786 (extra: fleet)",
+    )
     parser.add_argument("--repair", action="store_true", help="play a failure story's last act, the repair, too")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes the serial numbers (default 0)")
     parser.add_argument("--network", default="auto", metavar="NET", help="a /24 for the servers (default: a free one)")
@@ -42,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         workers=default_workers(arguments.phones, os.cpu_count() or 1) if workers is None else workers,
         seed=arguments.seed,
         repair=arguments.repair,
+        scheduler=arguments.scheduler,
     )
     request.check()
     network = None if arguments.network == "auto" else read_network(arguments.network)

@@ -128,7 +128,12 @@ def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on stdout, with `"schema"` first."""
     import json
 
-    print(json.dumps({"schema": JSON_SCHEMA, **value}, indent=2, ensure_ascii=False))
+    text = json.dumps({"schema": JSON_SCHEMA, **value}, indent=2, ensure_ascii=False)
+    rest = memoryview(f"{text}\n".encode(errors=sys.stdout.errors or "strict"))
+    sys.stdout.flush()
+    # with PYTHONUNBUFFERED nothing below `print` writes again what a signal has cut short
+    while rest:
+        rest = rest[sys.stdout.buffer.write(rest) :]
 
 
 def _dispatch(words: list[str]) -> int:

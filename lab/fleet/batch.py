@@ -7,7 +7,7 @@ does the same again. Nothing in here knows the lab as an object: only addresses,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import field
 
 from cucm.records import dataclass
@@ -51,6 +51,10 @@ class PhoneFinding:
     boots: int = 0
 
 
+OnDone = Callable[[str, PhoneFinding], None]
+"""Hears of each phone that has done what it was told."""
+
+
 @dataclass(frozen=True, slots=True)
 class Holding:
     """SHA-256, in hex, of what a phone's flash holds; None for nothing."""
@@ -82,11 +86,15 @@ class BatchResult:
     stage: Stage
 
 
-async def run_batch(batch: Batch) -> BatchResult:
+def nobody_cares(_name: str, _finding: PhoneFinding) -> None:
+    """An `OnDone` for those who wait for the end."""
+
+
+async def run_batch(batch: Batch, *, on_done: OnDone = nobody_cares) -> BatchResult:
     """The phones wake as they were, do what the batch says, and hang up. Raises nothing for what becomes of a phone."""
     from lab.fleet.residents import Residents
 
-    async with Residents(batch.around, batch.states) as residents:
+    async with Residents(batch.around, batch.states, on_done=on_done) as residents:
         await residents.wake(batch.concurrency)
         stage = await residents.perform(batch.verb, batch.title, residents.names, batch.concurrency)
         return BatchResult(batch.number, by_name(residents.states()), residents.accounts(), stage)

@@ -23,7 +23,16 @@ class Work:
 
 
 class Crew(Protocol):
-    """Phones stay as they are between two calls: registered, if they were."""
+    """Phones stay as they are between two calls: registered, if they were. If the crew `parts`, they are taken out of
+    the lab after each call and come back with the next.
+    """
+
+    @property
+    def parts(self) -> bool: ...
+
+    @property
+    def reruns(self) -> int:
+        """Batches of phones that were run again because their process was lost."""
 
     async def perform(self, work: Work) -> Stage: ...
 
@@ -40,6 +49,9 @@ class Crew(Protocol):
 
 class CrewHere:
     """All phones in this process."""
+
+    parts = False
+    reruns = 0
 
     def __init__(self, around: Surroundings, states: Iterable[PhoneState], progress: Progress) -> None:
         self._residents = Residents(around, states, on_done=progress.phone_done)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cucm.clock import MovableClock
 from cucm.errors import LabError
+from lab.fleet.attendance import Attendance
 from lab.fleet.batch import Holding, PhoneFinding
 from lab.fleet.crew import Crew, CrewHere, Work
 from lab.fleet.footprint import fewer_collections, require_descriptors
@@ -53,7 +54,10 @@ class Fleet:
             if not self.result.interrupted:
                 await asyncio.wait([self._playing])
             await self._take_down(self._playing)
-            self.result.ends = _ends(lab, await crew.findings())
+            accounts = await crew.findings()
+            where = self._attendance.places(accounts) if crew.parts else _registrations(lab)
+            self.result.ends = _ends(lab, accounts, where)
+            self.result.reruns = crew.reruns
         self.result.wall_s = time.monotonic() - began_s
         return self.result
 
@@ -67,6 +71,8 @@ class Fleet:
         lab = await ending.enter_async_context(FleetLab(self.plan, population, options, clock=MovableClock()))
         self._meter = LoadMeter({node: name for name, one in lab.clusters.items() for node in one.nodes})
         lab.events.subscribe(self._meter)
+        self._attendance = Attendance(self._meter.cluster_of)
+        lab.events.subscribe(self._attendance)
         crew = await self._start_crew(lab)
         ending.push_async_callback(crew.end)
         fewer_collections()
@@ -75,6 +81,10 @@ class Fleet:
         return lab, crew
 
     async def _start_crew(self, lab: FleetLab) -> Crew:
+        if self.request.scheduler is not None:
+            from lab.fleet.dask_crew import CrewOnDask  # an extra, and half a second
+
+            return await CrewOnDask.start(self.request.scheduler, lab.surroundings(), lab.states(), self.progress)
         if self.request.workers:
             return await CrewOfWorkers.start(lab.surroundings(), lab.states(), self.request.workers, self.progress)
         return CrewHere(lab.surroundings(), lab.states(), self.progress)
@@ -139,9 +149,10 @@ class Fleet:
                 self.result.stages.append(stage)
 
 
-def _ends(lab: FleetLab, accounts: dict[str, tuple[PhoneFinding, Holding]]) -> dict[str, PhoneEnd]:
-    """Ground truth: the CallManagers' registrations, and who served what lies in flash."""
-    where = _registrations(lab)
+def _ends(
+    lab: FleetLab, accounts: dict[str, tuple[PhoneFinding, Holding]], where: dict[str, tuple[str, str | None]]
+) -> dict[str, PhoneEnd]:
+    """Ground truth: the CallManagers' registrations (`where`), and who served what lies in flash."""
     node_of = lab.served.node_of_digest
 
     def owner(digest: str | None) -> str:

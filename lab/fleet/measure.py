@@ -96,7 +96,7 @@ class LoadMeter:
     """Hears every event of the servers; `stage` is the one whose cryptography is counted."""
 
     def __init__(self, cluster_of: dict[str, str]) -> None:
-        self._cluster_of = cluster_of
+        self.cluster_of = cluster_of
         self._loads: dict[tuple[str, str], NodeLoad] = {}
         self._this_second: Counter[tuple[str, str]] = Counter()
         self._second = 0
@@ -119,7 +119,7 @@ class LoadMeter:
         key = (service, node)
         known = self._loads.get(key)
         if known is None:
-            known = self._loads[key] = NodeLoad(self._cluster_of.get(node, node), node, service)
+            known = self._loads[key] = NodeLoad(self.cluster_of.get(node, node), node, service)
         return known
 
     def _request(self, record: EventRecord, service: str, size: int = 0) -> None:

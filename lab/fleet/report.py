@@ -51,6 +51,8 @@ def _verdict(result: FleetResult) -> Iterator[str]:
     yield f"{where} (story {request.story}, {result.mode})"
     if result.interrupted:
         yield "interrupted: this is how far it came"
+    if result.reruns:
+        yield f"{result.reruns} batches were run again: their worker was lost"
     if result.trouble:
         yield f"the story broke off: {result.trouble}"
     others = {place: count for place, count in result.where().items() if place != result.target}

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from importlib.util import find_spec
 from typing import Any, Final
 
-from cucm.errors import UsageError
+from cucm.errors import EnvironmentProblem, UsageError
 from cucm.records import dataclass
 
 MAX_PHONES: Final = 60_000
@@ -24,7 +25,8 @@ IN_PROCESS: Final = 200
 class FleetRequest:
     """`topology` None: the story's own. `workers`: processes for phones beside the one of the servers; 0: all in one.
 
-    `repair`: a failure story's last act, which repairs, is played too.
+    `repair`: a failure story's last act, which repairs, is played too. `scheduler`: the address of a Dask scheduler
+    whose workers run the phones instead.
     """
 
     phones: int
@@ -34,12 +36,19 @@ class FleetRequest:
     workers: int = 0
     seed: int = 0
     repair: bool = False
+    scheduler: str | None = None
 
     def check(self, most: int = MAX_PHONES) -> None:
-        """Raises UsageError for a number out of its bounds."""
+        """Raises UsageError for a number out of its bounds, EnvironmentProblem where a library is missing."""
         _require("--phones", self.phones, 1, most)
         _require("--concurrency", self.concurrency, 1, MAX_CONCURRENCY)
         _require("--workers", self.workers, 0, MAX_WORKERS)
+        if self.scheduler is not None and find_spec("distributed") is None:
+            raise EnvironmentProblem(
+                "Dask's distributed is not installed",
+                where="--scheduler",
+                mend="pip install 'cucm-migration-lab[fleet]', here and where the workers are",
+            )
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

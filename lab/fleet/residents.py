@@ -12,7 +12,7 @@ from typing import Final, Self
 
 from cucm.clock import Clock, MovableClock
 from cucm.errors import FlashError, TrustReason
-from lab.fleet.batch import Holding, PhoneFinding, PhoneState, Surroundings
+from lab.fleet.batch import Holding, OnDone, PhoneFinding, PhoneState, Surroundings, nobody_cares
 from lab.fleet.measure import PhoneMeter
 from lab.fleet.plan import BOOTING
 from lab.fleet.result import Phase, Stage
@@ -28,18 +28,11 @@ _REFUSABLE: Final = frozenset({"CTL", "ITL", "configuration"})
 SETTLE_S: Final = 60.0
 """How long a phone that has lost its CallManager gets to find another when it is told to settle."""
 
-OnDone = Callable[[str, PhoneFinding], None]
-"""Hears of each phone that has done what it was told."""
-
-
-def _nobody_cares(_name: str, _finding: PhoneFinding) -> None:
-    pass
-
 
 class Residents:
     """Phones that live in this process until `end`: they stay registered between the acts of a story."""
 
-    def __init__(self, around: Surroundings, states: Iterable[PhoneState], *, on_done: OnDone = _nobody_cares) -> None:
+    def __init__(self, around: Surroundings, states: Iterable[PhoneState], *, on_done: OnDone = nobody_cares) -> None:
         self.clock = MovableClock(time.time() + around.clock_offset_s)
         self._on_done = on_done
         self._residents = {state.name: _Resident(state, around, self.clock) for state in states}

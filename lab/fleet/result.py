@@ -153,6 +153,8 @@ class FleetResult:
     wall_s: float = 0.0
     interrupted: bool = False
     """Ended before its last act: `ends` are as they were then."""
+    reruns: int = 0
+    """Batches that were run again because the process that had them was lost."""
     trouble: str | None = None
     """Why the acts could not be played to their end."""
 
@@ -202,6 +204,7 @@ class FleetResult:
             "stranded": len(self.stranded),
             "is_good": self.is_good,
             "interrupted": self.interrupted,
+            "reruns": self.reruns,
             "trouble": self.trouble,
             "where": dict(self.where()),
             "reasons": dict(self.reasons().most_common()),

@@ -39,6 +39,9 @@ class WorkerLost(LabError):
 class CrewOfWorkers:
     """Phones in `workers` processes; each has its share of the concurrency."""
 
+    parts = False
+    reruns = 0
+
     def __init__(self, workers: list[_WorkerProcess]) -> None:
         self._workers = workers
 
