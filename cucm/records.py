@@ -3,16 +3,17 @@
 The standard library compiles six methods for each class; the lab has more than three hundred such classes, which was
 a quarter of its start. Only `__init__` depends on the names of the fields, so only that is compiled here; the others
 are closures over an `attrgetter`. What a class can do is the same: fields, replace, asdict, match, hash, copies,
-pickles.
+pickles. It leans on inner parts of the standard module, so it steps aside on every Python that its tests have not seen.
 """
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 __all__ = ["dataclass"]
 
-if TYPE_CHECKING:
+if TYPE_CHECKING or sys.version_info[:2] != (3, 11):
     from dataclasses import dataclass
 else:
     import dataclasses
