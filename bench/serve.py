@@ -14,11 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cucm.events import Emit, EventLog, EventRecord, ignore
+from cucm.events import Emit, EventLog, ignore
 from cucm.net.descriptors import raise_descriptor_limit
 from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.render.tftp_trace import TftpTrace
+from cucm.render.trace_writer import TraceWriter
 from cucm.render.tvs_trace import TvsTrace
 from tftp_server.file_store import FolderStore
 from tftp_server.server import FileServer
@@ -53,6 +54,7 @@ async def _serve(order: dict[str, Any]) -> None:
         print(json.dumps(ports), flush=True)
         await _until_told_to_end()
         await server.stop()
+        await asyncio.sleep(0)  # what is told of the end is written at the end of a turn
 
 
 async def _start_tvs(order: dict[str, Any], emit: Emit) -> tuple[TvsServer, dict[str, int]]:
@@ -84,12 +86,7 @@ def _emitter(order: dict[str, Any], write: Callable[[str], int]) -> Emit:
         return ignore
     events = EventLog(retention=RETAINED_EVENTS)
     render = (TvsTrace() if order["kind"] == "tvs" else TftpTrace()).lines
-
-    def log(record: EventRecord) -> None:
-        for line in render(record):
-            write(line + "\n")
-
-    events.subscribe(log)
+    events.subscribe(TraceWriter(render, lambda lines: write("\n".join(lines) + "\n")))
     return events.emitter(f"{'tvs' if order['kind'] == 'tvs' else 'tftp'}:bench")
 
 

@@ -28,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cucm.errors import LabError, UsageError
 from cucm.events import Emit, EventLog, EventRecord
 from cucm.faults import Fault, FaultBoard, FaultPoint, fault_of
+from cucm.render.trace_writer import TraceWriter
 
 RETENTION: Final = 1000
 """Events a program keeps in memory; standalone nobody asks for older ones."""
@@ -182,11 +183,11 @@ def event_log(renderer: Renderer | None, *, as_json: bool) -> EventLog:
     """A log whose events are printed: by `renderer`, as JSON, or (None) as plain `kind name=value` lines."""
     log = EventLog(retention=RETENTION)
     if as_json:
-        log.subscribe(lambda record: print_lines([json.dumps(record.as_json())]))
+        log.subscribe(TraceWriter(lambda record: [json.dumps(record.as_json())], print_lines))
     elif renderer is not None:
-        log.subscribe(lambda record: print_lines(renderer.lines(record)))
+        log.subscribe(TraceWriter(renderer.lines, print_lines))
     else:
-        log.subscribe(lambda record: print_lines([plain_line(record)]))
+        log.subscribe(TraceWriter(lambda record: [plain_line(record)], print_lines))
     return log
 
 

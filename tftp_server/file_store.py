@@ -96,11 +96,10 @@ class FolderStore:
 
     def __init__(self, directory: Path, *, max_file_bytes: int = MAX_FILE_BYTES) -> None:
         self._directory = directory.resolve()
-        self._directory_text = str(self._directory)
         self._max_file_bytes = max_file_bytes
         self._index: dict[str, Path] = {}
         self._index_stamp = -1
-        self._cache: dict[str, tuple[_Stamp, str, bytes]] = {}
+        self._cache: dict[str, tuple[_Stamp, str, bytes]] = {}  # with the path, "" for a link
         self._cached_bytes = 0
         self._refresh()
 
@@ -110,18 +109,15 @@ class FolderStore:
         return tuple(sorted(self._index))
 
     def read(self, name: str) -> bytes:
-        # the trick: of a file in memory only the stamps are looked at, its folder's and its own, and nothing is opened
+        # the trick: of a file in memory only the stamp is looked at, and nothing is opened
         cached = self._cache.get(name)
-        if cached is not None and self._is_current(*cached[:2]):
-            return cached[2]
+        if cached is not None and cached[1]:
+            try:
+                if _stamp(os.lstat(cached[1])) == cached[0]:
+                    return cached[2]
+            except OSError:
+                pass  # why it cannot be had is told when it is opened
         return self._read(name)
-
-    def _is_current(self, stamp: _Stamp, path: str) -> bool:
-        try:
-            folder = os.stat(self._directory_text)  # noqa: PTH116 - a Path would be half of the cost
-            return folder.st_mtime_ns == self._index_stamp and _stamp(os.lstat(path)) == stamp
-        except OSError:
-            return False
 
     def _read(self, name: str) -> bytes:
         if not is_servable(name):
@@ -190,7 +186,8 @@ class FolderStore:
             if cached is not None and cached[0] == stamp:
                 return cached[2]
             data = file.read(self._max_file_bytes)
-        self._remember(name, stamp, str(path), data)
+        # a link may come to lead elsewhere: it is looked up each time
+        self._remember(name, stamp, str(path) if path.name == name else "", data)
         return data
 
     def _remember(self, name: str, stamp: _Stamp, path: str, data: bytes) -> None:

@@ -213,6 +213,7 @@ class ReadTransfer:
             self._acknowledged = number = self._acknowledged + 1
             if number == self._last:
                 self.state = TransferState.DONE
+                self._awaited = _NOBODY_SAYS
                 return ()
             packet = self._packets[number]
             self._awaited = _ACKNOWLEDGEMENT + packet[2:4]

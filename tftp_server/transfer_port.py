@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from cucm.net.addresses import bind_udp
-from cucm.net.poller import Poller
 from cucm.net.reachability import drop_packets, take_packets
+from cucm.net.readers import Readers
 from tftp_server.request_port import DATAGRAM_BYTES, Peer
 
 RESTING_PORTS: Final = 32
@@ -36,14 +36,14 @@ class TransferPort:
     alone would let the kernel refuse unseen. Raises OSError or LabError when no socket can be had.
     """
 
-    __slots__ = ("_others", "_poller", "_previous", "_socket", "client", "on_stranger", "own", "receive", "send")
+    __slots__ = ("_others", "_previous", "_readers", "_socket", "client", "on_stranger", "own", "receive", "send")
 
-    def __init__(self, own: str, poller: Poller) -> None:
+    def __init__(self, own: str, readers: Readers) -> None:
         self.own = own
         self.client: Peer = ()
         self.on_stranger: Callable[[bytes, Peer], None] = _ignore
         self._previous: Peer = ()
-        self._poller = poller
+        self._readers = readers
         self._others = bind_udp(own, 0)
         try:
             self._socket = _sharing_the_port_of(self._others)
@@ -55,8 +55,8 @@ class TransferPort:
         self.send = self._socket.send
         """To the client. ConnectionRefusedError tells of an earlier datagram: the client's port was closed."""
         try:
-            poller.add(self._others.fileno(), self._on_stranger)
-            poller.add(self._socket.fileno(), self.discard)
+            readers.add(self._others.fileno(), self._on_stranger)
+            readers.add(self._socket.fileno(), self.discard)
         except OSError:
             self.close()
             raise
@@ -69,13 +69,13 @@ class TransferPort:
 
     def on_readable(self, callback: Callable[[], None]) -> None:
         """Call back when something has come from the client."""
-        self._poller.redirect(self._socket.fileno(), callback)
+        self._readers.redirect(self._socket.fileno(), callback)
 
     def rest(self) -> None:
         """No transfer has it any more: what still comes is ignored."""
         self._previous = self.client
         self.on_stranger = _ignore
-        self._poller.redirect(self._socket.fileno(), self.discard)
+        self._readers.redirect(self._socket.fileno(), self.discard)
 
     def discard(self) -> None:
         """Throw away what waits to be read."""
@@ -94,18 +94,18 @@ class TransferPort:
     def fall_silent(self) -> None:
         """The network loses what comes."""
         for one in (self._others, self._socket):
-            self._poller.remove(one.fileno())
+            self._readers.remove(one.fileno())
             drop_packets(one)
 
     def speak_again(self, callback: Callable[[], None]) -> None:
         for one in (self._others, self._socket):
             take_packets(one)
-        self._poller.add(self._others.fileno(), self._on_stranger)
-        self._poller.add(self._socket.fileno(), callback)
+        self._readers.add(self._others.fileno(), self._on_stranger)
+        self._readers.add(self._socket.fileno(), callback)
 
     def close(self) -> None:
         for one in (self._others, self._socket):
-            self._poller.remove(one.fileno())
+            self._readers.remove(one.fileno())
             one.close()
 
     def _on_stranger(self) -> None:
@@ -118,13 +118,13 @@ class TransferPort:
 class TransferPorts:
     """Gives a port to each transfer, and takes it back."""
 
-    def __init__(self, poller: Poller) -> None:
-        self._poller = poller
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
         self._idle: deque[TransferPort] = deque()
 
     def take(self, own: str, client: Peer) -> TransferPort:
         """A port at the address `own` that leads to this client. Raises OSError, LabError."""
-        port = self._rested(own) or TransferPort(own, self._poller)
+        port = self._rested(own) or TransferPort(own, self._readers)
         try:
             port.lead_to(client)
         except OSError:

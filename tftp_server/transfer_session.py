@@ -11,33 +11,33 @@ from cucm.records import dataclass
 from tftp_server import packets
 from tftp_server.packet_faults import FaultyWire
 from tftp_server.packets import ErrorCode, Operation
-from tftp_server.request_port import DATAGRAM_BYTES, Peer
+from tftp_server.request_port import Peer
 from tftp_server.transfer import ReadTransfer, TransferState
 
 if TYPE_CHECKING:
     from tftp_server.udp import TftpServer
 
 ERROR_OPERATION: Final = Operation.ERROR.to_bytes(2, "big")
+ANSWER_BYTES: Final = 256
+"""Read of a client's datagram: an acknowledgement has 4 bytes, of an error's text the beginning is told. Python takes
+this much from its own small blocks, and does not ask the system's allocator."""
 _ACTIVE: Final = TransferState.ACTIVE
 
 
-@dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asked for what, and at which of our addresses (`own`)."""
+    """Who asked for what, and at which of our addresses (`own`).
 
-    sender: Peer
-    own: str
-    name: str
+    `key`: both ends of what the client knows of a transfer; `who`: the first fields of every file event.
+    """
 
-    @property
-    def key(self) -> tuple[Peer, str]:
-        """Both ends of what the client knows of a transfer."""
-        return self.sender, self.own
+    __slots__ = ("key", "name", "own", "sender", "who")
 
-    @property
-    def who(self) -> tuple[FileTransport, str, int, str]:
-        """The first fields of every file event."""
-        return FileTransport.TFTP, self.sender[0], self.sender[1], self.name
+    def __init__(self, sender: Peer, own: str, name: str) -> None:
+        self.sender = sender
+        self.own = own
+        self.name = name
+        self.key = sender, own
+        self.who = FileTransport.TFTP, sender[0], sender[1], name
 
 
 class TransferSession:
@@ -87,12 +87,12 @@ class TransferSession:
     def start(self) -> None:
         self._port.on_stranger = self._turn_away
         self._port.on_readable(self.on_readable)
-        self._send(self.transfer.start())
+        self.send(self.transfer.start())
         self._go_on()
 
     def end(self, farewell: bytes | None = None) -> None:
         if farewell is not None:
-            self._send([farewell])
+            self.send([farewell])
         self._wheel.remove(self)
         if self._wire is not None:
             self._wire.close()
@@ -108,7 +108,7 @@ class TransferSession:
     def on_readable(self) -> None:
         """Take one datagram of the client, if one is there. All that a block costs is here and in `ReadTransfer`."""
         try:
-            datagram = self._receive(DATAGRAM_BYTES)
+            datagram = self._receive(ANSWER_BYTES)
         except (BlockingIOError, InterruptedError, ConnectionRefusedError):
             return  # refused: an earlier datagram of ours met a closed port, the waits will tell
         except OSError as error:
@@ -117,11 +117,11 @@ class TransferSession:
             answers = self._take(datagram)
             if answers:
                 self._since = self._wheel.now
-                self._send(answers)
+                self._server.outbox.append((self, answers))
                 if self._is_late:
                     self._wait_anew()
         if self.transfer.state is not _ACTIVE:
-            self._server.finish(self)
+            self._server.is_over(self)
 
     def time_is_up(self) -> None:
         """The wheel's call: the client has been silent, or has been heard since."""
@@ -136,7 +136,7 @@ class TransferSession:
             if again:
                 self._is_late = True
                 self._server.tell_retransmitted(self)
-                self._send(again)
+                self.send(again)
                 self._since = now
         self._go_on()
 
@@ -162,7 +162,8 @@ class TransferSession:
                 self._port.send_to(_WRONG_TRANSFER_ID, stranger)
         self._server.tell_intruded(self, stranger)
 
-    def _send(self, datagrams: Iterable[bytes]) -> None:
+    def send(self, datagrams: Iterable[bytes]) -> None:
+        """To the client; what cannot leave now counts as lost on the way, and the wait for an answer mends it."""
         try:
             if self._server.is_plain and self._wire is None:
                 for datagram in datagrams:
@@ -170,9 +171,10 @@ class TransferSession:
             elif not self._server.is_silent:
                 self._send_faulty(datagrams)
         except (BlockingIOError, InterruptedError, ConnectionRefusedError):
-            pass  # the send buffer is full, or see `on_readable`: the rest counts as lost on the way
+            pass  # the send buffer is full, or see `on_readable`
         except OSError as error:
             self.transfer.fail(FailureReason.NETWORK, error.strerror or str(error))
+            self._server.is_over(self)
 
     def _send_faulty(self, datagrams: Iterable[bytes]) -> None:
         asked = self.asked

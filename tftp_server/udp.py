@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import field
 from typing import Final
 
@@ -28,8 +29,8 @@ from cucm.events.files import (
 )
 from cucm.faults import NO_FAULTS, FaultSource
 from cucm.faults.catalogue.tftp import TFTP_PACKET, TFTP_REQUEST, Error, Silent
-from cucm.net.poller import Poller
 from cucm.net.reachability import Reachability
+from cucm.net.readers import Readers
 from cucm.records import dataclass
 from tftp_server import packets
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
@@ -79,7 +80,7 @@ class TftpServer:
         self.is_plain = True
         """Neither silent nor has it rules for packets: what is sent just leaves."""
         self.wheel: RetransmissionWheel
-        self._poller: Poller
+        self._readers: Readers
         self._ports: TransferPorts
         self._prepared = PreparedFiles()
         self._store = store
@@ -90,6 +91,14 @@ class TftpServer:
         self._reachability = Reachability.OPEN
         self._silent_ports: list[TransferPort] = []
         self._sessions: dict[tuple[Peer, str], TransferSession] = {}
+        self.outbox: list[tuple[TransferSession, Sequence[bytes]]] = []
+        """What goes out at the end of the turn.
+
+        The trick: a datagram that is sent wakes its receiver. Sent in a row, the first wakes the other end and the
+        others find it awake; one after each acknowledgement, every one may have to. And code that is run in a row
+        finds the CPU's caches as it left them, which goes for `is_over` too.
+        """
+        self._over: dict[TransferSession, None] = {}
         self._per_address: Counter[str] = Counter()
 
     @property
@@ -101,8 +110,8 @@ class TftpServer:
         """Bind on the running loop; port 0 becomes a free one. Raises AddressBusy, EnvironmentProblem."""
         loop = asyncio.get_running_loop()
         self.wheel = RetransmissionWheel(loop)
-        self._poller = Poller(loop, self.begin_turn)
-        self._ports = TransferPorts(self._poller)
+        self._readers = Readers(loop, self.begin_turn, self._end_turn)
+        self._ports = TransferPorts(self._readers)
         self._port = RequestPort(
             self.address,
             self.port,
@@ -177,8 +186,24 @@ class TftpServer:
         else:
             self._ports.give_back(port)
 
+    def is_over(self, session: TransferSession) -> None:
+        """It is to be finished at the end of this turn."""
+        self._over[session] = None
+
+    def _end_turn(self) -> None:
+        if self.outbox:
+            outbox, self.outbox = self.outbox, []
+            for session, datagrams in outbox:
+                session.send(datagrams)
+        if self._over:
+            over, self._over = self._over, {}
+            for session in over:
+                self.finish(session)
+
     def finish(self, session: TransferSession, farewell: bytes | None = None) -> None:
         """Forget a transfer that is over, and tell how it went."""
+        if self._sessions.get(session.asked.key) is not session:
+            return  # who was told of another's end has stopped the server
         session.end(farewell)
         del self._sessions[session.asked.key]
         self._leave(session.asked.sender[0])
@@ -225,6 +250,7 @@ class TftpServer:
         if earlier is not None:
             # its last acknowledgement may wait unread: the client is done, and asks from the same port for another
             earlier.on_readable()
+            self._end_turn()
             earlier = self._sessions.get((sender, own))
         if earlier is not None:
             if earlier.opening == datagram and earlier.takes_repetitions:
@@ -234,14 +260,10 @@ class TftpServer:
         self._open(request, datagram, Asked(sender, own, request.name))
 
     def _open(self, request: Request, datagram: bytes, asked: Asked) -> None:
-        options = tuple(f"{name}={value}" for name, value in request.options)
+        options = tuple([f"{name}={value}" for name, value in request.options]) if request.options else ()
         self._emit(FileRequested(*asked.who, datagram, options))
-        match self.faults.fire(TFTP_REQUEST, file=asked.name, peer=str(asked.sender[0])):
-            case Silent():
-                return
-            case Error(code=code, text=text):
-                self._refuse(asked, RequestRefused(RefusalReason.FAULT, code, text), text)
-                return
+        if self.faults.watches(TFTP_REQUEST) and self._goes_wrong(asked):
+            return
         try:
             session = self._new_session(request, datagram, asked)
         except NotServed as error:
@@ -254,6 +276,16 @@ class TftpServer:
             self._sessions[asked.key] = session
             self._per_address[asked.sender[0]] += 1
             session.start()
+
+    def _goes_wrong(self, asked: Asked) -> bool:
+        """Whether a fault is this request's end."""
+        match self.faults.fire(TFTP_REQUEST, file=asked.name, peer=str(asked.sender[0])):
+            case Silent():
+                return True
+            case Error(code=code, text=text):
+                self._refuse(asked, RequestRefused(RefusalReason.FAULT, code, text), text)
+                return True
+        return False
 
     def _new_session(self, request: Request, datagram: bytes, asked: Asked) -> TransferSession:
         if request.operation is Operation.WRITE_REQUEST:

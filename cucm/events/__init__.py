@@ -104,9 +104,10 @@ class EventLog:
     def emit(self, source: str, event: Event) -> EventRecord:
         self._sequence += 1
         record = EventRecord(self._sequence, self._clock.now(), source, event)
+        weight = _weight(event)
         self._records.append(record)
-        self._weights.append(_weight(event))
-        self._bytes += self._weights[-1]
+        self._weights.append(weight)
+        self._bytes += weight
         while len(self._records) > self._retention or (self._bytes > self._max_bytes and len(self._records) > 1):
             self._records.popleft()
             self._bytes -= self._weights.popleft()

@@ -115,6 +115,27 @@ def test_changes_are_seen_and_unchanged_files_are_one_object(folder: Path) -> No
     assert refusal(store, "later.xml") is NotServedReason.NOT_FOUND
 
 
+def test_a_link_that_comes_to_lead_elsewhere_is_followed_there(folder: Path) -> None:
+    for name in ("ITLFile.tlv", "empty"):
+        settle(folder / name)
+    (folder / "link").symlink_to("ITLFile.tlv")
+    store = FolderStore(folder)
+    assert store.read("link") is store.read("link")
+    (folder / "link").unlink()
+    (folder / "link").symlink_to("empty")
+    assert store.read("link") == b""
+
+
+def test_a_file_in_memory_that_may_no_more_be_read_or_is_gone_is_not_served(folder: Path) -> None:
+    settle(folder / "ITLFile.tlv")
+    store = FolderStore(folder)
+    assert store.read("ITLFile.tlv") is store.read("ITLFile.tlv")
+    (folder / "ITLFile.tlv").rename(folder / "moved")
+    assert refusal(store, "ITLFile.tlv") is NotServedReason.NOT_FOUND
+    (folder / "ITLFile.tlv").symlink_to("../secret")
+    assert refusal(store, "ITLFile.tlv") is NotServedReason.NOT_FOUND
+
+
 def test_what_is_kept_in_memory_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(file_store, "MAX_CACHED_BYTES", 10)
     for name in "abc":

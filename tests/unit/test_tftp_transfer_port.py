@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from cucm.net.poller import Poller
+from cucm.net.readers import Readers
 from tftp_server.request_port import Peer
 from tftp_server.transfer_port import MAX_IDLE_PORTS, RESTING_PORTS, TransferPort, TransferPorts
 
@@ -20,13 +20,13 @@ Draw = Callable[[], str]
 @contextmanager
 def ports_of_a_loop() -> Iterator[tuple[asyncio.AbstractEventLoop, TransferPorts]]:
     loop = asyncio.new_event_loop()
-    poller = Poller(loop)
-    ports = TransferPorts(poller)
+    readers = Readers(loop)
+    ports = TransferPorts(readers)
     try:
         yield loop, ports
     finally:
         ports.close()
-        poller.close()
+        readers.close()
         loop.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import select
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final
 
@@ -18,8 +18,9 @@ def _nothing() -> None:
     pass
 
 
-class Poller:
-    """Calls back for sockets that can be read, until `close`; `before_turn` is called before the first of them.
+class Readers:
+    """Calls back for sockets that can be read, until `close`; `before` is called before the first of those that are
+    called together, `after` after the last.
 
     The trick: the sockets are in an epoll of our own, and the loop watches only that one. Putting a socket there and
     taking it away costs one system call each where `add_reader` costs the loop three to five, and a callback costs a
@@ -27,9 +28,15 @@ class Poller:
     is there only while sockets are. Where the system has none, the loop watches each socket itself.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, before_turn: Callable[[], None] = _nothing) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        before: Callable[[], None] = _nothing,
+        after: Callable[[], None] = _nothing,
+    ) -> None:
         self._loop = loop
-        self._before_turn = before_turn
+        self._before = before
+        self._after = after
         self._callbacks: dict[int, Callable[[], None]] = {}
         self._epoll: select.epoll | None = None
         self._has_epoll = hasattr(select, "epoll")
@@ -74,19 +81,24 @@ class Poller:
         self._epoll = None
 
     def _turn(self) -> None:
-        self._before_turn()
-        callbacks = self._callbacks
         for _ in range(ROUNDS_PER_TURN):
             epoll = self._epoll
             if epoll is None or not (ready := epoll.poll(0, MAX_EVENTS)):
-                return
-            for descriptor, _ in ready:
-                callback = callbacks.get(descriptor)
-                if callback is not None:  # not taken away by one before it
+                break
+            self._call_all(ready)
+
+    def _call_all(self, ready: Iterable[tuple[int, int]]) -> None:
+        self._before()
+        callbacks = self._callbacks
+        for descriptor, _ in ready:
+            callback = callbacks.get(descriptor)
+            if callback is not None:  # not taken away by one before it
+                try:
                     callback()
+                except Exception as trouble:  # told as the loop tells it; the others are served all the same
+                    what = {"message": f"{callback!r} failed", "exception": trouble}
+                    self._loop.call_exception_handler(what)
+        self._after()
 
     def _call(self, descriptor: int) -> None:
-        self._before_turn()
-        callback = self._callbacks.get(descriptor)
-        if callback is not None:
-            callback()
+        self._call_all(((descriptor, 0),))

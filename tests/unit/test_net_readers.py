@@ -10,22 +10,22 @@ from contextlib import contextmanager
 import pytest
 import uvloop
 
-from cucm.net.poller import Poller
+from cucm.net.readers import Readers
 
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
 
 
 @contextmanager
-def polled(new_loop: NewLoop, has_epoll: bool) -> Iterator[tuple[asyncio.AbstractEventLoop, Poller, list[str]]]:
-    """A poller that notes "turn" before each of its turns."""
+def polled(new_loop: NewLoop, has_epoll: bool) -> Iterator[tuple[asyncio.AbstractEventLoop, Readers, list[str]]]:
+    """A readers that notes "turn" before each of its turns."""
     loop = new_loop()
     told: list[str] = []
-    poller = Poller(loop, lambda: told.append("turn"))
-    poller._has_epoll = has_epoll
+    readers = Readers(loop, lambda: told.append("turn"))
+    readers._has_epoll = has_epoll
     try:
-        yield loop, poller, told
+        yield loop, readers, told
     finally:
-        poller.close()
+        readers.close()
         loop.close()
 
 
@@ -57,9 +57,9 @@ Pairs = list[tuple[socket.socket, socket.socket]]
 
 @pytest.mark.parametrize("has_epoll", [True, False], ids=["epoll", "readers"])
 def test_what_came_is_taken_in_one_turn(new_loop: NewLoop, pairs: Pairs, has_epoll: bool) -> None:
-    with polled(new_loop, has_epoll) as (loop, poller, told):
+    with polled(new_loop, has_epoll) as (loop, readers, told):
         for near, far in pairs:
-            poller.add(near.fileno(), lambda near=near: told.append(near.recv(9).decode()))  # type: ignore[misc]
+            readers.add(near.fileno(), lambda near=near: told.append(near.recv(9).decode()))  # type: ignore[misc]
             far.send(b"data")
         run_some_turns(loop)
         assert told.count("data") == 3
@@ -70,39 +70,53 @@ def test_what_came_is_taken_in_one_turn(new_loop: NewLoop, pairs: Pairs, has_epo
 
 @pytest.mark.parametrize("has_epoll", [True, False], ids=["epoll", "readers"])
 def test_one_that_is_taken_away_is_not_called(new_loop: NewLoop, pairs: Pairs, has_epoll: bool) -> None:
-    with polled(new_loop, has_epoll) as (loop, poller, told):
+    with polled(new_loop, has_epoll) as (loop, readers, told):
 
         def taken(near: socket.socket) -> None:
             told.append(near.recv(9).decode())
             for other, _ in pairs:
                 if other is not near:
-                    poller.remove(other.fileno())
-                    poller.remove(other.fileno())
+                    readers.remove(other.fileno())
+                    readers.remove(other.fileno())
 
         for number, (near, far) in enumerate(pairs):
-            poller.add(near.fileno(), lambda near=near: taken(near))  # type: ignore[misc]
+            readers.add(near.fileno(), lambda near=near: taken(near))  # type: ignore[misc]
             far.send(b"%d" % number)
         run_some_turns(loop)
         assert len([word for word in told if word != "turn"]) == 1
 
 
 def test_a_redirected_socket_calls_the_other(new_loop: NewLoop, pairs: Pairs) -> None:
-    with polled(new_loop, True) as (loop, poller, told):
+    with polled(new_loop, True) as (loop, readers, told):
         near, far = pairs[0]
-        poller.add(near.fileno(), lambda: told.append("first"))
-        poller.redirect(near.fileno(), lambda: told.append(near.recv(9).decode()))
+        readers.add(near.fileno(), lambda: told.append("first"))
+        readers.redirect(near.fileno(), lambda: told.append(near.recv(9).decode()))
         far.send(b"second")
         run_some_turns(loop)
         assert told == ["turn", "second"]
 
 
 def test_without_sockets_nothing_is_open_and_it_begins_anew(new_loop: NewLoop, pairs: Pairs) -> None:
-    with polled(new_loop, True) as (loop, poller, told):
+    with polled(new_loop, True) as (loop, readers, told):
         near, far = pairs[0]
         for word in ("first", "second"):
-            assert poller._epoll is None
-            poller.add(near.fileno(), lambda: told.append(near.recv(9).decode()))
+            assert readers._epoll is None
+            readers.add(near.fileno(), lambda: told.append(near.recv(9).decode()))
             far.send(word.encode())
             run_some_turns(loop)
-            poller.remove(near.fileno())
+            readers.remove(near.fileno())
         assert told == ["turn", "first", "turn", "second"]
+
+
+def test_one_that_fails_keeps_nobody_from_being_served(new_loop: NewLoop, pairs: Pairs) -> None:
+    with polled(new_loop, True) as (loop, readers, told):
+        loop.set_exception_handler(lambda _loop, context: told.append(str(context["exception"])))
+
+        def fail(near: socket.socket) -> None:
+            raise ValueError(near.recv(9).decode())
+
+        for near, far in pairs:
+            readers.add(near.fileno(), lambda near=near: fail(near))  # type: ignore[misc]
+            far.send(b"broken")
+        run_some_turns(loop)
+        assert told == ["turn", "broken", "broken", "broken"]

@@ -1,0 +1,55 @@
+"""Lines of a turn are written together, in order; without a loop at once; and a program's end loses none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+import uvloop
+
+from cucm.events import EventLog
+from cucm.events.files import FileServerStopped
+from cucm.render.trace_writer import TraceWriter
+
+
+def log_into(written: list[list[str]]) -> EventLog:
+    def render(record: object) -> list[str]:
+        address = record.event.address  # type: ignore[attr-defined]
+        return [address, "more"] if address else []
+
+    log = EventLog()
+    log.subscribe(TraceWriter(render, written.append))
+    return log
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_turn_is_written_at_once(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    written: list[list[str]] = []
+
+    async def run() -> None:
+        log = log_into(written)
+        for turn in ("first", "second"):
+            for address in (f"{turn} a", "", f"{turn} b"):
+                log.emit("tftp", FileServerStopped(address))
+            assert len(written) == (turn == "second")
+            await asyncio.sleep(0)
+        log.emit("tftp", FileServerStopped(""))
+        await asyncio.sleep(0)
+        log.emit("tftp", FileServerStopped("last"))
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
+    assert written == [
+        ["first a", "more", "first b", "more"],
+        ["second a", "more", "second b", "more"],
+        ["last", "more"],
+    ]
+
+
+def test_without_a_loop_nothing_waits() -> None:
+    written: list[list[str]] = []
+    log = log_into(written)
+    log.emit("tftp", FileServerStopped("a"))
+    log.emit("tftp", FileServerStopped("b"))
+    assert written == [["a", "more"], ["b", "more"]]
