@@ -18,6 +18,7 @@ from cucm.events import Emit, EventLog, ignore
 from cucm.net.descriptors import raise_descriptor_limit
 from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
+from cucm.program import collect_seldom
 from cucm.render.tftp_trace import TftpTrace
 from cucm.render.trace_writer import TraceWriter
 from cucm.render.tvs_trace import TvsTrace
@@ -52,6 +53,7 @@ async def _serve(order: dict[str, Any]) -> None:
             order, _emitter(order, log.write)
         )
         print(json.dumps(ports), flush=True)
+        collect_seldom()
         await _until_told_to_end()
         await server.stop()
         await asyncio.sleep(0)  # what is told of the end is written at the end of a turn

@@ -25,7 +25,7 @@ from cucm.faults import NO_FAULTS, FaultSource
 from cucm.faults.catalogue.sftp import SFTP_LOGIN, RefuseLogin
 from cucm.net.listener import STOP_TIMEOUT_S, Limits, Listener
 from cucm.net.reachability import Reachability
-from cucm.net.stream import READ_SIZE, Stream
+from cucm.net.stream import READ_SIZE, Address, Stream
 from lab.sftp_host_key import HostKey, load_or_make
 
 if TYPE_CHECKING:
@@ -71,11 +71,14 @@ class SftpServer:
             self._serve,
             limits=limits,
             faults=faults.at(service="SFTP"),
-            on_refused=lambda peer, why: emit(SftpConnectionRefused(peer[0], why)),
+            on_refused=self._tell_refused,
         )
         self._key: HostKey | None = None
         self._logins: set[Login] = set()
         self._serving: set[asyncio.Task[None]] = set()
+
+    def _tell_refused(self, peer: Address, why: str) -> None:
+        self.emit(SftpConnectionRefused(peer[0], why))
 
     @property
     def port(self) -> int:

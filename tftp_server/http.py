@@ -143,7 +143,7 @@ class HttpServer:
     ) -> None:
         self._faults = faults
         self._store = store
-        self._emit = emit
+        self.emit = emit
         self._limits = limits
         self._listener = Listener(
             address,
@@ -186,10 +186,10 @@ class HttpServer:
                 return
             request = _decode(head)
             name = request.name
-            self._emit(FileRequested(*_who(stream, name), head))
+            self.emit(FileRequested(*_who(stream, name), head))
             await self._answer(stream, request)
         except _Refused as refused:
-            self._emit(FileRefused(*_who(stream, name), refused.reason, refused.status, refused.detail))
+            self.emit(FileRefused(*_who(stream, name), refused.reason, refused.status, refused.detail))
             stream.write(encode_head(refused.status, 0))
             await stream.drain()
             if refused.reason is not RefusalReason.BUSY:  # all others may have sent more than was read
@@ -224,7 +224,7 @@ class HttpServer:
         except NotServed as error:
             if error.reason is NotServedReason.BUSY:
                 raise _Refused(503, RefusalReason.BUSY, error.what) from error
-            self._emit(FileNotFound(*_who(stream, request.name), error.what))
+            self.emit(FileNotFound(*_who(stream, request.name), error.what))
             stream.write(encode_head(404, 0))
             return
         delivery = Delivery.of(action, len(file), CHUNK_BYTES)
@@ -239,16 +239,16 @@ class HttpServer:
             await stream.flush()  # what still waits here when the connection closes is cut for a client that is slow
             await delivery.break_off(stream)
         except BrokenOff as end:
-            self._emit(TransferFailed(*_who(stream, name), FailureReason.FAULT, str(end), sent.bytes))
+            self.emit(TransferFailed(*_who(stream, name), FailureReason.FAULT, str(end), sent.bytes))
         except (OSError, asyncio.CancelledError) as error:
-            self._emit(TransferFailed(*_who(stream, name), *_why(error), sent.bytes))
+            self.emit(TransferFailed(*_who(stream, name), *_why(error), sent.bytes))
             raise
         else:
-            self._emit(FileServed(*_who(stream, name), len(file), sent.digest.hexdigest()))
+            self.emit(FileServed(*_who(stream, name), len(file), sent.digest.hexdigest()))
 
     def _tell_turned_away(self, peer: Address, why: str) -> None:
         who = (FileTransport.HTTP, *peer, "")
-        self._emit(FileRefused(*who, RefusalReason.TOO_MANY_CONNECTIONS, None, why))
+        self.emit(FileRefused(*who, RefusalReason.TOO_MANY_CONNECTIONS, None, why))
 
 
 class _TooSlow(TimeoutError):

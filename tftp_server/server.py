@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Final
 
-from cucm.events import Emit, Event, ignore
+from cucm.events import Emit, ignore
 from cucm.events.files import FileServerStarted, FileServerStopped
 from cucm.faults import NO_FAULTS, FaultSource
 from cucm.net.listener import Limits
@@ -48,10 +48,9 @@ class FileServer:
         faults = faults.at(service="TFTP")
         self.address = address
         self._emit = emit
-        self._tftp = TftpServer(address, tftp_port, store, emit=self._tell, limits=limits.tftp, faults=faults)
-        self._http = HttpServer(address, http_port, store, emit=self._tell, limits=limits.http, faults=faults)
+        self._tftp = TftpServer(address, tftp_port, store, emit=emit, limits=limits.tftp, faults=faults)
+        self._http = HttpServer(address, http_port, store, emit=emit, limits=limits.http, faults=faults)
         self._running = False
-        self._dead = False
 
     @property
     def tftp_port(self) -> int:
@@ -73,7 +72,7 @@ class FileServer:
 
     async def start(self) -> None:
         """Both ports are bound when this returns; neither is when it raises AddressBusy or EnvironmentProblem."""
-        self._dead = False
+        self._tell_by(self._emit)
         self._tftp.start()
         try:
             await self._http.start()
@@ -93,7 +92,7 @@ class FileServer:
 
     async def crash(self) -> None:
         """The process is killed: connections are reset, transfers fall silent, nothing is told, both ports are free."""
-        self._dead = True
+        self._tell_by(ignore)  # a process that is gone writes no trace
         self._running = False
         self._tftp.crash()
         await self._http.crash()
@@ -103,6 +102,5 @@ class FileServer:
         self._tftp.set_reachability(how)
         self._http.set_reachability(how)
 
-    def _tell(self, event: Event) -> None:
-        if not self._dead:  # a process that is gone writes no trace
-            self._emit(event)
+    def _tell_by(self, emit: Emit) -> None:
+        self._tftp.emit = self._http.emit = emit

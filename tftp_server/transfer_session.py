@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from cucm.events.files import FailureReason, FileTransport
-from cucm.records import dataclass
 from tftp_server import packets
 from tftp_server.packet_faults import FaultyWire
 from tftp_server.packets import ErrorCode, Operation

@@ -84,7 +84,7 @@ class TftpServer:
         self._ports: TransferPorts
         self._prepared = PreparedFiles()
         self._store = store
-        self._emit = emit
+        self.emit = emit
         self.limits = limits
         self.faults = faults
         self._port: RequestPort | None = None
@@ -209,17 +209,17 @@ class TftpServer:
         self._leave(session.asked.sender[0])
         transfer = session.transfer
         if transfer.state is TransferState.DONE:
-            self._emit(FileServed(*session.asked.who, transfer.file_size, transfer.digest(), transfer.retransmissions))
+            self.emit(FileServed(*session.asked.who, transfer.file_size, transfer.digest(), transfer.retransmissions))
         else:
             reason = transfer.failure or FailureReason.PROTOCOL
-            self._emit(TransferFailed(*session.asked.who, reason, transfer.detail, transfer.sent_bytes))
+            self.emit(TransferFailed(*session.asked.who, reason, transfer.detail, transfer.sent_bytes))
 
     def tell_retransmitted(self, session: TransferSession) -> None:
         transfer = session.transfer
-        self._emit(TransferRetransmitted(*session.asked.who, transfer.next_block, transfer.attempt))
+        self.emit(TransferRetransmitted(*session.asked.who, transfer.next_block, transfer.attempt))
 
     def tell_intruded(self, session: TransferSession, intruder: Peer) -> None:
-        self._emit(TransferIntruded(*session.asked.who, *intruder[:2]))
+        self.emit(TransferIntruded(*session.asked.who, *intruder[:2]))
 
     # -- requests ----------------------------------------------------------------------------------------------
 
@@ -261,7 +261,7 @@ class TftpServer:
 
     def _open(self, request: Request, datagram: bytes, asked: Asked) -> None:
         options = tuple([f"{name}={value}" for name, value in request.options]) if request.options else ()
-        self._emit(FileRequested(*asked.who, datagram, options))
+        self.emit(FileRequested(*asked.who, datagram, options))
         if self.faults.watches(TFTP_REQUEST) and self._goes_wrong(asked):
             return
         try:
@@ -306,11 +306,11 @@ class TftpServer:
             refused = RequestRefused(RefusalReason.BUSY, ErrorCode.UNDEFINED, "Requested file is Busy")
             self._refuse(asked, refused, error.what)
             return
-        self._emit(FileNotFound(*asked.who, error.what))
+        self.emit(FileNotFound(*asked.who, error.what))
         self._answer(asked, ErrorCode.FILE_NOT_FOUND, "File not found")
 
     def _refuse(self, asked: Asked, refused: RequestRefused, detail: str) -> None:
-        self._emit(FileRefused(*asked.who, refused.reason, int(refused.code), detail))
+        self.emit(FileRefused(*asked.who, refused.reason, int(refused.code), detail))
         self._answer(asked, refused.code, refused.text)
 
     def _answer(self, asked: Asked, code: int, text: str) -> None:

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from enum import Enum
+from functools import partial
 from itertools import islice
 from typing import Any, ClassVar, Final
 
@@ -24,6 +25,8 @@ RECORD_BYTES: Final = 250
 """What a record costs besides its texts; measured: one of a booting phone takes 320 bytes in all."""
 ITEM_BYTES: Final = 50
 """What one item of a tuple costs besides its text."""
+WEIGHT_UNIT: Final = 16
+"""Bytes in which records are weighed: Python has the small numbers ready, and keeps no object for each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,8 @@ class Event:
     kind: ClassVar[str] = "event"
 
 
-Emit = Callable[[Event], None]
-"""What a service calls to tell of an event; source, number and time are added behind it."""
+Emit = Callable[[Event], object]
+"""What a service calls to tell of an event; source, number and time are added behind it. What it returns is ignored."""
 
 
 def ignore(_event: Event) -> None:
@@ -94,10 +97,10 @@ class EventLog:
     ) -> None:
         self._clock = clock or SystemClock()
         self._retention = retention
-        self._max_bytes = max_bytes
+        self._max_weight = max_bytes // WEIGHT_UNIT
         self._records: deque[EventRecord] = deque()
         self._weights: deque[int] = deque()
-        self._bytes = 0
+        self._weight = 0
         self._sequence = 0
         self._subscribers: list[Subscriber] = []
 
@@ -107,19 +110,16 @@ class EventLog:
         weight = _weight(event)
         self._records.append(record)
         self._weights.append(weight)
-        self._bytes += weight
-        while len(self._records) > self._retention or (self._bytes > self._max_bytes and len(self._records) > 1):
+        self._weight += weight
+        while len(self._records) > self._retention or (self._weight > self._max_weight and len(self._records) > 1):
             self._records.popleft()
-            self._bytes -= self._weights.popleft()
+            self._weight -= self._weights.popleft()
         for subscriber in tuple(self._subscribers):
             subscriber(record)
         return record
 
     def emitter(self, source: str) -> Emit:
-        def emit(event: Event) -> None:
-            self.emit(source, event)
-
-        return emit
+        return partial(self.emit, source)
 
     def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
         """Call `subscriber` for every coming record; returns the call that ends it."""
@@ -149,7 +149,9 @@ class EventLog:
 
 
 def _weight(event: Event) -> int:
-    """Bytes that an event holds in memory, about: its fields' texts and bytes, and what every record costs."""
+    """What an event holds in memory, about, in units of 16 bytes: its fields' texts and bytes, and what every record
+    costs.
+    """
     weight = RECORD_BYTES
     for name in event.__dataclass_fields__:
         value = getattr(event, name)
@@ -159,7 +161,7 @@ def _weight(event: Event) -> int:
             weight += len(value)
         elif kind not in _WEIGHTLESS:
             weight += _length(value)
-    return weight
+    return weight // WEIGHT_UNIT
 
 
 _WEIGHTLESS: Final = frozenset((int, float, bool, type(None)))

@@ -52,8 +52,12 @@ class TftpTrace:
         second, microsecond = divmod(round(record.time * 1_000_000), 1_000_000)
         if second != self._second:  # a busy server writes thousands of lines in one second
             self._second, self._clock = second, time.strftime("%H:%M:%S", time.gmtime(second))
-        head, tail = f"{self._number:08d}", f"|{self._clock}.{microsecond // 1000:03d} |AppInfo  |   "
-        return [f"{head}.{line:03d} {tail}{text}" for line, text in enumerate(text_of(record.event))]
+        texts = text_of(record.event)
+        clock = f"{self._clock}.{microsecond // 1000:03d}"
+        if len(texts) == 1:
+            return [f"{self._number:08d}.000 |{clock} |AppInfo  |   {texts[0]}"]
+        head, tail = f"{self._number:08d}", f"|{clock} |AppInfo  |   "
+        return [f"{head}.{line:03d} {tail}{text}" for line, text in enumerate(texts)]
 
 
 _TEXTS: Final[dict[type[Event], Callable[[Any], list[str]]]] = {}
