@@ -19,7 +19,8 @@ class Bounds:
 class LoadResult:
     """`done` were validated to the last byte; `failures` counts what went wrong, by kind.
 
-    `retransmissions` are packets this client had to send again, `repeats` datagrams that came again from the server.
+    `retransmissions` are packets this client had to send again, `lost_requests` of them requests that got no answer;
+    `repeats` are datagrams that came again from the server.
     A client that is a process of its own tells its CPU time (`cpu_s`). One that counts what was done before the time
     was up (`in_time`, in `window_s`) has a rate that the slowest of its last operations does not lower.
     """
@@ -31,6 +32,7 @@ class LoadResult:
     wall_s: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
     cpu_s: float | None = None
+    lost_requests: int = 0
     in_time: int | None = None
     window_s: float = 0.0
 

@@ -39,6 +39,7 @@ NGINX_BODY_BYTES: Final = 1480
 FILE_SIZES: Final = {"six-kb.bin": 6 * 1024, "sixty-four-kb.bin": 64 * 1024}
 SMALL_FILE: Final = "six-kb.bin"
 LARGE_FILE: Final = "sixty-four-kb.bin"
+UNPACKED: Final = Path(__file__).parents[1] / "out" / "peers" / "usr" / "sbin"
 _DAY_S: Final = 86_400
 
 
@@ -172,5 +173,5 @@ def _write(material: Material) -> None:
 
 
 def tool(name: str) -> str | None:
-    """The path of a system program; daemons live where a user's PATH may not look."""
-    return shutil.which(name) or shutil.which(name, path="/usr/sbin:/usr/local/sbin:/sbin")
+    """The path of a system program; daemons live where a user's PATH may not look, or in what was unpacked."""
+    return shutil.which(name) or shutil.which(name, path=f"/usr/sbin:/usr/local/sbin:/sbin:{UNPACKED}")

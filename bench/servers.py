@@ -16,6 +16,7 @@ from base64 import encodebytes
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -206,6 +207,41 @@ def in_tftpd(material: Material, placement: Placement) -> Iterator[Server]:
     with _child(command, placement) as process:
         _await_udp(process, address, port)
         yield Server("in.tftpd", version_of(program, "-V"), process.pid, address, {"tftp": port})
+
+
+@contextmanager
+def atftpd(material: Material, placement: Placement) -> Iterator[Server]:
+    program = _program("atftpd", needs_root=True)
+    address = free_address()
+    port = free_port(address, socket.SOCK_DGRAM)
+    command = [
+        program, "--daemon", "--no-fork", "--user", "root.root", "--maxthread", "4096", "--logfile", os.devnull,
+        "--bind-address", address, "--port", str(port), str(material.file_folder),
+    ]  # fmt: skip
+    with _child(command, placement) as process:
+        _await_udp(process, address, port)
+        yield Server("atftpd", version_of(program, "--version"), process.pid, address, {"tftp": port})
+
+
+_TFTPY: Final = """
+import logging, sys, tftpy
+if sys.argv[4]:
+    logging.basicConfig(filename=sys.argv[4], level=logging.INFO)
+tftpy.TftpServer(sys.argv[1]).listen(sys.argv[2], int(sys.argv[3]))
+"""
+
+
+@contextmanager
+def tftpy(material: Material, placement: Placement, *, logs: bool = False) -> Iterator[Server]:
+    """The Python server of a library, silent as it comes, or telling of every transfer in a log file."""
+    address = free_address()
+    port = free_port(address, socket.SOCK_DGRAM)
+    log = str(material.folder / "tftpy.log") if logs else ""
+    command = [sys.executable, "-c", _TFTPY, str(material.file_folder), address, str(port), log]
+    with _child(command, placement) as process:
+        _await_udp(process, address, port)
+        name = "tftpy, logging" if logs else "tftpy"
+        yield Server(name, f"tftpy {version('tftpy')}", process.pid, address, {"tftp": port})
 
 
 @contextmanager
