@@ -13,10 +13,12 @@ import pytest
 
 from lab.api.client import ApiClient
 
+pytestmark = pytest.mark.timeout(300)  # whole suites, each test with a lab
+
 HOWTO = Path(__file__).parents[2] / "docs" / "howto"
 MIGRATOR = HOWTO / "example-migrator"
 PAGE = (HOWTO / "test-your-tool.md").read_text(encoding="utf-8")
-PATIENCE_S = 110
+PATIENCE_S = 280
 CAUGHT = (
     "test_a_subscriber_that_replication_does_not_reach",
     "test_a_row_that_was_lost_on_the_way",

@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -51,7 +51,8 @@ def running(command: list[str], address: str) -> Iterator[None]:
             wait_until_answering(server, address)
             yield
         finally:
-            os.killpg(server.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended by itself, and the test says so
+                os.killpg(server.pid, signal.SIGKILL)
 
 
 def wait_until_answering(server: subprocess.Popen[bytes], address: str) -> None:
