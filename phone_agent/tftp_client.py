@@ -10,9 +10,10 @@ import socket
 import struct
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from cucm.errors import DecodeError, EncodeError
+from cucm.net.shared_turns import SharedTurns
 from cucm.records import dataclass
 from phone_agent.commands import FetchAttempt, FetchStatus
 
@@ -38,14 +39,16 @@ MAX_REQUEST: Final = 512
 _RRQ, _DATA, _ACK, _ERROR, _OACK = 1, 3, 4, 5, 6
 _HEAD: Final = struct.Struct(">HH")
 _ERROR_TEXTS: Final = MappingProxyType({3: b"File too large", 4: b"Illegal TFTP operation", 5: b"Unknown transfer ID"})
+_DATA_OPERATION: Final = _DATA.to_bytes(2, "big")
+_ACK_OPERATION: Final = _ACK.to_bytes(2, "big")
+_NOTHING_STARTS_SO: Final = b"\xff\xff\xff\xff"
 _REFUSED_OPTION: Final = 8
 _ERROR_STATUSES: Final = MappingProxyType({1: FetchStatus.NOT_FOUND, 2: FetchStatus.ACCESS_ERROR})
 
 Address = tuple[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Datagram:
+class Datagram(NamedTuple):
     data: bytes
     address: Address
 
@@ -92,6 +95,8 @@ class ReadTransfer:
         max_retransmissions: int = MAX_RETRANSMISSIONS,
     ) -> None:
         self.outcome: TransferOutcome | None = None
+        self.progress = 0
+        """Grows whenever the server has brought the transfer forward; then its timer starts anew."""
         self._server = server
         self._peer: Address | None = None
         self._options = dict(options)
@@ -102,15 +107,11 @@ class ReadTransfer:
         self._content = bytearray()
         self._announced_size: int | None = None
         self._is_agreed = False
+        self._awaited = _NOTHING_STARTS_SO
         self._repeated = False
         self._retransmissions = 0
         self._strangers = 0
         self._last = Datagram(read_request(file_name, options), server)
-
-    @property
-    def progress(self) -> tuple[int, int]:
-        """Changes whenever the server has brought the transfer forward; then its timer starts anew."""
-        return self._block + len(self._content), self._peer is not None
 
     def start(self) -> list[Datagram]:
         return [self._last]
@@ -125,6 +126,15 @@ class ReadTransfer:
 
     def receive(self, data: bytes, source: Address) -> list[Datagram]:
         """One datagram has come from `source`."""
+        if source == self._peer and data.startswith(self._awaited):
+            # the trick: how the next block begins is known beforehand, and nearly all that comes is a whole block of it
+            acknowledgement = _ACK_OPERATION + data[2:4]
+            if len(data) != self._block_size + 4 or len(self._content) + len(data) > self._max_size:
+                return self._take_block(data[4:], acknowledgement)
+            self._content += data[4:]
+            self._count_block()
+            self._last = last = Datagram(acknowledgement, source)
+            return [last]
         if self.outcome is not None:
             return []
         if source != self._peer and (self._peer is not None or source[0] != self._server[0]):
@@ -139,6 +149,7 @@ class ReadTransfer:
 
     def _handle(self, data: bytes, source: Address) -> list[Datagram]:
         opcode, number = _head(data)
+        self.progress += self._peer is None
         self._peer = source
         match opcode:
             case 3:
@@ -155,19 +166,31 @@ class ReadTransfer:
             return self._acknowledge_again()
         if number != (self._block + 1) & 0xFFFF:
             return []  # an old block, or one from the future: this side's timer asks again
+        return self._take_block(payload, _HEAD.pack(_ACK, number))
+
+    def _take_block(self, payload: bytes, acknowledgement: bytes) -> list[Datagram]:
+        """The next block, to be acknowledged so."""
         if len(payload) > self._block_size:
             return self._give_up(4, f"block of {len(payload)} bytes, agreed were {self._block_size}")
         if len(self._content) + len(payload) > self._max_size:
             return self._give_up(3, f"larger than {self._max_size} bytes")
-        self._block += 1
         self._content += payload
-        acknowledgement = self._acknowledge()
+        self._count_block()
         if len(payload) < self._block_size:
             self._complete()
-        return acknowledgement
+        self._last = self._to_peer(acknowledgement)
+        return [self._last]
+
+    def _count_block(self) -> None:
+        self._block += 1
+        self.progress += 1
+        self._awaited = _DATA_OPERATION + (self._block + 1 & 0xFFFF).to_bytes(2, "big")
+        self._repeated = False
+        self._retransmissions = 0
 
     def _complete(self) -> None:
         """The short block is here. There is no dallying: a server that misses the last ACK times out by itself."""
+        self._awaited = _NOTHING_STARTS_SO
         content = bytes(self._content)
         if self._announced_size not in (None, len(content)):
             self._end(FetchStatus.ERROR, f"{len(content)} bytes came, {self._announced_size} were announced")
@@ -187,7 +210,10 @@ class ReadTransfer:
         self._announced_size = accepted.get("tsize")
         if (self._announced_size or 0) > self._max_size:
             return self._give_up(3, f"{self._announced_size} bytes announced, at most {self._max_size} are taken")
-        return self._acknowledge()
+        self._repeated = False
+        self._retransmissions = 0
+        self._last = self._to_peer(_HEAD.pack(_ACK, 0))
+        return [self._last]
 
     def _may_accept(self, option: str, value: int) -> bool:
         """RFC 2347: only what was asked for; RFC 2348: a block size not above the one asked for."""
@@ -198,12 +224,6 @@ class ReadTransfer:
     def _handle_error(self, code: int, text: bytes) -> list[Datagram]:
         message = text.split(b"\0", 1)[0][:128].decode("ascii", "backslashreplace")
         return self._end(_ERROR_STATUSES.get(code, FetchStatus.ERROR), f"error {code}: {message}")
-
-    def _acknowledge(self) -> list[Datagram]:
-        self._repeated = False
-        self._retransmissions = 0
-        self._last = self._to_peer(_HEAD.pack(_ACK, self._block & 0xFFFF))
-        return [self._last]
 
     def _acknowledge_again(self) -> list[Datagram]:
         if self._repeated:
@@ -224,6 +244,7 @@ class ReadTransfer:
         return [self._to_peer(_error(code))]
 
     def _end(self, status: FetchStatus, detail: str) -> list[Datagram]:
+        self._awaited = _NOTHING_STARTS_SO
         self.outcome = TransferOutcome(status, None, detail)
         return []
 
@@ -259,17 +280,13 @@ def _error(code: int) -> bytes:
 
 
 class _SocketTransfer:
-    """Runs a `ReadTransfer` on a socket of its own.
-
-    Reader callbacks instead of a datagram endpoint: an endpoint per transfer costs a multiple of the transfer itself.
-    """
+    """Runs a `ReadTransfer` on a socket of its own, read and timed with those of all other phones on the loop."""
 
     def __init__(self, transfer: ReadTransfer, local_address: str | None, timeout_s: float, family: int) -> None:
+        self.slot = 0
         self._transfer = transfer
         self._timeout_s = timeout_s
-        self._loop = asyncio.get_running_loop()
-        self._done: asyncio.Future[TransferOutcome] = self._loop.create_future()
-        self._timer: asyncio.TimerHandle | None = None
+        self._done: asyncio.Future[TransferOutcome] = asyncio.get_running_loop().create_future()
         self._socket = socket.socket(family, socket.SOCK_DGRAM)
         try:
             self._socket.setblocking(False)
@@ -278,60 +295,74 @@ class _SocketTransfer:
         except OSError:
             self._socket.close()
             raise
+        self._turns = SharedTurns.join()
+        self._since = self._turns.wheel.now
+        self._ends = self._since
+        self._deadline_s = 0.0
 
     async def run(self, deadline_s: float) -> TransferOutcome:
+        turns = self._turns
+        self._deadline_s = deadline_s
+        self._ends = self._since + deadline_s
         try:
             self._send(self._transfer.start())
-            self._loop.add_reader(self._socket.fileno(), self._readable)
-            self._restart_timer()
-            async with asyncio.timeout(deadline_s):
-                return await self._done
-        except TimeoutError:
-            return TransferOutcome(FetchStatus.TIMEOUT, None, f"not complete within {deadline_s:g} s")
+            turns.readers.add(self._socket.fileno(), self._readable)
+            self._wait()
+            return await self._done
         finally:
-            self._loop.remove_reader(self._socket.fileno())
-            if self._timer is not None:
-                self._timer.cancel()
+            turns.readers.remove(self._socket.fileno())
+            turns.wheel.remove(self)
+            turns.leave()
             self._socket.close()
 
     def _readable(self) -> None:
-        before = self._transfer.progress
+        transfer = self._transfer
+        before = transfer.progress
         try:
             data, source = self._socket.recvfrom(LARGEST_BLOCK_SIZE + _HEAD.size)
-            self._send(self._transfer.receive(data, source[:2]))
+            self._send(transfer.receive(data, source[:2]))
         except BlockingIOError:
             return
         except OSError as error:
             self._fail(error)
             return
-        if self._transfer.progress != before:
-            self._restart_timer()
-        self._settle()
+        if transfer.progress != before:
+            self._since = self._turns.wheel.now
+        if transfer.outcome is not None:
+            self._settle(transfer.outcome)
 
-    def _timed_out(self) -> None:
+    def time_is_up(self) -> None:
+        """The wheel's call: the server may have been silent, or heard since."""
+        now = self._turns.wheel.now
+        if now >= self._ends:
+            self._settle(TransferOutcome(FetchStatus.TIMEOUT, None, f"not complete within {self._deadline_s:g} s"))
+        elif now >= self._since + self._timeout_s:
+            self._ask_again(now)
+        if not self._done.done():
+            self._wait()
+
+    def _ask_again(self, now: float) -> None:
+        self._since = now
         try:
             self._send(self._transfer.handle_timeout())
         except OSError as error:
             self._fail(error)
-            return
-        self._restart_timer()
-        self._settle()
+        if self._transfer.outcome is not None:
+            self._settle(self._transfer.outcome)
+
+    def _wait(self) -> None:
+        self._turns.wheel.add(self, min(self._since + self._timeout_s, self._ends))
 
     def _send(self, datagrams: list[Datagram]) -> None:
-        for datagram in datagrams:
+        for data, address in datagrams:
             try:
-                self._socket.sendto(datagram.data, datagram.address)
+                self._socket.sendto(data, address)
             except BlockingIOError:
                 continue  # as good as lost on the wire: the timer repeats it
 
-    def _restart_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(self._timeout_s, self._timed_out)
-
-    def _settle(self) -> None:
-        if self._transfer.outcome is not None and not self._done.done():
-            self._done.set_result(self._transfer.outcome)
+    def _settle(self, outcome: TransferOutcome) -> None:
+        if not self._done.done():
+            self._done.set_result(outcome)
 
     def _fail(self, error: OSError) -> None:
         if not self._done.done():

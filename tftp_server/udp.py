@@ -31,13 +31,13 @@ from cucm.faults import NO_FAULTS, FaultSource
 from cucm.faults.catalogue.tftp import TFTP_PACKET, TFTP_REQUEST, Error, Silent
 from cucm.net.reachability import Reachability
 from cucm.net.readers import Readers
+from cucm.net.timer_wheel import TimerWheel
 from cucm.records import dataclass
 from tftp_server import packets
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
 from tftp_server.packets import ErrorCode, Operation, Request
 from tftp_server.prepared_packets import PreparedFiles
 from tftp_server.request_port import Peer, RequestPort
-from tftp_server.retransmission_wheel import RetransmissionWheel
 from tftp_server.transfer import ReadTransfer, RequestRefused, TransferLimits, TransferState
 from tftp_server.transfer_port import TransferPort, TransferPorts
 from tftp_server.transfer_session import ERROR_OPERATION, Asked, TransferSession
@@ -79,7 +79,7 @@ class TftpServer:
         self.is_silent = False
         self.is_plain = True
         """Neither silent nor has it rules for packets: what is sent just leaves."""
-        self.wheel: RetransmissionWheel
+        self.wheel: TimerWheel
         self._readers: Readers
         self._ports: TransferPorts
         self._prepared = PreparedFiles()
@@ -109,7 +109,7 @@ class TftpServer:
     def start(self) -> None:
         """Bind on the running loop; port 0 becomes a free one. Raises AddressBusy, EnvironmentProblem."""
         loop = asyncio.get_running_loop()
-        self.wheel = RetransmissionWheel(loop)
+        self.wheel = TimerWheel(loop)
         self._readers = Readers(loop, self.begin_turn, self._end_turn)
         self._ports = TransferPorts(self._readers)
         self._port = RequestPort(

@@ -8,13 +8,13 @@ from collections.abc import Callable
 import pytest
 import uvloop
 
-from tftp_server.retransmission_wheel import TICK_S, RetransmissionWheel
+from cucm.net.timer_wheel import TICK_S, TimerWheel
 
 
 class Waiter:
     slot = 0
 
-    def __init__(self, wheel: RetransmissionWheel, done: asyncio.Event, rounds: int = 1) -> None:
+    def __init__(self, wheel: TimerWheel, done: asyncio.Event, rounds: int = 1) -> None:
         self.wheel = wheel
         self.done = done
         self.rounds = rounds
@@ -31,7 +31,7 @@ class Waiter:
 @pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
 def test_everybody_in_his_time(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
     async def run() -> None:
-        wheel = RetransmissionWheel(asyncio.get_running_loop())
+        wheel = TimerWheel(asyncio.get_running_loop())
         wheel.turn()
         started = wheel.now
         done = [asyncio.Event() for _ in range(3)]
@@ -60,12 +60,12 @@ def test_everybody_in_his_time(new_loop: Callable[[], asyncio.AbstractEventLoop]
 
 def test_a_closed_wheel_calls_nobody() -> None:
     async def run() -> list[float]:
-        wheel = RetransmissionWheel(asyncio.get_running_loop())
+        wheel = TimerWheel(asyncio.get_running_loop())
         never = Waiter(wheel, asyncio.Event())
         wheel.add(never, wheel.now + TICK_S)
         wheel.close()
         wheel.remove(never)
-        after = Waiter(RetransmissionWheel(asyncio.get_running_loop()), asyncio.Event())
+        after = Waiter(TimerWheel(asyncio.get_running_loop()), asyncio.Event())
         after.wheel.add(after, after.wheel.now + 2 * TICK_S)
         async with asyncio.timeout(20):
             await after.done.wait()

@@ -19,12 +19,12 @@ class Waiting(Protocol):
         """Its turn has come; it is in the wheel no more, and may go back in."""
 
 
-class RetransmissionWheel:
+class TimerWheel:
     """`now` is the loop's time as of the last `turn`.
 
-    The trick: a transfer goes into the wheel when it begins and is left where it is while blocks go to and fro; when
-    its slot's turn comes it looks at its own deadline, which as a rule has moved on, and goes back in. Thousands of
-    transfers need one timer of the loop, and a block needs none.
+    The trick: a TFTP transfer goes into the wheel when it begins and is left where it is while blocks go to and fro;
+    when its slot's turn comes it looks at its own deadline, which as a rule has moved on, and goes back in. Thousands
+    of transfers need one timer of the loop, and a block needs none.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
