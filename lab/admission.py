@@ -111,6 +111,13 @@ class Admission:
             return self._challenge(peer, refusal=_wrong(given))
         return None if self._is_fresh(given["nonce"], peer) else self._challenge(peer, stale=True)
 
+    @staticmethod
+    def refuses_credentials(device: Device, user: str, password: str) -> Refusal | None:
+        """What a device that answers its challenge with these comes to, without the digest's arithmetic."""
+        if not device.digest_user or (user, password) == (device.digest_user, device.digest_password):
+            return None
+        return Refusal(401, "Unauthorized", RegistrationRefusal.DIGEST, "wrong or no digest credentials")
+
     def _challenge(self, peer: Peer, *, stale: bool = False, refusal: Refusal | None = None) -> Challenge:
         return Challenge(challenge(REALM, self._nonce(int(self._now()), peer), stale=stale), stale, refusal)
 

@@ -89,6 +89,7 @@ class CallProcessing:
         self._faults = faults.at(service="CallManager")
         self._expiry_grace_s = expiry_grace_s
         self._expiring: asyncio.Task[None] | None = None
+        self._check: VerifyPeer | None = None
         self._registrar = Registrar(node_name, now, emit, on_registered)
         self._ending = ServiceEnding()
         self._parts = CallManagerParts(
@@ -106,6 +107,21 @@ class CallProcessing:
     @property
     def secure_sip_port(self) -> int:
         return self._listeners["tls"].port
+
+    @property
+    def certificate(self) -> bytes:
+        """DER of what it shows to phones."""
+        return self._identity[0]
+
+    @property
+    def admission(self) -> Admission:
+        """Whom it lets register."""
+        return self._parts.admission
+
+    def require_client(self, certificate: bytes) -> None:
+        """What a handshake says to this client certificate (DER): nothing, or TrustError."""
+        if self._check is not None:
+            self._check(certificate)
 
     @property
     def registered(self) -> Mapping[str, RegisteredDevice]:
@@ -185,7 +201,8 @@ class CallProcessing:
             client_cas=authorities,
             now=self._now,
         )
-        context.set_app_data(_naming(context.get_app_data()))
+        self._check = _naming(context.get_app_data())
+        context.set_app_data(self._check)
         return context
 
     def _listener(self, port: int, transport: Transport) -> Listener:

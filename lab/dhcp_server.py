@@ -150,6 +150,20 @@ class DhcpServer:
         self._book.save()
         self._emit(Option66Set(text, pool or ""))
 
+    def option_150_for(self, mac: str) -> tuple[str, ...] | None:
+        """The TFTP servers that a phone with this MAC address is told now, faults included; None: nobody answers it."""
+        pool = next((pool for pool in self.pools.values() if mac in pool.reservations), None)
+        if pool is None or not self.is_running or self.reachability is not Reachability.OPEN:
+            return None
+        if not self._faults.watches(DHCP_REQUEST):
+            return pool.option_150
+        match self._faults.fire(DHCP_REQUEST, peer=pool.reservations[mac], client=mac, message="discover"):
+            case NoAnswer() | Nak():
+                return None
+            case WrongOption150(servers=servers) | RogueServer(servers=servers):
+                return tuple(map(str, servers)) or nobody_in(self.pools.values())
+        return pool.option_150
+
     # --- answering
 
     def _on_readable(self) -> None:

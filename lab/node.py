@@ -408,6 +408,18 @@ class Node:
         return running if isinstance(running, CertificateAuthorityProxyFunction) else None
 
     @property
+    def tvs(self) -> TvsServer | None:
+        """What answers on the port of TVS now: the service, or an impostor in its place."""
+        running = self._running.get("TVS") or self._running.get(IMPOSTOR)
+        return running if isinstance(running, TvsServer) else None
+
+    @property
+    def file_server(self) -> FileServer | None:
+        """The server of the TFTP service that runs now."""
+        running = self._running.get("TFTP")
+        return running.server if isinstance(running, FileService) else None
+
+    @property
     def file_store(self) -> NodeFileStore | None:
         """What the TFTP service that runs now serves from."""
         running = self._running.get("TFTP")

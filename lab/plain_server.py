@@ -65,6 +65,10 @@ class PlainServer:
             faults=here,
         )
 
+    @property
+    def file_server(self) -> FileServer:
+        return self._files
+
     def device(self, name: str) -> Device | None:
         return self._devices.get(name)
 

@@ -47,6 +47,7 @@ class FileServer:
         limits = limits or FileServerLimits()
         faults = faults.at(service="TFTP")
         self.address = address
+        self.store = store
         self._emit = emit
         self._tftp = TftpServer(address, tftp_port, store, emit=emit, limits=limits.tftp, faults=faults)
         self._http = HttpServer(address, http_port, store, emit=emit, limits=limits.http, faults=faults)

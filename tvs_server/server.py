@@ -32,6 +32,7 @@ from cucm.net.listener import Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, server_context
+from cucm.net.tls_context import client_check
 from cucm.net.tls_faults import FalseCertificates
 from cucm.wire.tvs import (
     HEADER_BYTES,
@@ -116,6 +117,20 @@ class TvsServer:
     def port(self) -> int:
         """The bound port once started."""
         return self._listener.port
+
+    @property
+    def certificate(self) -> bytes:
+        """DER of what it shows to clients."""
+        return self._identity[0]
+
+    def require_client(self, certificate: bytes) -> None:
+        """What a handshake says to this client certificate (DER): nothing, or TrustError."""
+        if self._client_cas:
+            client_check(self._client_cas, self._now)(certificate)
+
+    def decide(self, request: TvsMessage) -> TvsMessage:
+        """The answer to a request, without a connection. DecodeError for a message that asks nothing."""
+        return decide(request, question_of(request), self._cache.look_up, default_ttl_s=self._ttl_s).message
 
     @property
     def connections(self) -> int:

@@ -74,8 +74,13 @@ def server_context(
     context.set_options(SSL.OP_CIPHER_SERVER_PREFERENCE)
     context.set_verify(_VERIFY_MODES[policy], _verify)
     if client_cas:
-        context.set_app_data(_issued_by([_load_certificate(der) for der in client_cas], now))
+        context.set_app_data(client_check(client_cas, now))
     return context
+
+
+def client_check(client_cas: Sequence[bytes], now: Callable[[], float]) -> VerifyPeer:
+    """What a server with these CAs (DER) says to a client certificate. Raises UsageError for what is no certificate."""
+    return _issued_by([_load_certificate(der) for der in client_cas], now)
 
 
 def client_context(

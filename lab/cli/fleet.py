@@ -5,9 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
-from cucm.errors import EXIT_NO, EXIT_OK
+from cucm.errors import EXIT_NO, EXIT_OK, UsageError
 from lab.cli.inputs import read_network
+
+if TYPE_CHECKING:
+    from lab.fleet.queueing import Machines
+
+DEFAULT_CORES: Final = 2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +33,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         metavar="ADDRESS",
         help="let the workers of a Dask scheduler run the phones, for example tcp://127.0.0.1:8786 (extra: fleet)",
+    )
+    parser.add_argument(
+        "--simulate", action="store_true", help="no phone on sockets: real decisions and clusters in modelled time"
+    )
+    parser.add_argument("--cores", type=int, metavar="N", help="with --simulate: cores of each node (default 2)")
+    parser.add_argument(
+        "--one-machine", action="store_true", help="with --simulate: all nodes and phones share these cores"
     )
     parser.add_argument("--repair", action="store_true", help="play a failure story's last act, the repair, too")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes the serial numbers (default 0)")
@@ -49,12 +62,31 @@ def run(arguments: argparse.Namespace) -> int:
         repair=arguments.repair,
         scheduler=arguments.scheduler,
     )
-    request.check()
+    machines = _machines(arguments)
+    request.check(simulated=machines is not None)
     network = None if arguments.network == "auto" else read_network(arguments.network)
     from lab.fleet.session import FleetSession
 
-    session = FleetSession(request, network, arguments.out, as_json=arguments.json)
+    session = FleetSession(request, network, arguments.out, as_json=arguments.json, machines=machines)
     result = session.run()
     if session.signal is not None:
         return 128 + session.signal
     return EXIT_OK if result.is_good else EXIT_NO
+
+
+def _machines(arguments: argparse.Namespace) -> Machines | None:
+    """On what a simulation would run; None for a fleet on sockets. Raises UsageError."""
+    if not arguments.simulate:
+        for flag, given in (("--cores", arguments.cores is not None), ("--one-machine", arguments.one_machine)):
+            if given:
+                raise UsageError("is about simulated machines", where=flag, mend="add --simulate, or leave it out")
+        return None
+    for flag, given in (("--workers", arguments.workers is not None), ("--scheduler", arguments.scheduler)):
+        if given:
+            raise UsageError("a simulation runs in one process", where=flag, mend="leave it out")
+    from lab.fleet.queueing import MAX_CORES, Machines
+
+    cores = DEFAULT_CORES if arguments.cores is None else arguments.cores
+    if not 1 <= cores <= MAX_CORES:
+        raise UsageError(f"{cores} is not between 1 and {MAX_CORES}", where="--cores", mend="give the cores of a node")
+    return Machines(cores, arguments.one_machine)

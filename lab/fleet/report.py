@@ -97,6 +97,9 @@ def _cost(result: FleetResult) -> Iterator[str]:
         yield f"CPU per phone, both ends, all acts: {result.cpu_ms_per_phone:.2f} ms{ratio}"
     if result.memory is not None:
         yield f"memory per registered phone, both ends: {result.memory.per_phone / 1024:.1f} KiB"
+    if result.computed_s:
+        yield f"this would take {result.wall_s:.1f} s; it was simulated in {result.computed_s:.1f} s"
+        return
     yield f"set up in {result.setup_s:.1f} s ({result.setup_cpu_s:.1f} s of CPU); {result.wall_s:.1f} s in all"
 
 

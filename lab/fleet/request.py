@@ -38,10 +38,10 @@ class FleetRequest:
     repair: bool = False
     scheduler: str | None = None
 
-    def check(self, most: int = MAX_PHONES) -> None:
+    def check(self, *, simulated: bool = False) -> None:
         """Raises UsageError for a number out of its bounds, EnvironmentProblem where a library is missing."""
-        _require("--phones", self.phones, 1, most)
-        _require("--concurrency", self.concurrency, 1, MAX_CONCURRENCY)
+        _require("--phones", self.phones, 1, MAX_SIMULATED if simulated else MAX_PHONES)
+        _require("--concurrency", self.concurrency, 1, MAX_SIMULATED if simulated else MAX_CONCURRENCY)
         _require("--workers", self.workers, 0, MAX_WORKERS)
         if self.scheduler is not None and find_spec("distributed") is None:
             raise EnvironmentProblem(

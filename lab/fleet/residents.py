@@ -11,8 +11,9 @@ from random import Random
 from typing import Final, Self
 
 from cucm.clock import Clock, MovableClock
-from cucm.errors import FlashError, TrustReason
+from cucm.errors import FlashError
 from lab.fleet.batch import Holding, OnDone, PhoneFinding, PhoneState, Surroundings, nobody_cares
+from lab.fleet.findings import finding_of
 from lab.fleet.measure import PhoneMeter
 from lab.fleet.plan import BOOTING
 from lab.fleet.result import Phase, Stage
@@ -21,10 +22,7 @@ from phone_agent.dhcp_client import DhcpClient
 from phone_agent.driver import BootTimedOut, Phone, PhonePorts, PhoneSettings, PowerCut
 from phone_agent.flash import FlashContents, MemoryFlash
 from phone_agent.state import PhoneState as PhoneStateName
-from phone_agent.verdicts import Verdict
 
-_REASONS: Final = frozenset(reason.value for reason in TrustReason)
-_REFUSABLE: Final = frozenset({"CTL", "ITL", "configuration"})
 SETTLE_S: Final = 60.0
 """How long a phone that has lost its CallManager gets to find another when it is told to settle."""
 
@@ -152,21 +150,9 @@ class _Resident:
         return PhoneState(self.state.phone, self.phone.flash.contents, self.phone.memory)
 
     def finding(self) -> PhoneFinding:
-        verdicts = self.phone.last_verdicts
-        reasons = (one.verdict for one in verdicts if one.what in _REFUSABLE and one.verdict in _REASONS)
-        detail = _trouble(verdicts) or self._last_message()
-        return PhoneFinding(self.phone.state.value, tuple(dict.fromkeys(reasons)), detail, self.boots)
-
-    def _last_message(self) -> str:
-        """Files that do not come are no verdicts: the Status screen tells of them."""
         outcome = self.phone.last_outcome
-        return outcome.status_messages[-1] if outcome is not None and outcome.status_messages else ""
-
-
-def _trouble(verdicts: tuple[Verdict, ...]) -> str:
-    """The last thing that did not go well, in words."""
-    bad = [one for one in verdicts if one.verdict not in ("accepted", "vouched", "cached")]
-    return f"{bad[-1].what}: {bad[-1].verdict} ({bad[-1].detail})" if bad else ""
+        messages = outcome.status_messages if outcome is not None else ()
+        return finding_of(self.phone.state.value, self.phone.last_verdicts, messages, self.boots)
 
 
 async def _boot(phone: Phone) -> None:

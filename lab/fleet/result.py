@@ -6,7 +6,7 @@ Results are keyed by device name, so that a batch which is run again counts no p
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
 from enum import StrEnum
 from typing import Any, Final
@@ -143,7 +143,7 @@ class FleetResult:
     request: FleetRequest
     mode: str
     target: str
-    ends: dict[str, PhoneEnd] = field(default_factory=dict)
+    ends: Mapping[str, PhoneEnd] = field(default_factory=dict)
     stages: list[Stage] = field(default_factory=list)
     loads: list[NodeLoad] = field(default_factory=list)
     memory: Memory | None = None
@@ -151,6 +151,9 @@ class FleetResult:
     """Seconds before the first act: clusters, devices, certificates."""
     setup_cpu_s: float = 0.0
     wall_s: float = 0.0
+    """Seconds from nothing to the end; of a simulation: those that its stages would take."""
+    computed_s: float = 0.0
+    """Seconds that a simulation took itself."""
     interrupted: bool = False
     """Ended before its last act: `ends` are as they were then."""
     reruns: int = 0
@@ -158,9 +161,14 @@ class FleetResult:
     trouble: str | None = None
     """Why the acts could not be played to their end."""
 
+    def tally(self) -> Counter[PhoneEnd]:
+        """How many phones have each end: of a million phones few differ."""
+        tally: Counter[PhoneEnd] = getattr(self.ends, "tally", lambda: Counter(self.ends.values()))()
+        return tally
+
     @property
     def arrived(self) -> int:
-        return sum(end.is_at(self.target) for end in self.ends.values())
+        return sum(count for end, count in self.tally().items() if end.is_at(self.target))
 
     @property
     def stranded(self) -> dict[str, PhoneEnd]:
@@ -173,11 +181,18 @@ class FleetResult:
 
     def reasons(self) -> Counter[str]:
         """Why phones are not at the target: how many, by reason."""
-        return Counter(end.why for end in self.stranded.values())
+        reasons: Counter[str] = Counter()
+        for end, count in self.tally().items():
+            if not end.is_at(self.target):
+                reasons[end.why] += count
+        return reasons
 
     def where(self) -> Counter[str]:
         """How many phones are registered in which cluster, or nowhere."""
-        return Counter(end.registered for end in self.ends.values())
+        where: Counter[str] = Counter()
+        for end, count in self.tally().items():
+            where[end.registered] += count
+        return where
 
     @property
     def cpu_ms_per_phone(self) -> float:
@@ -201,7 +216,7 @@ class FleetResult:
             "request": self.request.as_json(),
             "target": self.target,
             "arrived": self.arrived,
-            "stranded": len(self.stranded),
+            "stranded": len(self.ends) - self.arrived,
             "is_good": self.is_good,
             "interrupted": self.interrupted,
             "reruns": self.reruns,
@@ -211,6 +226,7 @@ class FleetResult:
             "setup_s": round(self.setup_s, 3),
             "setup_cpu_s": round(self.setup_cpu_s, 3),
             "wall_s": round(self.wall_s, 3),
+            "computed_s": round(self.computed_s, 3),
             "cpu_ms_per_phone": round(self.cpu_ms_per_phone, 3),
             "floor_ms_per_phone": round(self.floor_ms_per_phone, 3),
             "times_floor": self.times_floor and round(self.times_floor, 3),

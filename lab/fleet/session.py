@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Final
 
 from cucm.errors import UsageError
 from cucm.program import run as run_on_event_loop
@@ -17,25 +18,39 @@ from cucm.whole_files import write_whole
 from lab.cli.frame import print_json
 from lab.fleet.display import Display, display_for
 from lab.fleet.engine import Fleet
-from lab.fleet.plan import make_plan
+from lab.fleet.plan import FleetPlan, make_plan
 from lab.fleet.progress import Progress
+from lab.fleet.queueing import Machines
 from lab.fleet.report import report_lines
 from lab.fleet.request import FleetRequest
 from lab.fleet.result import FleetResult
+from lab.fleet.simulation import Simulation
 from lab.network_claim import NetworkClaim
 
 JSON_NAME = "fleet.json"
+MAX_TOLD: Final = 100_000
+"""Of more phones than this, JSON says how many ended where, not each by its name."""
 
 
 class FleetSession:
     """`signal` is the number of the signal that ended the run early, None if it came to its end."""
 
-    def __init__(self, request: FleetRequest, network: IPv4Network | None, out: Path | None, *, as_json: bool) -> None:
+    def __init__(
+        self,
+        request: FleetRequest,
+        network: IPv4Network | None,
+        out: Path | None,
+        *,
+        as_json: bool,
+        machines: Machines | None = None,
+    ) -> None:
+        """With `machines`, the fleet is simulated on them."""
         self.signal: int | None = None
         self._request = request
         self._network = network
         self._out = out
         self._as_json = as_json
+        self._machines = machines
         self._progress = Progress()
 
     def run(self) -> FleetResult:
@@ -45,18 +60,23 @@ class FleetSession:
             if self._out is not None:
                 _make_folder(self._out)
             network = ending.enter_context(self._claim()).network
-            fleet = Fleet(self._request, plan, network, self._progress)
+            fleet = self._fleet(plan, network)
             display = ending.enter_context(display_for(self._progress, sys.stderr))
             result = run_on_event_loop(self._watched(fleet, display))
         self._report(result)
         return result
+
+    def _fleet(self, plan: FleetPlan, network: IPv4Network) -> Fleet | Simulation:
+        if self._machines is None:
+            return Fleet(self._request, plan, network, self._progress)
+        return Simulation(self._request, plan, network, self._progress, self._machines)
 
     def _claim(self) -> NetworkClaim:
         if self._network is not None:
             return NetworkClaim.take(self._network)
         return NetworkClaim.draw(Path.cwd() / f"fleet {id(self)}")
 
-    async def _watched(self, fleet: Fleet, display: Display) -> FleetResult:
+    async def _watched(self, fleet: Fleet | Simulation, display: Display) -> FleetResult:
         watching = asyncio.create_task(display.watch())
         try:
             with self._interrupting(fleet):
@@ -66,7 +86,7 @@ class FleetSession:
             await asyncio.wait([watching])
 
     @contextmanager
-    def _interrupting(self, fleet: Fleet) -> Iterator[None]:
+    def _interrupting(self, fleet: Fleet | Simulation) -> Iterator[None]:
         loop = asyncio.get_running_loop()
 
         def interrupt(number: signal.Signals) -> None:
@@ -83,10 +103,11 @@ class FleetSession:
                 loop.remove_signal_handler(number)
 
     def _report(self, result: FleetResult) -> None:
+        told = result.as_json(phones=self._request.phones <= MAX_TOLD)
         if self._out is not None:
-            write_whole(self._out / JSON_NAME, json.dumps(result.as_json(), indent=1).encode() + b"\n")
+            write_whole(self._out / JSON_NAME, json.dumps(told, indent=1).encode() + b"\n")
         if self._as_json:
-            print_json(result.as_json())
+            print_json(told)
         else:
             print("\n".join(report_lines(result)))
 

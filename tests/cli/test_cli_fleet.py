@@ -68,3 +68,33 @@ def test_what_cannot_be_asked(cucm_lab: Callable[..., Done], words: tuple[str, .
     assert done.returncode == 2
     assert what in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_simulated_fleet_says_so_and_how_long_it_would_take(cucm_lab: Callable[..., Done], tmp_path: Path) -> None:
+    done = cucm_lab("fleet", "--simulate", "--phones", 5000, "--cores", 4, "--json", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = told(done)
+    assert (result["mode"], result["arrived"], result["is_good"]) == ("simulated", 5000, True)
+    assert result["wall_s"] == pytest.approx(sum(stage["wall_s"] for stage in result["stages"]), abs=0.01)
+    assert len(json.loads((tmp_path / "fleet.json").read_text())["phones"]) == 5000
+    text = cucm_lab("fleet", "--simulate", "--phones", 10, "--one-machine", "--story", "tvs-down")
+    assert text.returncode == 1
+    assert "10 because of tvs-unreachable" in text.stdout
+    assert "it was simulated in" in text.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (("--cores", "4"), "--cores"),
+        (("--one-machine",), "--one-machine"),
+        (("--simulate", "--workers", "2"), "--workers"),
+        (("--simulate", "--scheduler", "tcp://127.0.0.1:1"), "--scheduler"),
+        (("--simulate", "--cores", "0"), "--cores"),
+    ],
+)
+def test_words_that_do_not_go_together(cucm_lab: Callable[..., Done], words: tuple[str, ...], where: str) -> None:
+    done = cucm_lab("fleet", "--phones", 3, *words)
+    assert done.returncode == 2
+    assert f"where: {where}" in done.stderr
+    assert "mend: " in done.stderr

@@ -1,0 +1,69 @@
+"""What a boot costs whom: the figures of the simulation's model, each with where it was measured.
+
+CPU seconds of one core that signs 1,300 RSA-2048 a second; the bench page compares what they predict with runs.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from cucm.records import dataclass
+
+
+class Kind(StrEnum):
+    """What a phone asks of a server."""
+
+    DHCP = "DHCP"
+    HTTP = "HTTP"
+    TFTP = "TFTP"
+    TVS = "TVS"
+    REGISTER_TLS = "CallManager"
+    REGISTER_TCP = "CallManager over TCP"
+
+    @property
+    def service(self) -> str:
+        """As `NodeLoad.service` calls it."""
+        return "TFTP" if self in (Kind.HTTP, Kind.TFTP) else "CallManager" if self is Kind.REGISTER_TCP else self.value
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU seconds at the server and at the phone, and for each 512 bytes of a file at either."""
+
+    server_s: float
+    phone_s: float
+    block_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """`costs` by kind; `configuration_s`: a node makes and signs a configuration; `boot_s`: what a phone does by itself
+    in a boot (lists, XML, verification, flash); `round_trip_s`: of the network, once for each request.
+    """
+
+    costs: dict[Kind, Cost]
+    configuration_s: float
+    boot_s: float
+    round_trip_s: float
+
+
+MEASURED: Final = Calibration(
+    # 300 phones of the story `migrate` in one process: 8.2 ms CPU for a first boot, both ends, 13.0 ms for the one that
+    # migrates, shared among the phases as their latencies in that run (`cucm-lab fleet --phones 300 --workers 0`)
+    costs={
+        Kind.DHCP: Cost(0.00030, 0.00035),
+        Kind.HTTP: Cost(0.00030, 0.00038),
+        # docs/benchmarks.md, files of 6 KB at blksize 512: a dozen blocks for 0.15 ms
+        Kind.TFTP: Cost(0.00010, 0.00040, 0.000012),
+        # of it 1.28 ms at either end are the handshake itself (both ends over memory, RSA with client certificate)
+        Kind.TVS: Cost(0.0017, 0.0017),
+        Kind.REGISTER_TLS: Cost(0.0018, 0.0018),
+        # the same without TLS
+        Kind.REGISTER_TCP: Cost(0.0005, 0.0005),
+    },
+    configuration_s=0.00115,
+    boot_s=0.0010,
+    round_trip_s=0.0002,
+)
+"""Two cores, Python 3.11, OpenSSL 4 in `cryptography`, uvloop; the round trip is ours, that of a quiet LAN."""
