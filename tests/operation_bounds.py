@@ -1,0 +1,19 @@
+"""How many operations the hot paths may need: a regression shows here without a clock.
+
+System calls are counted by strace in a server's process, calls of Python functions by `sys.setprofile`. One client
+goes step by step, so that every block pays for a whole turn of the loop: under load, turns are shared and it is less.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+TFTP_SYSTEM_CALLS_PER_BLOCK: Final = 6
+"""Two to wait (the loop's epoll, ours), one look that finds nothing more, receive, send; as a rule they are 3 or 4."""
+TFTP_SYSTEM_CALLS_PER_TRANSFER: Final = 24
+"""Of a file of one block: the block, the request, the port (connected and emptied), the file's stamp, the trace."""
+TFTP_PYTHON_CALLS_PER_BLOCK: Final = 14
+TFTP_PYTHON_CALLS_PER_TRANSFER: Final = 95
+"""Of a file of one block, with two events told and kept."""
+PHONE_PYTHON_CALLS_PER_BLOCK: Final = 5
+"""The same in the phone that reads the file."""
