@@ -22,7 +22,12 @@ failures: $(VENV)/run.stamp ## run every failure story and its repair; print a t
 scenarios: $(VENV)/run.stamp ## list the stories
 	@$(BIN)/cucm-lab scenarios
 
-test: tools lint unit ## everything CI runs: lint, then all tests
+# In CI (FUZZ_SECONDS is set) fuzzing comes first, so that pytest's result ends the output; a finding fails the run.
+test: tools lint ## everything CI runs: lint, then all tests
+	@failed=0; \
+	if [ -n "$(FUZZ_SECONDS)" ]; then $(MAKE) --no-print-directory fuzz SECONDS=$(FUZZ_SECONDS) || failed=$$?; fi; \
+	$(MAKE) --no-print-directory unit || failed=$$?; \
+	exit $$failed
 
 unit: $(VENV)/dev.stamp ## the tests without lint
 	$(BIN)/python -m pytest -n auto $(PYTEST)
@@ -45,7 +50,9 @@ bench-quick: $(VENV)/dev.stamp ## the same in a few minutes: a look, not a resul
 	@bench/install-peers.sh
 	$(BIN)/python -m bench --quick
 
-fuzz: $(VENV)/dev.stamp ## random bytes at every decoder, for SECONDS=60
+fuzz: $(VENV)/dev.stamp ## random bytes at every decoder, with atheris where it can be installed, for SECONDS=60
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(PIP) install -c constraints.txt -e '.[fuzz]' || \
+	  echo "fuzz: atheris CANNOT BE INSTALLED here; going on with inputs that are changed by chance"
 	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60)
 
 soak: $(VENV)/dev.stamp ## phones that reset at random against faults, for SECONDS=60
