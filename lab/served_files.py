@@ -43,6 +43,8 @@ class ServedFiles:
             self._read(path)
 
     def note(self, node: str, name: str, data: bytes) -> None:
+        if self._newest.get((node, name)) is data:  # the very object: nothing to hash again
+            return
         self._keep(node, name, data)
         content = _content(data)
         for one in (data, content) if content is not data else (data,):

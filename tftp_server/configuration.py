@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Final
 from xml.etree import ElementTree
@@ -85,18 +86,36 @@ def group_of(database: NodeDatabase, name: str) -> CallManagerGroup:
     )
 
 
-def settings_of(database: NodeDatabase, device: Device) -> DeviceSettings:
-    """What the database says about a device."""
-    return DeviceSettings(
-        description=device.description,
-        device_pool=device.device_pool,
-        group=group_of(database, device.callmanager_group),
-        capf=_addresses(nodes_running(database, CAPF_SERVICE)),
-        security_mode=security_mode_of(database, device),
-        load=DEVICE_LOADS.get(device.model, ""),
-        digest_user=device.digest_user,
-        digest_password=device.digest_password,
-    )
+class ClusterSettings:
+    """What the configurations of all devices have in common, asked of the database once: to be made anew when that has
+    changed.
+    """
+
+    def __init__(self, database: NodeDatabase) -> None:
+        self._database = database
+        self._groups: dict[str, CallManagerGroup] = {}
+
+    def group(self, name: str) -> CallManagerGroup:
+        if name not in self._groups:
+            self._groups[name] = group_of(self._database, name)
+        return self._groups[name]
+
+    @cached_property
+    def capf(self) -> tuple[ServerAddress, ...]:
+        return _addresses(nodes_running(self._database, CAPF_SERVICE))
+
+    def of(self, device: Device) -> DeviceSettings:
+        """What the database says about a device."""
+        return DeviceSettings(
+            description=device.description,
+            device_pool=device.device_pool,
+            group=self.group(device.callmanager_group),
+            capf=self.capf,
+            security_mode=security_mode_of(self._database, device),
+            load=DEVICE_LOADS.get(device.model, ""),
+            digest_user=device.digest_user,
+            digest_password=device.digest_password,
+        )
 
 
 def _addresses(nodes: Iterable[ProcessNode]) -> tuple[ServerAddress, ...]:

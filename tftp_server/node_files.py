@@ -30,10 +30,9 @@ from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME, MAX_TRUST_LIST, d
 from tftp_server.cluster_view import is_mixed_mode
 from tftp_server.configuration import (
     DEFAULT_GROUP,
+    ClusterSettings,
     default_configuration,
     device_configuration,
-    group_of,
-    settings_of,
 )
 from tftp_server.file_store import FolderStore, NotServed, NotServedReason
 from tftp_server.trust_list_builder import (
@@ -128,6 +127,7 @@ class NodeFileStore:
     def _forget(self) -> None:
         self._version: int | None = None
         self._devices: dict[str, Device] = {}
+        self._settings = ClusterSettings(self._database)
         self._plain: OrderedDict[str, bytes] = OrderedDict()
         self._signer: Signer | None = None
 
@@ -165,13 +165,13 @@ class NodeFileStore:
         return lambda: self._device_file(name, match["list"], match["device"])
 
     def _default_configuration(self) -> bytes:
-        group = group_of(self._database, DEFAULT_GROUP)
+        group = self._settings.group(DEFAULT_GROUP)
         return default_configuration(group, lists_tvs=self._profile.default_configuration_lists_tvs)
 
     def _device_file(self, name: str, trust_list: str | None, device_name: str) -> bytes:
         device = self._device(device_name)
         if trust_list is None:
-            return self._configuration(name, lambda: device_configuration(settings_of(self._database, device)))
+            return self._configuration(name, lambda: device_configuration(self._settings.of(device)))
         return self._ctl() if trust_list == "CTL" else self._itl.read()
 
     def _device(self, name: str) -> Device:
