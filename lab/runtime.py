@@ -25,6 +25,7 @@ from cucm.faults.rules import FaultTable
 from cucm.identity import Identity
 from cucm.key_store import KeyKind, KeyStore
 from cucm.net.addresses import detect_ports
+from cucm.net.alarms import Alarms
 from cucm.net.tls import TlsProfile
 from cucm.records import dataclass
 from cucm.roles import CertificateUnit
@@ -90,6 +91,7 @@ class Lab:
         self.options = options
         self.clock = clock or SystemClock()
         self.keys = keys or KeyStore()
+        self._alarms = Alarms(self.clock)
         self.events = EventLog(self.clock, retention=options.events)
         self.faults = FaultBoard(
             self.events.emitter("lab:faults"), {self.address(table.host): table.name for table in topology.phones}
@@ -495,12 +497,22 @@ class Lab:
             clock=self.clock,
             randomness=Random(f"dhcp {table.mac}"),  # noqa: S311 (transaction identifiers, not secrets)
             emit=emit,
+            alarms=self._alarms,
         )
         settings = PhoneSettings(
             local_address=address, ports=PhonePorts(tftp=self.ports.tftp), tls_profile=table.tls_profile
         )
         model = PhoneModel.of(table.mac, table.model)
-        return Phone(model, flash, dhcp, settings=settings, clock=self.clock, emit=emit, faults=self.faults)
+        return Phone(
+            model,
+            flash,
+            dhcp,
+            settings=settings,
+            clock=self.clock,
+            emit=emit,
+            faults=self.faults,
+            alarms=self._alarms,
+        )
 
     def _make_certificates(self, table: PhoneTable, flash: Flash, maker: Identity) -> None:
         issued = self._days_ago(PHONE_CERTIFICATES_DAYS_AGO)

@@ -20,6 +20,7 @@ from cucm.errors import LabError, UsageError, WireError
 from cucm.events import Emit, ignore
 from cucm.events.dhcp import LeaseExpired, LeaseNotObtained, LeaseStep
 from cucm.net.addresses import bind_udp
+from cucm.net.alarms import Alarm, Alarms
 from cucm.net.broadcast import bind_interface
 from cucm.wire.dhcp import BROADCAST_ADDRESS, CLIENT_PORT, MAX_BYTES, SERVER_PORT, decode_message, encode_message
 from phone_agent.dhcp_exchange import LeaseExchange
@@ -42,7 +43,8 @@ class DhcpClient:
     """One phone's lease. `lease` is what it holds now, or None.
 
     RELAY needs `server` and `local_address`, BROADCAST an `interface` (and root's rights). `port` is the port that
-    relay agents and servers use, 67 unless this may not be bound. Raises UsageError.
+    relay agents and servers use, 67 unless this may not be bound. `alarms` are those of `clock`: phones of one lab
+    share them. Raises UsageError.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class DhcpClient:
         clock: Clock | None = None,
         randomness: Random | None = None,
         emit: Emit = ignore,
+        alarms: Alarms | None = None,
     ) -> None:
         if form is DhcpForm.RELAY and server is None:
             raise UsageError("a relayed DHCP client needs the server's address", mend="give server=(address, port)")
@@ -75,7 +78,10 @@ class DhcpClient:
         self._clock = clock or SystemClock()
         self._randomness = randomness or Random()  # noqa: S311 - transaction numbers of a lab
         self._emit = emit
+        self._alarms = alarms or Alarms(self._clock, check_s=self._deadlines.check_s)
+        self._alarm: Alarm | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._tried: tuple[LeaseStep | None, float] = None, 0.0
         self._turn = asyncio.Lock()
 
     async def tftp_servers(self) -> tuple[str, ...] | None:
@@ -87,7 +93,8 @@ class DhcpClient:
             await self._stop_keeping()
             lease = await self._converse(self._first_step())
             if self.lease is not None:
-                self._keeping = asyncio.create_task(self._keep(), name=f"DHCP lease of {self._identity.mac.hex()}")
+                self._tried = None, 0.0
+                self._wait()
             return lease.tftp_servers if lease is not None else None
 
     async def close(self, *, release: bool) -> None:
@@ -104,17 +111,37 @@ class DhcpClient:
         self._drop_expired()
         return LeaseStep.REBOOTING if self.lease is not None and CONFIRMS_LEASE else LeaseStep.SELECTING
 
+    def _wait(self) -> None:
+        """For the next moment at which something is to be done about the lease."""
+        moment = self._next_moment(self._clock.now())
+        if moment is not None:
+            self._alarm = self._alarms.at(moment, self._begin_keeping)
+
+    def _next_moment(self, now: float) -> float | None:
+        """Renewed from T1 on, rebound from T2 on, asked for anew after the expiry; None for a lease that never ends.
+
+        What was tried in vain is tried again after a while, or when the next of these moments has come.
+        """
+        step, lease = self._due(now), self.lease
+        coming = (lease.t1, lease.t2, lease.expiry) if lease is not None else ()
+        moments = [moment for moment in coming if moment is not None and moment > now]
+        if step is not None:
+            tried, tried_at = self._tried
+            moments.append(tried_at + self._deadlines.retry_s if tried is step else now)
+        return min(moments, default=None)
+
+    def _begin_keeping(self) -> None:
+        self._keeping = asyncio.create_task(self._keep(), name=f"DHCP lease of {self._identity.mac.hex()}")
+
     async def _keep(self) -> None:
-        """Renews from T1 on, rebinds from T2 on, starts over after the expiry; `close` ends it."""
-        tried: tuple[LeaseStep | None, float] = None, 0.0
-        while True:
+        now = self._clock.now()
+        step = self._due(now)
+        if step is not None and await self._converse(step) is None:
+            self._tried = step, now
             await asyncio.sleep(self._deadlines.check_s)
-            now = self._clock.now()
-            step = self._due(now)
-            is_early = step is tried[0] and 0 <= now - tried[1] < self._deadlines.retry_s
-            if step is not None and not is_early:
-                lease = await self._converse(step)
-                tried = (step, now) if lease is None else (None, 0.0)
+        else:
+            self._tried = None, 0.0
+        self._wait()
 
     def _due(self, now: float) -> LeaseStep | None:
         self._drop_expired()
@@ -132,6 +159,9 @@ class DhcpClient:
             self._emit(LeaseExpired(lease.address, lease.server))
 
     async def _stop_keeping(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
         task, self._keeping = self._keeping, None
         if task is not None:
             task.cancel()

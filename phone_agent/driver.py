@@ -29,6 +29,7 @@ from cucm.events.phone import (
 )
 from cucm.faults import NO_FAULTS, FaultSource
 from cucm.faults.catalogue.phone import PHONE_FLASH, PHONE_STEP, PowerLoss
+from cucm.net.alarms import Alarms
 from phone_agent.address import AddressClient
 from phone_agent.boot import BootOutcome, PhoneModel, boot, register_again
 from phone_agent.commands import (
@@ -88,7 +89,8 @@ class Phone:
     """One phone. Not for use by two tasks at once.
 
     `dhcp` is closed when the power goes and asked again at the next boot; the phone's certificates (LSC, MIC) are in
-    `flash`. `randomness` makes SIP's tags; by default it depends on the MAC address alone.
+    `flash`. `randomness` makes SIP's tags; by default it depends on the MAC address alone. `alarms` are those of
+    `clock`: phones of one lab share them.
     """
 
     def __init__(
@@ -102,6 +104,7 @@ class Phone:
         randomness: Random | None = None,
         emit: Emit = ignore,
         faults: FaultSource = NO_FAULTS,
+        alarms: Alarms | None = None,
     ) -> None:
         self.model = model
         self._faults = faults.at(phone=model.name)
@@ -109,6 +112,7 @@ class Phone:
         self._dhcp = dhcp
         self._settings = settings or PhoneSettings()
         self._clock = clock or SystemClock()
+        self._alarms = alarms or Alarms(self._clock)
         self._tell = emit
         self.last_lsc_problem: str | None = None
         """Why the phone took no LSC when it was last to get one."""
@@ -392,6 +396,7 @@ class Phone:
             local_address=self._settings.local_address,
             profile=self._settings.tls_profile,
             clock=self._clock,
+            alarms=self._alarms,
         )
         registration = await client.register(command, self._registration_lost)
         if registration.result.status is RegistrationStatus.REGISTERED:

@@ -17,6 +17,7 @@ from sipmessage import Response
 
 from cucm.clock import Clock, SystemClock
 from cucm.errors import LabError, TlsError, TrustError, TrustReason, WireError
+from cucm.net.alarms import Alarm, Alarms
 from cucm.net.tls import Stream, TlsProfile, client_context, open_stream
 from cucm.records import dataclass
 from cucm.wire.sip import expiry_of
@@ -36,8 +37,6 @@ GOODBYE_TIMEOUT_S: Final = 2.0
 REFRESH_EARLY_S: Final = 5
 """Seconds before its end a registration is refreshed (`timerRegisterDelta` of a configuration [recall]), but not before
 half of its time is over."""
-CLOCK_CHECK_S: Final = 0.5
-"""How often, in real seconds, the lab's clock is looked at: a story may move it; ours."""
 
 OnLost = Callable[[str], None]
 """Called once, with the reason in words, when the CallManager ends a registration or does not refresh it."""
@@ -58,15 +57,30 @@ class RegistrationDeadlines:
 
 
 class Registration:
-    """What came of an attempt; while it stands, its connection. `close` it in any case."""
+    """What came of an attempt; while it stands, its connection. `close` it in any case.
+
+    Nothing runs for it between two refreshes: an alarm of the lab's clock begins the next one.
+    """
+
+    __slots__ = ("_alarm", "_alarms", "_dialogue", "_ending", "_on_lost", "_refreshing", "result")
 
     def __init__(
-        self, result: RegistrationResult, dialogue: RegistrationDialogue | None = None, on_lost: OnLost = _nobody_cares
+        self,
+        result: RegistrationResult,
+        dialogue: RegistrationDialogue | None = None,
+        on_lost: OnLost = _nobody_cares,
+        alarms: Alarms | None = None,
     ) -> None:
         self.result = result
         self._dialogue = dialogue
         self._on_lost = on_lost
-        self._keeping = asyncio.create_task(self._keep(dialogue)) if dialogue is not None else None
+        self._alarms = alarms
+        self._alarm: Alarm | None = None
+        self._refreshing: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
+        if dialogue is not None:
+            dialogue.watch(self._end)
+            self._wait_for_refresh(dialogue)
 
     @property
     def is_open(self) -> bool:
@@ -107,21 +121,70 @@ class Registration:
 
     async def _let_go(self) -> None:
         """From now on nothing is refreshed."""
-        self._dialogue = None
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait([self._keeping])
+        dialogue, self._dialogue = self._dialogue, None
+        if dialogue is not None:
+            dialogue.watch(None)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        running = [task for task in (self._refreshing, self._ending) if task is not None]
+        self._refreshing = self._ending = None
+        for task in running:
+            task.cancel()
+        if running:
+            await asyncio.wait(running)
 
-    async def _keep(self, dialogue: RegistrationDialogue) -> None:
-        why = await dialogue.keep()
+    def _wait_for_refresh(self, dialogue: RegistrationDialogue) -> None:
+        if self._alarms is not None and self._ending is None:
+            self._alarm = self._alarms.at(dialogue.refresh_at, self._begin_refresh)
+
+    def _begin_refresh(self) -> None:
+        if self._dialogue is not None:
+            self._refreshing = asyncio.create_task(self._refresh(self._dialogue))
+
+    async def _refresh(self, dialogue: RegistrationDialogue) -> None:
+        result = await dialogue.register()
+        self._refreshing = None
+        if self._dialogue is not dialogue or self._ending is not None:
+            return
+        if result.status is RegistrationStatus.REGISTERED:
+            self._wait_for_refresh(dialogue)
+        else:
+            self._end(f"the registration could not be refreshed: {result.detail}")
+
+    def _end(self, why: str) -> None:
+        """The registration is over, and not by the phone's wish."""
+        dialogue = self._dialogue
+        if dialogue is None or self._ending is not None:
+            return
+        dialogue.watch(None)
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        self._ending = asyncio.create_task(self._tell_lost(dialogue, why))
+
+    async def _tell_lost(self, dialogue: RegistrationDialogue, why: str) -> None:
         with contextlib.suppress(OSError, LabError):
             await dialogue.connection.close()
-        self._dialogue = None
+        self._dialogue = self._ending = None
         self._on_lost(why)
 
 
 class RegistrationDialogue:
-    """The REGISTERs of one connection."""
+    """The REGISTERs of one connection; `refresh_at` is when the next one is due, by the lab's clock."""
+
+    __slots__ = (
+        "_answer_s",
+        "_challenge",
+        "_clock",
+        "_command",
+        "_end_in_words",
+        "_goodbye_s",
+        "_on_end",
+        "_requests",
+        "connection",
+        "refresh_at",
+    )
 
     def __init__(
         self,
@@ -138,9 +201,16 @@ class RegistrationDialogue:
         self._goodbye_s = deadlines.goodbye_s
         self._clock = clock
         self._challenge: Digest | None = None
-        self._refresh_at = 0.0
-        self._ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+        self.refresh_at = 0.0
+        self._on_end: OnLost | None = None
+        self._end_in_words: str | None = None
         connection.on_end = self._has_ended
+
+    def watch(self, on_end: OnLost | None) -> None:
+        """Who hears that the other side has ended the connection; at once if it has already."""
+        self._on_end = on_end
+        if self._end_in_words is not None and on_end is not None:
+            on_end(self._end_in_words)
 
     async def begin(self) -> RegistrationResult:
         """Alarms, then REGISTER, without waiting for the answers to the alarms (whether a phone waits is UNKNOWN)."""
@@ -170,18 +240,8 @@ class RegistrationDialogue:
         if response is None:
             return _unanswered("the CallManager closed the connection without an answer")
         if response.code == 200:
-            self._refresh_at = self._clock.now() + _refresh_after(response)
+            self.refresh_at = self._clock.now() + _refresh_after(response)
         return _result(response)
-
-    async def keep(self) -> str:
-        """Refresh in time, by the lab's clock; returns why that came to an end."""
-        while True:
-            await self._until_refresh()
-            if self._ended.done():
-                return _end_in_words(self._ended.result())
-            result = await self.register()
-            if result.status is not RegistrationStatus.REGISTERED and not self._ended.done():
-                return f"the registration could not be refreshed: {result.detail}"
 
     async def say_goodbye(self) -> bool:
         """End the registration; whether the CallManager agreed."""
@@ -191,10 +251,6 @@ class RegistrationDialogue:
         except (OSError, LabError):  # TimeoutError is an OSError
             return False
         return response is not None and response.code == 200
-
-    async def _until_refresh(self) -> None:
-        while (remaining := self._refresh_at - self._clock.now()) > 0 and not self._ended.done():
-            await asyncio.wait([self._ended], timeout=min(remaining, CLOCK_CHECK_S))
 
     async def _register_with_credentials(self, expires_s: int) -> Response | None:
         """A challenge is answered once, and once more if only the nonce was too old."""
@@ -217,12 +273,16 @@ class RegistrationDialogue:
         return answers == 0 or challenge["stale"].lower() == "true"
 
     def _has_ended(self, error: Exception | None) -> None:
-        if not self._ended.done():
-            self._ended.set_result(error)
+        self._end_in_words = _end_in_words(error)
+        if self._on_end is not None:
+            self._on_end(self._end_in_words)
 
 
 class RegistrationClient:
-    """Registers one phone. `identity` (LSC or MIC) is its TLS client certificate; `randomness` makes SIP's tags."""
+    """Registers one phone. `identity` (LSC or MIC) is its TLS client certificate; `randomness` makes SIP's tags.
+
+    `alarms` are those of `clock`: phones of one lab share them.
+    """
 
     def __init__(
         self,
@@ -233,6 +293,7 @@ class RegistrationClient:
         profile: TlsProfile = TlsProfile.MODERN,
         deadlines: RegistrationDeadlines | None = None,
         clock: Clock | None = None,
+        alarms: Alarms | None = None,
     ) -> None:
         self._randomness = randomness
         self._identity = identity
@@ -240,6 +301,7 @@ class RegistrationClient:
         self._profile = profile
         self._deadlines = deadlines or RegistrationDeadlines()
         self._clock = clock or SystemClock()
+        self._alarms = alarms or Alarms(self._clock)
 
     async def register(self, command: Register, on_lost: OnLost = _nobody_cares) -> Registration:
         """One attempt at one CallManager; whatever goes wrong is in the `result`."""
@@ -259,7 +321,7 @@ class RegistrationClient:
             await connection.abort()
             raise
         if result.status is RegistrationStatus.REGISTERED:
-            return Registration(result, dialogue, on_lost)
+            return Registration(result, dialogue, on_lost, self._alarms)
         await connection.close()
         return Registration(result)
 

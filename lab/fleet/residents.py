@@ -12,6 +12,7 @@ from typing import Final, Self
 
 from cucm.clock import Clock, MovableClock
 from cucm.errors import FlashError
+from cucm.net.alarms import Alarms
 from lab.fleet.batch import Holding, OnDone, PhoneFinding, PhoneState, Surroundings, nobody_cares
 from lab.fleet.findings import finding_of
 from lab.fleet.measure import PhoneMeter
@@ -33,7 +34,8 @@ class Residents:
     def __init__(self, around: Surroundings, states: Iterable[PhoneState], *, on_done: OnDone = nobody_cares) -> None:
         self.clock = MovableClock(time.time() + around.clock_offset_s)
         self._on_done = on_done
-        self._residents = {state.name: _Resident(state, around, self.clock) for state in states}
+        alarms = Alarms(self.clock)
+        self._residents = {state.name: _Resident(state, around, self.clock, alarms) for state in states}
 
     async def __aenter__(self) -> Self:
         return self
@@ -108,7 +110,7 @@ class _Resident:
 
     __slots__ = ("boots", "meter", "phone", "state")
 
-    def __init__(self, state: PhoneState, around: Surroundings, clock: Clock) -> None:
+    def __init__(self, state: PhoneState, around: Surroundings, clock: Clock, alarms: Alarms) -> None:
         self.state = state
         self.boots = 0
         self.meter = PhoneMeter()
@@ -125,12 +127,14 @@ class _Resident:
                 clock=clock,
                 randomness=Random(f"dhcp {one.mac}"),  # noqa: S311 (transaction identifiers, not secrets)
                 emit=self.meter,
+                alarms=alarms,
             ),
             settings=PhoneSettings(
                 local_address=one.address, ports=PhonePorts(tftp=around.tftp_port), tls_profile=one.tls_profile
             ),
             clock=clock,
             emit=self.meter,
+            alarms=alarms,
         )
 
     async def wake(self) -> None:
