@@ -129,6 +129,7 @@ class CertificateSummary:
     signature: bytes = field(repr=False)
 
 
+@lru_cache(maxsize=256)
 def load_certificate(der: bytes) -> x509.Certificate:
     """DecodeError if the bytes are no X.509 certificate."""
     with _decoding(der):

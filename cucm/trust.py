@@ -36,6 +36,8 @@ RSA_BITS: Final = range(1024, 4096 + 1)
 _POINT_CURVES: Final[dict[int, ec.EllipticCurve]] = {65: ec.SECP256R1(), 97: ec.SECP384R1(), 133: ec.SECP521R1()}
 """Curve of an uncompressed point by its length: records name no curve [peer], NIST's are assumed [inferred]."""
 _UNCOMPRESSED: Final = 4
+MAX_KEPT_BYTES: Final = 64 * 1024
+"""Ours: larger lists are taken apart each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +136,20 @@ def read_trust_list(data: bytes) -> TrustList:
     phones do with a `.sgn` under a list's name is UNKNOWN.
     """
     try:
-        trust_list = decode_trust_list(data)
+        trust_list = _decoded(data)
     except WireError as error:
         raise TrustError(TrustReason.MALFORMED, f"not a trust list: {error}") from error
     if not trust_list.records:
         raise TrustError(TrustReason.MALFORMED, "not a trust list: no record follows the header")
     return trust_list
+
+
+def _decoded(data: bytes) -> TrustList:
+    """The lists that phones are sent are few, and sent again and again. Raises WireError."""
+    return _kept(data) if len(data) <= MAX_KEPT_BYTES else decode_trust_list(data)
+
+
+_kept: Final = lru_cache(maxsize=16)(decode_trust_list)
 
 
 def verify_signed_file(

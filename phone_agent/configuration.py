@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import field
+from functools import lru_cache
 from typing import Final, NoReturn
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder
 
@@ -19,6 +20,8 @@ from cucm.records import dataclass
 from cucm.signalling import CAPF_PORT, SECURE_SIP_PORT, SIP_PORT, TVS_PORT, DeviceSecurityMode, TransportLayerProtocol
 from phone_agent.commands import TvsServer
 
+MAX_KEPT_BYTES: Final = 64 * 1024
+"""Ours: larger documents are taken apart each time."""
 MAX_LENGTH: Final = 2048 * 1024
 """Download cap of the phone, bytes (facts 3.5)."""
 MAX_ELEMENTS: Final = 20_000
@@ -78,6 +81,11 @@ def parse_configuration(data: bytes) -> PhoneConfiguration:
     no well-formed XML or has a document type or entities, and `WireError` (its `where` names the element) for values
     that make no sense.
     """
+    # the phones of a pool hold the same document: taken apart once
+    return _kept(data) if len(data) <= MAX_KEPT_BYTES else _parse(data)
+
+
+def _parse(data: bytes) -> PhoneConfiguration:
     root = _parse_xml(data)
     if root.tag not in {"device", "Default"}:
         raise WireError(f"<{root.tag[:40]}> is no phone configuration: expected <device> or <Default>", where="/")
@@ -117,6 +125,9 @@ class _BoundedTreeBuilder(TreeBuilder):
     def end(self, tag: str) -> Element:
         self._depth -= 1
         return super().end(tag)
+
+
+_kept: Final = lru_cache(maxsize=32)(_parse)
 
 
 def _parse_xml(data: bytes) -> Element:

@@ -12,14 +12,13 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from OpenSSL import SSL
 from sipmessage import Response
 
 from cucm.clock import Clock, SystemClock
 from cucm.errors import LabError, TlsError, TrustError, TrustReason, WireError
 from cucm.net.alarms import Alarm, Alarms
-from cucm.net.tls import Stream, TlsProfile, client_context, open_stream
 from cucm.records import dataclass
+from cucm.net.tls import Stream, TlsProfile, open_stream
 from cucm.wire.sip import expiry_of
 from cucm.wire.sip_digest import Digest
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus
@@ -27,6 +26,7 @@ from phone_agent.flash import DeviceIdentity
 from phone_agent.network_trouble import words_of
 from phone_agent.sip_connection import SipConnection
 from phone_agent.sip_requests import EXPIRES_S, SipRequests
+from phone_agent.tls_identity import client_tls
 
 CONNECT_TIMEOUT_S: Final = 5.0
 HANDSHAKE_TIMEOUT_S: Final = 10.0
@@ -326,24 +326,22 @@ class RegistrationClient:
         return Registration(result)
 
     async def _open(self, command: Register, connected: asyncio.Event) -> Stream:
-        is_tls = command.transport == "tls"
+        tls = client_tls(self._profile, self._identity) if command.transport == "tls" else None
+
+        def tcp_stands(stream: Stream) -> None:
+            connected.set()
+            if tls is not None:
+                tls.present(stream)
+
         return await open_stream(
             command.address,
             command.port,
-            context=self._context() if is_tls else None,
+            context=tls.context if tls is not None else None,
             verify_peer=_must_be_one_of(command.trusted_certificates),
             local_address=self._local_address,
             connect_timeout_s=self._deadlines.connect_s,
             handshake_timeout_s=self._deadlines.handshake_s,
-            on_connected=lambda _stream: connected.set(),
-        )
-
-    def _context(self) -> SSL.Context:
-        identity = self._identity
-        if identity is None:
-            return client_context(profile=self._profile)
-        return client_context(
-            profile=self._profile, certificate_der=identity.certificate, private_key_der=identity.private_key
+            on_connected=tcp_stands,
         )
 
 

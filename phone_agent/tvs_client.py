@@ -9,9 +9,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from OpenSSL import SSL
-
 from cucm.certificates import load_certificate
 from cucm.errors import LabError, TlsError, TrustError, TrustReason, WireError
 from cucm.events import Emit, ignore
@@ -26,15 +23,15 @@ from cucm.events.phone import (
     TvsResponseReceived,
     TvsServerCertificateChecked,
 )
-from cucm.key_store import load_private_key
 from cucm.names import openssl_oneline
-from cucm.net.tls import Stream, TlsProfile, client_context, open_stream
 from cucm.records import dataclass
+from cucm.net.tls import Stream, TlsProfile, open_stream
 from cucm.roles import TrustRole
 from cucm.wire.tvs import ConnectionClosed, NeedData, QueryCertificateRequest, QueryCertificateResponse, TvsConnection
 from phone_agent.commands import QueryTvs, TvsAnswer, TvsFailure
 from phone_agent.flash import DeviceIdentity
 from phone_agent.network_trouble import words_of
+from phone_agent.tls_identity import ClientTls, client_tls, pkcs1_length
 
 TYPE_OF_SERVICE: Final = 96
 """`TOS set to [96] on sock` (seed, facts 2.9)."""
@@ -63,13 +60,11 @@ class ClientCertificate:
     def chosen(self) -> TvsClientCertificateChosen:
         """The event that tells of it. Raises LabError for a certificate or key that cannot be read."""
         certificate = load_certificate(self.identity.certificate)
-        key = load_private_key(self.identity.private_key, ours=True)
-        # a phone keeps PKCS#1: the seed's `key len=1191` is that of a 2048-bit key [calc]
-        key_der = key.private_bytes(Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption())
         return TvsClientCertificateChosen(
             certificate_type=self.certificate_type,
             certificate_length=len(self.identity.certificate),
-            key_length=len(key_der),
+            # a phone keeps PKCS#1: the seed's `key len=1191` is that of a 2048-bit key [calc]
+            key_length=pkcs1_length(self.identity.private_key),
             subject=openssl_oneline(certificate.subject),
             issuer=openssl_oneline(certificate.issuer),
         )
@@ -92,7 +87,7 @@ class TvsClient:
         self._profile = profile
         self._deadlines = deadlines or TvsDeadlines()
         self._emit = emit
-        self._context: SSL.Context | None = None
+        self._tls: ClientTls | None = None
         self._chosen: TvsClientCertificateChosen | None = None
 
     async def query(self, query: QueryTvs) -> TvsAnswer | TvsFailure:
@@ -120,18 +115,18 @@ class TvsClient:
     async def _connect(self, session: _Session) -> Stream:
         server = session.query.server
         self._emit(TvsConnecting(server.address, server.port))
-        context = self._context or self._prepare_context()
+        tls = self._tls or self._prepare_tls()
         session.chosen = self._chosen
         try:
             stream = await open_stream(
                 server.address,
                 server.port,
-                context=context,
+                context=tls.context,
                 verify_peer=session.verify_server,
                 local_address=self._local_address,
                 connect_timeout_s=self._deadlines.connect_s,
                 handshake_timeout_s=self._deadlines.handshake_s,
-                on_connected=session.connected,
+                on_connected=lambda stream: session.connected(stream, tls),
             )
         except TlsError:
             session.wait_for_second_flight()
@@ -139,15 +134,11 @@ class TvsClient:
         session.established(stream)
         return stream
 
-    def _prepare_context(self) -> SSL.Context:
+    def _prepare_tls(self) -> ClientTls:
         offered = self._client_certificate
         self._chosen = offered.chosen() if offered else None
-        self._context = client_context(
-            profile=self._profile,
-            certificate_der=offered.identity.certificate if offered else None,
-            private_key_der=offered.identity.private_key if offered else None,
-        )
-        return self._context
+        self._tls = client_tls(self._profile, offered.identity if offered else None)
+        return self._tls
 
 
 class _Session:
@@ -162,8 +153,9 @@ class _Session:
         self._is_established = False
         self._server_accepted = False
 
-    def connected(self, stream: Stream) -> None:
+    def connected(self, stream: Stream, tls: ClientTls) -> None:
         self._is_connected = True
+        tls.present(stream)
         type_of_service = stream.set_type_of_service(TYPE_OF_SERVICE)
         server = self.query.server
         self._emit(TvsConnected(server.address, server.port, stream.socket_number, type_of_service))

@@ -209,7 +209,7 @@ class Updates:
         key = name.lower()
         if not (yield from self._store(**{key: data, f"{key}_source": server, "tvs_cache": ()})):
             return False
-        installed = InstalledList.of(data, verified.trust_list, name)
+        installed = InstalledList.load(data, name)
         self._lists = replace(self._lists, ctl=installed) if name == "CTL" else replace(self._lists, itl=installed)
         self._changed.add(name)
         yield Note(_accepted(name, data, verified))

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from contextlib import suppress
+from functools import lru_cache
 from typing import Final
 
 from cucm.clock import Clock
@@ -51,6 +52,8 @@ from phone_agent.models import NEWER, Capabilities
 
 FIRST_SESSION_ID: Final = 1001
 """Session ids count from here at each boot ([inferred] from two samples, facts 2.1)."""
+KEPT_LISTS: Final = 16
+"""Lists taken apart that a process keeps; ours."""
 MAX_TVS_CACHE_ENTRIES: Final = 64
 """Ours; the size of a real phone's cache is UNKNOWN."""
 
@@ -66,7 +69,7 @@ class InstalledList:
     @classmethod
     def load(cls, data: bytes, name: str) -> InstalledList:
         """Raises WireError for bytes that are no trust list."""
-        return cls.of(data, decode_trust_list(data), name)
+        return _loaded(data, name)
 
     @classmethod
     def of(cls, data: bytes, trust_list: TrustList, name: str) -> InstalledList:
@@ -80,6 +83,12 @@ class InstalledList:
             for record in self.trust_list.records
             if record.function in roles and record.certificate is not None
         )
+
+
+@lru_cache(maxsize=KEPT_LISTS)
+def _loaded(data: bytes, name: str) -> InstalledList:
+    """The phones of a cluster hold the same few lists: each is taken apart once, and its signature checked by each."""
+    return InstalledList.of(data, decode_trust_list(data), name)
 
 
 @dataclass(frozen=True, slots=True)

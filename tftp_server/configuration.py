@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Final
 from xml.etree import ElementTree
@@ -43,6 +43,10 @@ DEFAULT_GROUP: Final = "Default"
 """The CallManager group that phones unknown to the cluster are sent to [recall]."""
 DEVICE_LOADS: Final = MappingProxyType({"CP-8861": "sip88xx.10-3-1-20"})
 """Firmware by model ("device defaults"): that of the seed's phone. Other models keep what they have."""
+
+
+KEPT: Final = 256
+"""Documents that are kept: devices of one pool and model have the same. Ours."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +126,7 @@ def _addresses(nodes: Iterable[ProcessNode]) -> tuple[ServerAddress, ...]:
     return tuple(ServerAddress(node.name, node.ip_address) for node in nodes)
 
 
+@lru_cache(maxsize=KEPT)
 def device_configuration(settings: DeviceSettings) -> bytes:
     """The XML of `SEP<mac>.cnf.xml`. The same settings give the same bytes, `versionStamp` included."""
     device = ElementTree.Element("device")
