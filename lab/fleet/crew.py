@@ -41,7 +41,7 @@ class Crew(Protocol):
     async def move_clock(self, seconds: float) -> None: ...
 
     async def memory(self) -> int:
-        """Private bytes of the processes in which only phones live."""
+        """Private bytes that phones take in processes of their own: what those have grown by."""
 
     async def end(self) -> None:
         """Also while something is performed, which is given up."""

@@ -14,13 +14,14 @@ from cucm.errors import LabError
 from lab.fleet.attendance import Attendance
 from lab.fleet.batch import Holding, PhoneFinding
 from lab.fleet.crew import Crew, CrewHere, Work
-from lab.fleet.footprint import fewer_collections, require_descriptors
+from lab.fleet.floor import Floor
+from lab.fleet.footprint import fewer_collections, private_bytes, require_descriptors
 from lab.fleet.measure import LoadMeter
 from lab.fleet.plan import BOOTING, FleetPlan
 from lab.fleet.population import Population
 from lab.fleet.progress import Progress
 from lab.fleet.request import FleetRequest
-from lab.fleet.result import NONE, NOWHERE, UNKNOWN, FleetResult, PhoneEnd, Stage
+from lab.fleet.result import NONE, NOWHERE, UNKNOWN, FleetResult, Memory, PhoneEnd, Stage
 from lab.fleet.servers import KEPT_EVENTS, FleetLab, phones_network
 from lab.fleet.workers import CrewOfWorkers
 from lab.operations import AddDevice, AdvanceClock, Operation, RemoveDevice
@@ -53,7 +54,7 @@ class Fleet:
             self._playing = asyncio.create_task(self._play(lab, crew))
             if not self.result.interrupted:
                 await asyncio.wait([self._playing])
-            await self._take_down(self._playing)
+            await self._take_down(lab, self._playing)
             accounts = await crew.findings()
             where = self._attendance.places(accounts) if crew.parts else _registrations(lab)
             self.result.ends = _ends(lab, accounts, where)
@@ -73,6 +74,7 @@ class Fleet:
         lab.events.subscribe(self._meter)
         self._attendance = Attendance(self._meter.cluster_of)
         lab.events.subscribe(self._attendance)
+        self._empty_bytes = private_bytes()
         crew = await self._start_crew(lab)
         ending.push_async_callback(crew.end)
         fewer_collections()
@@ -89,14 +91,21 @@ class Fleet:
             return await CrewOfWorkers.start(lab.surroundings(), lab.states(), self.request.workers, self.progress)
         return CrewHere(lab.surroundings(), lab.states(), self.progress)
 
-    async def _take_down(self, playing: asyncio.Task[None]) -> None:
+    async def _take_down(self, lab: FleetLab, playing: asyncio.Task[None]) -> None:
         """Wait for the end of what was given up; keep what went wrong."""
         await asyncio.wait([playing])
+        self._measure_floor(lab)
         self.result.loads = self._meter.loads()
         if not playing.cancelled() and (error := playing.exception()) is not None:
             if not isinstance(error, LabError):
                 raise error
             self.result.trouble = f"{error} ({error.mend})" if error.mend else str(error)
+
+    def _measure_floor(self, lab: FleetLab) -> None:
+        floor = Floor(*lab.samples())
+        for stage in self.result.stages:
+            stage.floor_s = floor.seconds(stage.operations)
+        self.result.floor_ms = floor.as_json()
 
     # --- the story
 
@@ -147,6 +156,13 @@ class Fleet:
             stage.events += servers.events
             if work.verb in BOOTING:
                 self.result.stages.append(stage)
+        self.result.memory = await self._memory(crew) or self.result.memory
+
+    async def _memory(self, crew: Crew) -> Memory | None:
+        """Of all phones as they are now; None where the system does not tell."""
+        own = private_bytes()
+        grown = own - self._empty_bytes + await crew.memory()
+        return Memory(grown / self.request.phones, self.request.phones) if own else None
 
 
 def _ends(

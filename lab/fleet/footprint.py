@@ -18,7 +18,8 @@ _ROLLUP: Final = Path("/proc/self/smaps_rollup")
 
 
 def private_bytes() -> int:
-    """Memory of this process that it shares with nobody; 0 where the system does not tell."""
+    """Memory of this process that it shares with nobody, without garbage; 0 where the system does not tell."""
+    gc.collect()
     try:
         lines = _ROLLUP.read_text().splitlines()
     except OSError:

@@ -18,10 +18,11 @@ from lab.fleet.findings import finding_of
 from lab.fleet.measure import PhoneMeter
 from lab.fleet.plan import BOOTING
 from lab.fleet.result import Phase, Stage
+from lab.fleet.shared_flash import SharedBytes, SharedFlash
 from phone_agent.boot import PhoneModel
 from phone_agent.dhcp_client import DhcpClient
 from phone_agent.driver import BootTimedOut, Phone, PhonePorts, PhoneSettings, PowerCut
-from phone_agent.flash import FlashContents, MemoryFlash
+from phone_agent.flash import FlashContents
 from phone_agent.state import PhoneState as PhoneStateName
 
 SETTLE_S: Final = 60.0
@@ -34,8 +35,8 @@ class Residents:
     def __init__(self, around: Surroundings, states: Iterable[PhoneState], *, on_done: OnDone = nobody_cares) -> None:
         self.clock = MovableClock(time.time() + around.clock_offset_s)
         self._on_done = on_done
-        alarms = Alarms(self.clock)
-        self._residents = {state.name: _Resident(state, around, self.clock, alarms) for state in states}
+        shared = _Shared(around, self.clock)
+        self._residents = {state.name: _Resident(state, shared) for state in states}
 
     async def __aenter__(self) -> Self:
         return self
@@ -105,36 +106,48 @@ class _Digests:
         return self._known[data]
 
 
+class _Shared:
+    """What all phones of a process have in common."""
+
+    def __init__(self, around: Surroundings, clock: Clock) -> None:
+        self.around = around
+        self.clock = clock
+        self.alarms = Alarms(clock)
+        self.bytes = SharedBytes()
+        self.ports = PhonePorts(tftp=around.tftp_port)
+        # SIP's tags and DHCP's transactions, not secrets; the state of a generator for each phone would be 5 KB
+        self.randomness = Random("fleet")  # noqa: S311
+
+
 class _Resident:
     """One phone with its meter."""
 
     __slots__ = ("boots", "meter", "phone", "state")
 
-    def __init__(self, state: PhoneState, around: Surroundings, clock: Clock, alarms: Alarms) -> None:
+    def __init__(self, state: PhoneState, shared: _Shared) -> None:
         self.state = state
         self.boots = 0
         self.meter = PhoneMeter()
         one = state.phone
         self.phone = Phone(
             PhoneModel.of(one.mac, one.product),
-            MemoryFlash(state.contents),
+            SharedFlash(state.contents, shared.bytes),
             DhcpClient(
                 one.mac,
                 one.product,
-                server=around.dhcp,
+                server=shared.around.dhcp,
                 local_address=one.address,
-                port=around.dhcp[1],
-                clock=clock,
-                randomness=Random(f"dhcp {one.mac}"),  # noqa: S311 (transaction identifiers, not secrets)
+                port=shared.around.dhcp[1],
+                clock=shared.clock,
+                randomness=shared.randomness,
                 emit=self.meter,
-                alarms=alarms,
+                alarms=shared.alarms,
             ),
-            settings=PhoneSettings(
-                local_address=one.address, ports=PhonePorts(tftp=around.tftp_port), tls_profile=one.tls_profile
-            ),
-            clock=clock,
+            settings=PhoneSettings(local_address=one.address, ports=shared.ports, tls_profile=one.tls_profile),
+            clock=shared.clock,
+            randomness=shared.randomness,
             emit=self.meter,
-            alarms=alarms,
+            alarms=shared.alarms,
         )
 
     async def wake(self) -> None:

@@ -147,6 +147,8 @@ class FleetResult:
     stages: list[Stage] = field(default_factory=list)
     loads: list[NodeLoad] = field(default_factory=list)
     memory: Memory | None = None
+    floor_ms: dict[str, float] = field(default_factory=dict)
+    """CPU milliseconds of each cryptographic operation with nothing around it, both ends, measured in this run."""
     setup_s: float = 0.0
     """Seconds before the first act: clusters, devices, certificates."""
     setup_cpu_s: float = 0.0
@@ -230,6 +232,7 @@ class FleetResult:
             "cpu_ms_per_phone": round(self.cpu_ms_per_phone, 3),
             "floor_ms_per_phone": round(self.floor_ms_per_phone, 3),
             "times_floor": self.times_floor and round(self.times_floor, 3),
+            "floor_ms": self.floor_ms,
             "memory": self.memory and asdict(self.memory),
             "stages": [stage.as_json() for stage in self.stages],
             "loads": [asdict(load) for load in self.loads],

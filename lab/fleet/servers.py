@@ -100,6 +100,18 @@ class FleetLab(Lab):
             raise LabError("the lab has not been started")
         return self._maker
 
+    def samples(self) -> tuple[Identity, Identity, Identity]:
+        """A CallManager's certificate, a phone's and the one of who issued it: what TLS in this lab is made of."""
+        table = next(self._population.tables())
+        if table.lsc_from is None:
+            issuer, phone = self.maker, self.issue(mic, self.maker, table)
+        else:
+            issuer = self.cluster(table.lsc_from).publisher.identity(CertificateUnit.CAPF)
+            phone = self.issue(lsc, issuer, table)
+        node = self.cluster(self.topology.option_150).nodes_running("CallManager")[0]
+        own = node.identity(CertificateUnit.CALLMANAGER)
+        return own, Identity.load(phone.certificate, phone.private_key, ours=True), issuer
+
     def _build(self) -> None:
         super()._build()
         for name in self.clusters:

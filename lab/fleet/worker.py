@@ -73,6 +73,8 @@ class Worker:
         send(self._writer, Done(value))
 
     async def _do(self, message: object) -> object:
+        if isinstance(message, TellMemory):
+            return private_bytes()
         if isinstance(message, Begin):
             self._residents = Residents(message.around, message.states, on_done=self._progress.phone_done)
             fewer_collections()
@@ -87,8 +89,6 @@ class Worker:
             case MoveClock(seconds=seconds):
                 self._residents.clock.move(seconds)
                 return None
-            case TellMemory():
-                return private_bytes()
         raise RuntimeError(f"what is {message}?")
 
     async def _perform(self, residents: Residents, work: Perform) -> object:

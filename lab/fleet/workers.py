@@ -42,17 +42,19 @@ class CrewOfWorkers:
     parts = False
     reruns = 0
 
-    def __init__(self, workers: list[_WorkerProcess]) -> None:
-        self._workers = workers
+    def __init__(self) -> None:
+        self._workers: list[_WorkerProcess] = []
+        self._empty_bytes = 0
 
     @classmethod
     async def start(cls, around: Surroundings, states: Iterable[PhoneState], workers: int, progress: Progress) -> Self:
         """Raises EnvironmentProblem when no process can be started."""
-        crew = cls([])
+        crew = cls()
         try:
             for number, share in enumerate(shares(tuple(states), workers)):
                 crew._workers.append(await _WorkerProcess.start(number, progress))
                 crew._workers[-1].share = share
+            crew._empty_bytes = await crew._private_bytes()
             await crew._all(*(Begin(around, worker.share) for worker in crew._workers))
         except BaseException:
             await crew.end()
@@ -83,6 +85,9 @@ class CrewOfWorkers:
         await self._all(*(MoveClock(seconds) for _ in self._workers))
 
     async def memory(self) -> int:
+        return await self._private_bytes() - self._empty_bytes
+
+    async def _private_bytes(self) -> int:
         return sum(await self._all(*(TellMemory() for _ in self._workers)))
 
     async def end(self) -> None:
