@@ -17,8 +17,8 @@ from sipmessage import Response
 from cucm.clock import Clock, SystemClock
 from cucm.errors import LabError, TlsError, TrustError, TrustReason, WireError
 from cucm.net.alarms import Alarm, Alarms
-from cucm.records import dataclass
 from cucm.net.tls import Stream, TlsProfile, open_stream
+from cucm.records import dataclass
 from cucm.wire.sip import expiry_of
 from cucm.wire.sip_digest import Digest
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus

@@ -24,8 +24,8 @@ from cucm.events.phone import (
     TvsServerCertificateChecked,
 )
 from cucm.names import openssl_oneline
-from cucm.records import dataclass
 from cucm.net.tls import Stream, TlsProfile, open_stream
+from cucm.records import dataclass
 from cucm.roles import TrustRole
 from cucm.wire.tvs import ConnectionClosed, NeedData, QueryCertificateRequest, QueryCertificateResponse, TvsConnection
 from phone_agent.commands import QueryTvs, TvsAnswer, TvsFailure

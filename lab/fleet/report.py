@@ -27,20 +27,7 @@ def report_lines(result: FleetResult) -> Iterator[str]:
         yield from _stage_lines(stage)
     if result.loads:
         yield ""
-        yield from table(
-            ("node", "service", "requests", "busiest second", "MB", "failures"),
-            [
-                (
-                    f"{load.cluster}/{load.node}",
-                    load.service,
-                    f"{load.requests}",
-                    f"{load.busiest}/s",
-                    f"{load.bytes / 1e6:.1f}",
-                    f"{load.failures}",
-                )
-                for load in result.loads
-            ],
-        )
+        yield from table(LOAD_HEAD, load_rows(result))
     yield ""
     yield from _cost(result)
 
@@ -72,19 +59,37 @@ def _verdict(result: FleetResult) -> Iterator[str]:
 def _stage_lines(stage: Stage) -> Iterator[str]:
     rate = f", {stage.phones / stage.wall_s:.1f} phones/s" if stage.wall_s else ""
     yield f"{stage.title}: {stage.phones} phones in {stage.wall_s:.1f} s{rate}"
-    rows = [
+    yield from table(PHASE_HEAD, phase_rows(stage))
+
+
+PHASE_HEAD: Final = ("ms", "count", "p50", "p90", "p99", "longest")
+LOAD_HEAD: Final = ("node", "service", "requests", "busiest second", "MB", "failures")
+
+
+def phase_rows(stage: Stage) -> list[tuple[str, ...]]:
+    """A line for each phase that was measured, under `PHASE_HEAD`."""
+    rows = []
+    for phase in Phase:
+        known = stage.latencies.get(phase)
+        if known is not None:
+            seconds = (known.percentile(50), known.percentile(90), known.percentile(99), known.longest_s)
+            rows.append((PHASE_WORDS[phase], f"{len(known)}", *(f"{1000 * one:.1f}" for one in seconds)))
+    return rows
+
+
+def load_rows(result: FleetResult) -> list[tuple[str, ...]]:
+    """A line for each service of a node, under `LOAD_HEAD`."""
+    return [
         (
-            f"  {PHASE_WORDS[phase]}",
-            f"{len(known)}",
-            *(
-                f"{1000 * value:.1f}"
-                for value in (known.percentile(50), known.percentile(90), known.percentile(99), known.longest_s)
-            ),
+            f"{load.cluster}/{load.node}",
+            load.service,
+            f"{load.requests}",
+            f"{load.busiest}/s",
+            f"{load.bytes / 1e6:.1f}",
+            f"{load.failures}",
         )
-        for phase in Phase
-        if (known := stage.latencies.get(phase)) is not None
+        for load in result.loads
     ]
-    yield from table(("  ms", "count", "p50", "p90", "p99", "longest"), rows)
 
 
 def _cost(result: FleetResult) -> Iterator[str]:

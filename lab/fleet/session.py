@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from cucm.errors import UsageError
+from cucm.errors import EnvironmentProblem, UsageError
 from cucm.program import run as run_on_event_loop
 from cucm.whole_files import write_whole
 from lab.cli.frame import print_json
@@ -27,7 +27,8 @@ from lab.fleet.result import FleetResult
 from lab.fleet.simulation import Simulation
 from lab.network_claim import NetworkClaim
 
-JSON_NAME = "fleet.json"
+JSON_NAME: Final = "fleet.json"
+PAGE_NAME: Final = "fleet.html"
 MAX_TOLD: Final = 100_000
 """Of more phones than this, JSON says how many ended where, not each by its name."""
 
@@ -105,11 +106,20 @@ class FleetSession:
     def _report(self, result: FleetResult) -> None:
         told = result.as_json(phones=self._request.phones <= MAX_TOLD)
         if self._out is not None:
-            write_whole(self._out / JSON_NAME, json.dumps(told, indent=1).encode() + b"\n")
+            self._keep(result, told, self._out)
         if self._as_json:
             print_json(told)
         else:
             print("\n".join(report_lines(result)))
+
+    def _keep(self, result: FleetResult, told: dict[str, Any], out: Path) -> None:
+        write_whole(out / JSON_NAME, json.dumps(told, indent=1).encode() + b"\n")
+        from lab.fleet.page import page
+
+        try:
+            write_whole(out / PAGE_NAME, page(result).encode())
+        except EnvironmentProblem as problem:  # everything else is told without it
+            print(f"{PAGE_NAME} is not written: {problem.what}; mend: {problem.mend}", file=sys.stderr)
 
 
 def _make_folder(path: Path) -> None:

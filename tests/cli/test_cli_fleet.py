@@ -1,13 +1,17 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+ROOT = Path(__file__).parent.parent.parent
 Done = subprocess.CompletedProcess[str]
 
 
@@ -98,3 +102,96 @@ def test_words_that_do_not_go_together(cucm_lab: Callable[..., Done], words: tup
     assert done.returncode == 2
     assert f"where: {where}" in done.stderr
     assert "mend: " in done.stderr
+
+
+def test_phones_in_processes_of_their_own_end_as_those_in_one(cucm_lab: Callable[..., Done], tmp_path: Path) -> None:
+    done = cucm_lab("fleet", "--phones", 21, "--workers", 2, "--story", "campus", "--json", "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    result = told(done)
+    assert len(result["phones"]) == result["arrived"] == 21
+    assert all(stage["phone_cpu_s"] > 0 and stage["server_cpu_s"] > 0 for stage in result["stages"])
+    assert sum(one["requests"] for one in result["loads"] if one["service"] == "CallManager") == 42
+    assert "Plotly.newPlot" in (tmp_path / "fleet.html").read_text()
+
+
+def test_more_phones_than_the_machine_has_room_for_are_refused_before_the_start(cucm_lab: Callable[..., Done]) -> None:
+    done = cucm_lab("fleet", "--phones", 60_000, "--workers", 0)
+    if done.returncode == 0:
+        pytest.skip("this machine allows a process more open files than any other")
+    assert done.returncode == 3
+    assert "open files in the servers' process" in done.stderr
+    assert "--workers 1" in done.stderr
+
+
+class Running:
+    """A fleet that is under way, in a session of its own."""
+
+    def __init__(self, out: Path, *words: str) -> None:
+        self.out = out
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "lab.cli", "fleet", "--out", str(out), *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def __enter__(self) -> Running:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.communicate()
+
+    def wait_for(self, word: str) -> None:
+        assert self.process.stderr is not None
+        seen = []
+        while line := self.process.stderr.readline():
+            seen.append(line)
+            if word in line:
+                return
+        raise AssertionError(f"{word!r} never came: {seen}")
+
+    def workers(self) -> list[int]:
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [int(child) for child in children]
+
+    def end(self) -> dict[str, Any]:
+        self.process.communicate(timeout=100)
+        value: dict[str, Any] = json.loads((self.out / "fleet.json").read_text())
+        return value
+
+    def has_left_processes(self) -> bool:
+        try:
+            os.killpg(self.process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_ctrl_c_ends_with_a_report_of_how_far_it_came(tmp_path: Path, workers: str) -> None:
+    with Running(tmp_path, "--phones", "1500", "--workers", workers) as fleet:
+        fleet.wait_for("boot-phone")
+        os.killpg(fleet.process.pid, signal.SIGINT)  # as a terminal does: to all processes
+        result = fleet.end()
+        assert fleet.process.returncode == 130
+        assert (result["interrupted"], result["is_good"]) == (True, False)
+        assert len(result["phones"]) == 1500
+        assert result["arrived"] == 0
+        assert not fleet.has_left_processes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+def test_a_worker_that_is_killed_costs_its_phones_and_is_told(tmp_path: Path) -> None:
+    with Running(tmp_path, "--phones", "2000", "--workers", "2") as fleet:
+        fleet.wait_for("boot-phone")
+        os.kill(fleet.workers()[0], signal.SIGKILL)
+        result = fleet.end()
+        assert fleet.process.returncode == 1
+        assert "1000 phones was lost" in result["trouble"]
+        lost = [end for end in result["phones"].values() if end["state"] == "lost"]
+        assert len(lost) == 1000
+        assert not fleet.has_left_processes()

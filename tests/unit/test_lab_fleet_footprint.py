@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from cucm.errors import EnvironmentProblem
+from lab.fleet import footprint
+from lab.fleet.footprint import descriptors, private_bytes, require_descriptors
+from lab.fleet.request import FleetRequest
+
+
+def test_ten_thousand_phones_need_a_process_of_their_own_where_twenty_thousand_files_may_be_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(footprint, "raise_descriptor_limit", lambda: 20_000)
+    require_descriptors(FleetRequest(10_000, workers=1))
+    with pytest.raises(EnvironmentProblem, match="20684 open files in the servers' process") as refused:
+        require_descriptors(FleetRequest(10_000, workers=0))
+    assert "--workers 1" in (refused.value.mend or "")
+
+
+def test_what_would_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint, "raise_descriptor_limit", lambda: 1024)
+    with pytest.raises(EnvironmentProblem) as refused:
+        require_descriptors(FleetRequest(5000, workers=2))
+    assert "at most 532 phones" in (refused.value.mend or "")
+    require_descriptors(FleetRequest(532, workers=2))
+
+
+def test_each_end_of_a_registration_is_one_descriptor() -> None:
+    few, many = (descriptors(FleetRequest(phones, workers=4, concurrency=1)) for phones in (400, 800))
+    assert (many[0] - few[0], many[1] - few[1]) == (400, 100)
+
+
+def test_memory_of_this_process_is_known_where_the_system_tells() -> None:
+    before = private_bytes()
+    kept = bytearray(b"x" * 8_000_000)
+    assert before == 0 or private_bytes() - before > 4_000_000
+    assert len(kept) == 8_000_000
