@@ -87,8 +87,11 @@ def _emitter(order: dict[str, Any], write: Callable[[str], int]) -> Emit:
     if order["silent"]:
         return ignore
     events = EventLog(retention=RETAINED_EVENTS)
-    render = (TvsTrace() if order["kind"] == "tvs" else TftpTrace()).lines
-    events.subscribe(TraceWriter(render, lambda lines: write("\n".join(lines) + "\n")))
+    if order["kind"] == "tvs":
+        text = TvsTrace().text
+        events.subscribe(TraceWriter(lambda record: (text(record),), lambda texts: write("".join(texts))))
+    else:
+        events.subscribe(TraceWriter(TftpTrace().lines, lambda lines: write("\n".join([*lines, ""]))))
     return events.emitter(f"{'tvs' if order['kind'] == 'tvs' else 'tftp'}:bench")
 
 

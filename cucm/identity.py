@@ -139,7 +139,7 @@ def load_certificate(der: bytes) -> x509.Certificate:
     return certificate
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=2048)
 def describe(der: bytes) -> CertificateSummary:
     """The fields of a certificate. DecodeError if it is none, or has a key that is neither RSA nor EC."""
     with _decoding(der):

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import gc
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
@@ -87,14 +90,19 @@ class Service(Protocol):
     async def stop(self) -> None: ...
 
 
-async def serve_until_stopped(service: Service) -> None:
-    """Start it, wait for SIGINT or SIGTERM, stop it orderly."""
+async def serve_until_stopped(service: Service, *, lifeline: int | None = None) -> None:
+    """Start it, wait for SIGINT or SIGTERM, or for the end of what can be read from `lifeline`; stop it orderly."""
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
+    if lifeline is not None:
+        loop.add_reader(lifeline, stop.set)
     await service.start()
     collect_seldom()
     await stop.wait()
+    if lifeline is not None:
+        loop.remove_reader(lifeline)
     await service.stop()
 
 
@@ -190,27 +198,46 @@ def _names(points: Collection[FaultPoint]) -> str:
 # --- events on stdout ----------------------------------------------------------------------------------------------
 
 
-def event_log(renderer: Renderer | None, *, as_json: bool) -> EventLog:
-    """A log whose events are printed: by `renderer`, as JSON, or (None) as plain `kind name=value` lines."""
+def event_log(renderer: Renderer | None, *, as_json: bool, floor: int | None = None) -> EventLog:
+    """A log whose events are printed: by `renderer`, as JSON, or (None) as plain `kind name=value` lines.
+
+    `floor` is a file to lock while printing, where processes share stdout: lines are not to run into each other.
+    """
     log = EventLog(retention=RETENTION)
+    say = partial(print_lines, floor=floor)
     if as_json:
-        log.subscribe(TraceWriter(lambda record: [json.dumps(record.as_json())], print_lines))
+        log.subscribe(TraceWriter(lambda record: [json.dumps(record.as_json())], say))
     elif renderer is not None:
-        log.subscribe(TraceWriter(renderer.lines, print_lines))
+        log.subscribe(TraceWriter(renderer.lines, say))
     else:
-        log.subscribe(TraceWriter(lambda record: [plain_line(record)], print_lines))
+        log.subscribe(TraceWriter(lambda record: [plain_line(record)], say))
     return log
 
 
-def print_lines(lines: Sequence[str]) -> None:
-    """Print now. When nobody reads stdout any more, the program is asked to end orderly."""
+def print_lines(lines: Sequence[str], *, floor: int | None = None) -> None:
+    """Print now, in one piece. When nobody reads stdout any more, the program is asked to end orderly."""
     if not lines:
         return
     try:
-        print(*lines, sep="\n", flush=True)
+        with _alone(floor):
+            sys.stdout.write("\n".join([*lines, ""]))
+            sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
+def _alone(floor: int | None) -> Iterator[None]:
+    """While no other process holds the `floor`."""
+    if floor is None:
+        yield
+        return
+    fcntl.lockf(floor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.lockf(floor, fcntl.LOCK_UN)
 
 
 def plain_line(record: EventRecord) -> str:

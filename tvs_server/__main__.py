@@ -20,6 +20,7 @@ from cucm.net.addresses import require_loopback
 from cucm.net.descriptors import raise_descriptor_limit
 from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
+from cucm.processes import MAX_PROCESSES, Share, serve_in_processes
 from cucm.program import (
     add_faults,
     add_output_styles,
@@ -69,6 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     network.add_argument("--address", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     network.add_argument(
         "--port", type=whole_number(0, 65535), default=PORT, help="default: %(default)s; 0 takes a free one"
+    )
+    network.add_argument(
+        "--processes",
+        type=whole_number(1, MAX_PROCESSES),
+        default=1,
+        help="that share the port, one for each CPU at most; limits and numbers of connections are each one's own "
+        "(default: %(default)s)",
     )
     network.add_argument("--expose", action="store_true", help="allow an address that other machines can reach")
     _add_limits(parser.add_argument_group("limits"))
@@ -159,21 +167,35 @@ def _role(text: str) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    """In this process, or in as many as are wanted, which then share certificate, key and port and nothing else."""
     warning = require_loopback(options.address, options.expose)
     if warning is not None:
         print(warning, file=sys.stderr)
     raise_descriptor_limit()
-    log = event_log(TvsTrace() if options.trace else None, as_json=options.json)
-    if options.trace:
-        log.subscribe(_tell_readiness)
-    emit = log.emitter(f"tvs:{options.address}")
-    board = fault_board(options.fault, POINTS, log.emitter("faults"))
-    certificate, private_key = _identity(options)
-    server = TvsServer(
+    identity = _identity(options)
+    if options.processes == 1:
+        return _serve_here(options, identity, None)
+    if options.fault:
+        raise UsageError("faults count for one process", where="--fault", mend="leave out --processes")
+    return serve_in_processes(
+        options.processes,
         options.address,
         options.port,
-        certificate_der=certificate,
-        private_key_der=private_key,
+        lambda share: exit_code_of("tvs_server", lambda: _serve_here(options, identity, share)),
+    )
+
+
+def _serve_here(options: argparse.Namespace, identity: tuple[bytes, bytes], share: Share | None) -> int:
+    log = event_log(TvsTrace() if options.trace else None, as_json=options.json, floor=share.floor if share else None)
+    if options.trace:
+        log.subscribe(_tell_readiness)
+    emit = log.emitter(f"tvs:{options.address}{f'/{share.number}' if share else ''}")
+    board = fault_board(options.fault, POINTS, log.emitter("faults"))
+    server = TvsServer(
+        options.address,
+        share.port if share else options.port,
+        certificate_der=identity[0],
+        private_key_der=identity[1],
         cache=CertificateCache(_source(options), ctl_file=_ctl_file(options), mode=options.freshness, emit=emit),
         emit=emit,
         policy=options.client_certificate,
@@ -182,8 +204,9 @@ def _serve(options: argparse.Namespace) -> int:
         limits=_limits(options),
         ttl_s=options.ttl,
         faults=board,
+        is_shared=share is not None,
     )
-    run(serve_until_stopped(server))
+    run(serve_until_stopped(server, lifeline=share.lifeline if share else None))
     end_faults(board)
     return EXIT_OK
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from cucm.errors import DecodeError
 from cucm.events.tvs import CacheStep
@@ -18,6 +19,8 @@ from cucm.wire.tvs import (
     RESPONSE_PAD,
     STATUS_NOT_FOUND,
     STATUS_OK,
+    VERSION,
+    Element,
     QueryCertificateRequest,
     QueryCertificateResponse,
     TvsMessage,
@@ -29,6 +32,9 @@ DEFAULT_TTL_S: Final = 86_400
 """Sent when the database has none (TIMETOLIVE is NULL after an upload, facts 5.4; [inferred])."""
 DIFFERENT_CERTIFICATE_STATUS: Final = STATUS_NOT_FOUND
 """UNKNOWN (facts 2.6): status when issuer and serial number match in a VERIFY but the certificates differ."""
+
+
+_REMEMBERED_ANSWERS: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +52,7 @@ class CacheEntry:
         return map_id(self.serial, self.issuer)
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """What the caches said: the entry, if any, and which caches were asked on the way."""
 
     key: str
@@ -65,8 +70,7 @@ class Verdict(StrEnum):
     DIFFERENT_CERTIFICATE = "different-certificate"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What a request asks about. For a VERIFY the names and the serial number are those of its certificate."""
 
     device_name: str
@@ -76,8 +80,7 @@ class Question:
     certificate: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     message: TvsMessage
     verdict: Verdict
     finding: Finding
@@ -92,7 +95,7 @@ def question_of(request: TvsMessage) -> Question:
     """Raises DecodeError for a message that asks nothing, or a VERIFY of what is no certificate."""
     match request:
         case QueryCertificateRequest():
-            return Question(request.device_name, request.subject, request.issuer, request.serial, None)
+            return Question(*request.asked(), None)
         case VerifyRequest():
             seen = describe(request.certificate)
             return Question(request.device_name, seen.subject, seen.issuer, seen.serial, request.certificate)
@@ -127,11 +130,15 @@ def _verdict(entry: CacheEntry | None, asked: bytes | None) -> Verdict:
 def _query_answer(
     session_id: int, verdict: Verdict, entry: CacheEntry | None, ttl_s: int, pad: int
 ) -> QueryCertificateResponse:
+    return QueryCertificateResponse(session_id, pad, VERSION, _query_elements(verdict, entry, ttl_s))
+
+
+@lru_cache(maxsize=_REMEMBERED_ANSWERS)
+def _query_elements(verdict: Verdict, entry: CacheEntry | None, ttl_s: int) -> tuple[Element, ...]:
+    """The same for every phone that asks for one certificate: only the session number differs."""
     if entry is None:
-        return QueryCertificateResponse.build(session_id, _status(verdict), pad=pad)
-    return QueryCertificateResponse.build(
-        session_id, _status(verdict), entry.certificate, roles_told(entry), ttl_s, pad=pad
-    )
+        return QueryCertificateResponse.build(0, _status(verdict)).elements
+    return QueryCertificateResponse.build(0, _status(verdict), entry.certificate, roles_told(entry), ttl_s).elements
 
 
 def _verify_answer(session_id: int, verdict: Verdict, entry: CacheEntry | None, ttl_s: int, pad: int) -> VerifyResponse:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final
 
-from cucm.errors import AddressBusy, DecodeError, EncodeError, LimitExceeded, TlsError, TrustError, WireError
-from cucm.events import Emit, Event, ignore
+from cucm.errors import AddressBusy, TlsError, TrustError, WireError
+from cucm.events import Emit, ignore
 from cucm.events.tvs import (
     CacheName,
-    TvsCertificateLookedUp,
     TvsConnectionAccepted,
     TvsConnectionClosed,
     TvsConnectionRefused,
@@ -19,40 +19,27 @@ from cucm.events.tvs import (
     TvsHandshakeDone,
     TvsHandshakeFailed,
     TvsRefusalReason,
-    TvsRequestReceived,
     TvsRequestRefused,
-    TvsResponseSent,
     TvsServerStarted,
     TvsServerStopped,
 )
 from cucm.faults import NO_FAULTS, Action, FaultPoint, FaultSource
 from cucm.faults.catalogue.tvs import TVS_REQUEST, TVS_RESPONSE, Close, Delay, Drop, Truncate
-from cucm.identity import describe
-from cucm.net.listener import Limits, Listener
+from cucm.net.listener import Attention, Limits, Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, server_context
 from cucm.net.tls_context import client_check
 from cucm.net.tls_faults import FalseCertificates
-from cucm.wire.tvs import (
-    HEADER_BYTES,
-    NEED_DATA,
-    PORT,
-    ConnectionClosed,
-    NeedData,
-    QueryCertificateResponse,
-    TvsConnection,
-    TvsMessage,
-    VerifyResponse,
-    encode_message,
-)
+from cucm.wire.tvs import PORT, TvsMessage, encode_message, header_bytes, payload_bytes
 from tvs_server.answer_faults import request_fields, spoilt
 from tvs_server.certificate_cache import CertificateCache
-from tvs_server.policy import DEFAULT_TTL_S, Decision, Question, Verdict, decide, question_of
+from tvs_server.connection import Client
+from tvs_server.connection_events import handshake_failure, looked_up, received, sent, subject_of
+from tvs_server.policy import DEFAULT_TTL_S, Question, decide, question_of
 
-MAX_REQUESTS: Final = 64
-"""UNKNOWN (facts 2.9): whether the real TVS serves more than one request per connection. We do, up to this many."""
-UNREADABLE_SUBJECT: Final = "(unreadable certificate)"
+_payload_of: Final = lru_cache(maxsize=256)(payload_bytes)
+"""The bytes of an answer behind its header: the same for every phone that asks for one certificate."""
 
 
 class TvsServer:
@@ -60,7 +47,8 @@ class TvsServer:
 
     `private_key_der` is unencrypted PKCS#8.
     `client_cas` are DER certificates (CAPF, manufacturing CA) that an offered client certificate is checked against;
-    `now` dates those. `faults` says what goes wrong with connections, requests and answers. `start` raises
+    `now` dates those. `is_shared`: other processes may serve the port as well.
+    `faults` says what goes wrong with connections, requests and answers. `start` raises
     AddressBusy, EnvironmentProblem and UsageError (certificate and key).
     """
 
@@ -80,18 +68,19 @@ class TvsServer:
         ttl_s: int = DEFAULT_TTL_S,
         faults: FaultSource = NO_FAULTS,
         now: Callable[[], float] = time.time,
+        is_shared: bool = False,
     ) -> None:
         self._identity = certificate_der, private_key_der
         self._cache = cache
         self._emit = emit
-        self._dead = False
+        self._tell = emit
         self._policy = policy
         self._client_cas = tuple(client_cas)
         self._profile = profile
         self._ttl_s = ttl_s
         self._faults = faults.at(service="TVS")
         self._now = now
-        self._clients: dict[Stream, _Client] = {}
+        self._clients: dict[Stream, Client] = {}
         self._attempted = 0
         self._accepted = 0
         self._running = False
@@ -99,6 +88,7 @@ class TvsServer:
             address,
             port,
             self._serve,
+            is_shared=is_shared,
             limits=limits,
             faults=self._faults,
             false_certificates=FalseCertificates(certificate_der, private_key_der, now=now),
@@ -107,6 +97,8 @@ class TvsServer:
             on_refused=self._refused,
             on_handshake_failed=self._handshake_failed,
             on_closed=self._closed,
+            attendant=self._attend,
+            on_idle=self._idle,
         )
 
     @property
@@ -149,7 +141,7 @@ class TvsServer:
         )
         self._listener.set_context(context)
         self._cache.load()
-        self._dead = False
+        self._tell = self._emit
         try:
             await self._listener.start()
         except BaseException:
@@ -171,7 +163,7 @@ class TvsServer:
 
     async def crash(self) -> None:
         """The process is killed: every connection is reset, nothing is told, the port is free."""
-        self._dead = True
+        self._tell = ignore  # a process that is gone writes no trace
         self._running = False
         try:
             await self._listener.crash()
@@ -182,16 +174,12 @@ class TvsServer:
         """What the network does with packets for the port; kept over `stop` and `start`. Raises AddressBusy."""
         self._listener.set_reachability(how)
 
-    def _tell(self, event: Event) -> None:
-        if not self._dead:  # a process that is gone writes no trace
-            self._emit(event)
-
     # -- connections -------------------------------------------------------------------------------------------
 
     def _accept(self, stream: Stream) -> None:
         self._attempted += 1
         self._accepted += 1
-        client = self._clients[stream] = _Client(self._accepted, stream)
+        client = self._clients[stream] = Client(self._accepted, stream)
         counts = self._attempted, self._accepted
         self._tell(TvsConnectionAccepted(*client.place, stream.socket_number, self._listener.socket_number, *counts))
 
@@ -205,27 +193,65 @@ class TvsServer:
     def _handshake_failed(self, stream: Stream, error: Exception) -> None:
         alert = error.alert if isinstance(error, TlsError) else None
         trust = error.reason if isinstance(error, TrustError) else None
-        reason = _handshake_failure(error)
+        reason = handshake_failure(error)
         self._tell(TvsHandshakeFailed(*self._clients[stream].place, reason, alert, trust, str(error)))
 
     def _closed(self, stream: Stream) -> None:
         client = self._clients.pop(stream)
         self._tell(TvsConnectionClosed(*client.place, client.answered))
 
+    def _attend(self, stream: Stream) -> Attention:
+        """The short way, without a coroutine: whole requests are answered on the spot.
+
+        All that takes its time (half a request, a fault, a client that does not take its answer) and all that ends
+        otherwise than by a goodbye goes the long way, `_serve`, from where it stands.
+        """
+        client = self._clients[stream]
+        if not client.is_greeted:
+            self._greet(client)
+        if stream.received:
+            if (
+                not client.has_whole_request()
+                or self._faults.watches(TVS_REQUEST)
+                or self._faults.watches(TVS_RESPONSE)
+            ):
+                return Attention.HANDLE
+            try:
+                self._answer_at_once(client)
+            except WireError as error:
+                self._refuse(client, error)
+                return Attention.END
+            if stream.unsent_bytes():
+                return Attention.HANDLE
+        if not stream.has_ended:
+            return Attention.WAIT
+        return Attention.END if stream.has_ended_well else Attention.HANDLE
+
+    def _idle(self, stream: Stream) -> None:
+        self._refuse(self._clients[stream], TimeoutError())
+
     async def _serve(self, stream: Stream) -> None:
         client = self._clients[stream]
-        subject = _subject(stream.peer_certificate)
-        self._tell(TvsHandshakeDone(*client.place, stream.socket_number, stream.cipher, stream.tls_version, subject))
+        if not client.is_greeted:
+            self._greet(client)
         try:
             while await self._serve_one(client):
                 pass
         except (WireError, TlsError, TimeoutError) as error:
-            refusal = client.refusal(error, self._listener.limits)
-            self._tell(TvsRequestRefused(*client.place, *refusal))
+            self._refuse(client, error)
+
+    def _greet(self, client: Client) -> None:
+        client.is_greeted = True
+        stream = client.stream
+        subject = subject_of(stream.peer_certificate)
+        self._tell(TvsHandshakeDone(*client.place, stream.socket_number, stream.cipher, stream.tls_version, subject))
+
+    def _refuse(self, client: Client, error: Exception) -> None:
+        self._tell(TvsRequestRefused(*client.place, *client.refusal(error, self._listener.limits)))
 
     # -- requests ----------------------------------------------------------------------------------------------
 
-    async def _serve_one(self, client: _Client) -> bool:
+    async def _serve_one(self, client: Client) -> bool:
         """Whether the connection goes on."""
         await client.await_request()
         async with asyncio.timeout(self._listener.limits.request_timeout_s) as deadline:
@@ -236,9 +262,26 @@ class TvsServer:
         client.in_request = False
         return goes_on
 
-    async def _answer(self, client: _Client, request: TvsMessage, deadline: asyncio.Timeout) -> bool:
+    def _answer_at_once(self, client: Client) -> None:
+        """The one whole request that has come. Raises WireError."""
+        client.in_request = True
+        place, tell = client.place, self._tell
+        request, data = client.take_request()
         question = question_of(request)
-        self._tell(_received(client, request, question))
+        tell(received(place, request, question, data))
+        decision = decide(request, question, self._cache.look_up, default_ttl_s=self._ttl_s)
+        tell(looked_up(place, request, question, decision))
+        message = decision.message
+        payload = _payload_of(message.elements)
+        answer = header_bytes(message, len(payload)) + payload
+        client.stream.write(answer)
+        client.answered += 1
+        tell(sent(place, message, answer))
+        client.in_request = False
+
+    async def _answer(self, client: Client, request: TvsMessage, deadline: asyncio.Timeout) -> bool:
+        question = question_of(request)
+        self._tell(received(client.place, request, question, encode_message(request)))  # lossless: the bytes that came
         action = self._fault(TVS_REQUEST, client, question)
         match action:
             case Drop() | Close():
@@ -246,7 +289,7 @@ class TvsServer:
             case Delay(seconds=seconds):
                 await self._wait(seconds, deadline)
         decision = decide(request, question, self._cache.look_up, default_ttl_s=self._ttl_s)
-        self._tell(_looked_up(client, request, question, decision))
+        self._tell(looked_up(client.place, request, question, decision))
         action = self._fault(TVS_RESPONSE, client, question)
         match action:
             case Drop():
@@ -257,16 +300,16 @@ class TvsServer:
         await self._send(client, answer if action is None else spoilt(answer, action, self._identity[0]))
         return not isinstance(action, Truncate)
 
-    async def _send(self, client: _Client, response: TvsMessage | bytes) -> None:
+    async def _send(self, client: Client, response: TvsMessage | bytes) -> None:
         data = response if isinstance(response, bytes) else encode_message(response)
         if not data:
             return
         client.stream.write(data)
         await client.stream.drain()
         client.answered += 1
-        self._tell(_sent(client, response, data))
+        self._tell(sent(client.place, response, data))
 
-    def _fault(self, point: FaultPoint, client: _Client, question: Question) -> Action | None:
+    def _fault(self, point: FaultPoint, client: Client, question: Question) -> Action | None:
         if not self._faults.watches(point):
             return None
         return self._faults.fire(point, peer=client.stream.peer_address[0], **request_fields(question))
@@ -276,113 +319,3 @@ class TvsServer:
         deadline.reschedule(None)
         await asyncio.sleep(seconds)
         deadline.reschedule(asyncio.get_running_loop().time() + self._listener.limits.request_timeout_s)
-
-
-class _Client:
-    """One connection: its number, its stream and the messages in it."""
-
-    __slots__ = ("_connection", "_event", "answered", "in_request", "place", "stream")
-
-    def __init__(self, number: int, stream: Stream) -> None:
-        self.place = (number, *stream.peer_address)
-        self.stream = stream
-        self.answered = 0
-        self.in_request = False
-        self._connection = TvsConnection(max_messages=MAX_REQUESTS)
-        self._event: TvsMessage | NeedData | ConnectionClosed = NEED_DATA
-
-    async def await_request(self) -> None:
-        """Wait, as long as a connection may be idle, until a request begins or the client closes."""
-        self._event = self._connection.next_event()
-        if isinstance(self._event, NeedData):
-            await self._receive()
-        self.in_request = True
-
-    async def complete_request(self) -> TvsMessage | None:
-        """The request that has begun; None when the client has closed instead."""
-        while isinstance(self._event, NeedData):
-            await self._receive()
-        return self._event if isinstance(self._event, TvsMessage) else None
-
-    async def _receive(self) -> None:
-        data = await self.stream.read()
-        if data:
-            self._connection.receive_data(data)
-        else:
-            self._connection.receive_eof()
-        self._event = self._connection.next_event()
-
-    def refusal(self, error: Exception, limits: Limits) -> tuple[TvsRefusalReason, str]:
-        """Why `error` ends this connection."""
-        match error:
-            case LimitExceeded() | EncodeError():
-                return TvsRefusalReason.TOO_MUCH, str(error)
-            case TimeoutError() if self.in_request:
-                return TvsRefusalReason.REQUEST_TIMEOUT, str(error) or f"not done in {limits.request_timeout_s:g} s"
-            case TimeoutError():
-                return TvsRefusalReason.IDLE_TIMEOUT, f"no request for {limits.idle_timeout_s:g} s"
-            case TlsError():
-                return TvsRefusalReason.TLS, str(error)
-            case DecodeError(path="header.type"):
-                return TvsRefusalReason.UNEXPECTED_MESSAGE, str(error)
-            case _:
-                return TvsRefusalReason.MALFORMED, str(error)
-
-
-def _handshake_failure(error: Exception) -> TvsRefusalReason:
-    match error:
-        case TrustError():
-            return TvsRefusalReason.CLIENT_CERTIFICATE
-        case TimeoutError():
-            return TvsRefusalReason.HANDSHAKE_TIMEOUT
-        case _:
-            return TvsRefusalReason.HANDSHAKE
-
-
-def _subject(certificate: bytes | None) -> str | None:
-    if certificate is None:
-        return None
-    try:
-        return describe(certificate).subject
-    except DecodeError:
-        return UNREADABLE_SUBJECT
-
-
-def _received(client: _Client, request: TvsMessage, question: Question) -> TvsRequestReceived:
-    data = encode_message(request)  # lossless: the bytes that came
-    return TvsRequestReceived(
-        *client.place,
-        message_type=request.type,
-        session_id=request.session_id,
-        payload_length=len(data) - HEADER_BYTES,
-        device_name=question.device_name,
-        subject=question.subject,
-        issuer=question.issuer,
-        serial=question.serial,
-        certificate=question.certificate,
-        data=data,
-    )
-
-
-def _looked_up(client: _Client, request: TvsMessage, question: Question, decision: Decision) -> TvsCertificateLookedUp:
-    finding = decision.finding
-    comparable = finding.entry is not None and question.certificate is not None
-    equal = decision.verdict is Verdict.FOUND if comparable else None
-    return TvsCertificateLookedUp(*client.place, request.type, finding.key, finding.steps, equal)
-
-
-def _sent(client: _Client, response: TvsMessage | bytes, data: bytes) -> TvsResponseSent:
-    """Raw bytes (a fault) carry no fields worth telling."""
-    if not isinstance(response, QueryCertificateResponse | VerifyResponse):
-        return TvsResponseSent(*client.place, None, None, None, None, None, None, data)
-    certificate = response.certificate if isinstance(response, QueryCertificateResponse) else None
-    return TvsResponseSent(
-        *client.place,
-        message_type=response.type,
-        payload_length=len(data) - HEADER_BYTES,
-        status=response.status,
-        certificate=certificate,
-        roles=response.roles,
-        ttl_s=response.ttl_s,
-        data=data,
-    )

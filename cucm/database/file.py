@@ -53,6 +53,7 @@ class DatabaseFile:
         self._busy_timeout_s = busy_timeout_s
         self._pool: _Pool | None = None
         self._watcher: sqlite3.Connection | None = None
+        self._watching: sqlite3.Cursor | None = None
         self._watcher_lock = threading.Lock()
 
     def create(self, complete: Callable[[sqlite3.Connection], None]) -> None:
@@ -74,7 +75,7 @@ class DatabaseFile:
         with self._watcher_lock:
             if self._watcher is not None:
                 self._watcher.close()
-                self._watcher = None
+                self._watcher = self._watching = None
 
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
@@ -99,12 +100,20 @@ class DatabaseFile:
 
     def data_version(self) -> int:
         """Another number than before if anybody committed something since the last call. Costs microseconds."""
-        self._opened()
-        with self._watcher_lock, self._translated():
-            if self._watcher is None:
-                self._watcher = self._connect()
-            (version,) = self._watcher.execute("PRAGMA data_version").fetchone()
-            return int(version)
+        if self._pool is None:
+            self._opened()  # which says so
+        with self._watcher_lock:
+            try:  # the short way of every call but the first: TVS asks before each of its answers
+                if self._watching is not None:
+                    return self._watching.execute("PRAGMA data_version").fetchone()[0]  # type: ignore[no-any-return]
+            except sqlite3.Error:
+                pass  # the long way says it in words
+            with self._translated():
+                if self._watcher is None:
+                    self._watcher = self._connect()
+                self._watching = self._watcher.cursor()
+                (version,) = self._watching.execute("PRAGMA data_version").fetchone()
+                return int(version)
 
     def query(self, sql: str) -> QueryResult:
         """Run one SELECT. UsageError for anything else, for faulty SQL, beyond MAX_QUERY_ROWS and the other limits."""

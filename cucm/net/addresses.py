@@ -41,12 +41,15 @@ def require_loopback(address: str, expose: bool) -> str | None:
     )
 
 
-def bind_tcp(address: str, port: int, *, backlog: int) -> socket.socket:
-    """A listening, non-blocking socket. Raises AddressBusy, EnvironmentProblem."""
-    # with the protocol named, asyncio knows the connections for TCP and does without Nagle's 40 ms
+def bind_tcp(address: str, port: int, *, backlog: int, is_shared: bool = False) -> socket.socket:
+    """A listening, non-blocking socket; `is_shared`: with others that say so too. AddressBusy, EnvironmentProblem."""
     listening = socket.socket(_family(address), socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT are no obstacle
+        # what is accepted inherits it: without, Nagle and a late acknowledgement cost 40 ms
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if is_shared:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listening.bind((address, port))
         listening.listen(backlog)  # two servers may both bind; the second to listen is refused here
     except OSError as error:
@@ -54,6 +57,19 @@ def bind_tcp(address: str, port: int, *, backlog: int) -> socket.socket:
         raise binding_problem(error, address, port, "TCP") from error
     listening.setblocking(False)
     return listening
+
+
+def hold_port(address: str, port: int) -> socket.socket:
+    """Keeps a TCP port for those who share it, and takes no connection. Raises AddressBusy, EnvironmentProblem."""
+    held = socket.socket(_family(address), socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind((address, port))
+    except OSError as error:
+        held.close()
+        raise binding_problem(error, address, port, "TCP") from error
+    return held
 
 
 def bind_udp(address: str, port: int) -> socket.socket:

@@ -14,7 +14,9 @@ from collections.abc import Callable
 from typing import Final
 
 from cucm.net.addresses import bind_tcp
+from cucm.net.connection_poller import ConnectionPoller
 from cucm.net.reachability import Reachability, bind_silent_tcp, drop_packets, fill_accept_queue, take_packets
+from cucm.net.transport import SocketTransport
 
 LISTEN_BACKLOG: Final = 1024
 """A small one makes phones' kernels retry after 1, 3 and 7 seconds when many boot at once."""
@@ -30,21 +32,30 @@ _log = logging.getLogger(__name__)
 class Door:
     """A bound port; `protocol()` makes the protocol of each connection let in.
 
-    Raises AddressBusy, EnvironmentProblem, here and in `set`. Port 0 becomes a free one.
+    `is_shared`: other processes may serve the port as well. Port 0 becomes a free one. Raises AddressBusy,
+    EnvironmentProblem, here and in `set`.
     """
 
     def __init__(
-        self, address: str, port: int, protocol: Callable[[], asyncio.BaseProtocol], how: Reachability
+        self,
+        address: str,
+        port: int,
+        protocol: Callable[[], asyncio.BufferedProtocol],
+        how: Reachability,
+        *,
+        is_shared: bool = False,
     ) -> None:
         self.address = address
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
-        self._letting_in: set[asyncio.Task[None]] = set()
+        self._poller = ConnectionPoller(self._loop)
         self._fillers: list[socket.socket] = []
         self._pause: asyncio.TimerHandle | None = None
         self._how = Reachability.OPEN
-        self._socket = bind_tcp(address, port, backlog=LISTEN_BACKLOG)
+        self._is_shared = is_shared
+        self._socket = bind_tcp(address, port, backlog=LISTEN_BACKLOG, is_shared=is_shared)
         self.port: int = self._socket.getsockname()[1]
+        self._family = int(self._socket.family)
         self._accept_from_now_on()
         self.set(how)
 
@@ -59,7 +70,7 @@ class Door:
             return
         if self._how is Reachability.REFUSE:
             self._socket.close()
-            self._socket = bind_tcp(self.address, self.port, backlog=LISTEN_BACKLOG)
+            self._socket = bind_tcp(self.address, self.port, backlog=LISTEN_BACKLOG, is_shared=self._is_shared)
             self._accept_from_now_on()
         elif self._how is Reachability.UNREACHABLE:
             self._be_found()
@@ -72,13 +83,12 @@ class Door:
         elif how is Reachability.UNREACHABLE:
             self._be_lost()
 
-    async def close(self) -> None:
-        """Free the port; returns when all who were let in have come in. Those who still wait are reset."""
+    def close(self) -> None:
+        """Free the port. Those who still wait are reset; those who were let in stay."""
         self._accept_no_more()
         self._close_fillers()
         self._socket.close()
-        if self._letting_in:
-            await asyncio.wait(self._letting_in)
+        self._poller.release()
 
     # -- accepting ---------------------------------------------------------------------------------------------
 
@@ -96,16 +106,16 @@ class Door:
     def _accept_waiting(self) -> None:
         for _ in range(ACCEPTS_PER_TURN):
             try:
-                connection, _ = self._socket.accept()
+                # not `accept`: that makes two enums and asks the socket four questions for each connection
+                descriptor, peer = self._socket._accept()  # type: ignore[attr-defined]
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 self._cannot_accept(error)
                 return
+            connection = socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
             connection.setblocking(False)
-            task = self._loop.create_task(self._let_in(connection))
-            self._letting_in.add(task)
-            task.add_done_callback(self._letting_in.discard)
+            SocketTransport(connection, peer, self._poller, self._protocol()).start()
 
     def _cannot_accept(self, error: OSError) -> None:
         if error.errno not in _EXHAUSTED:
@@ -114,13 +124,6 @@ class Door:
         _log.warning("%s port %d: nobody is let in for a while: %s", self.address, self.port, error)
         self._accept_no_more()
         self._pause = self._loop.call_later(EXHAUSTED_PAUSE_S, self._accept_from_now_on)
-
-    async def _let_in(self, connection: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(self._protocol, connection)
-        except OSError as error:  # gone before it came in
-            _log.debug("%s port %d: %s", self.address, self.port, error)
-            connection.close()
 
     # -- losing packets ----------------------------------------------------------------------------------------
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from enum import Enum, auto
 from typing import Final
 
 from OpenSSL import SSL
@@ -13,6 +13,7 @@ from OpenSSL import SSL
 from cucm.errors import LabError
 from cucm.faults import NO_FAULTS, FaultSource
 from cucm.faults.catalogue.tls import TLS_HANDSHAKE
+from cucm.net.deadlines import Countdown
 from cucm.net.door import Door
 from cucm.net.reachability import Reachability
 from cucm.net.stream import Address, Stream
@@ -27,6 +28,21 @@ STOP_TIMEOUT_S: Final = 3.0
 _log = logging.getLogger(__name__)
 
 Handler = Callable[[Stream], Awaitable[None]]
+
+
+class Attention(Enum):
+    """What is to become of a connection that an attendant has looked at."""
+
+    WAIT = auto()
+    """For more to come, as long as a connection may be idle."""
+    END = auto()
+    """Close it."""
+    HANDLE = auto()
+    """Let the handler go on from here."""
+
+
+Attendant = Callable[[Stream], Attention]
+"""Serves what has come without a coroutine, when a connection is ready and whenever something new has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +64,14 @@ class Listener:
     """Serves `handler(stream)` for each connection; the stream is closed when the handler returns.
 
     A handler may let OSError, TimeoutError and LabError out: they end its connection and nothing else.
+    `is_shared`: other processes may serve the port as well.
     Callbacks: `on_accept(stream)` a connection was let in; `on_first_bytes(stream)` its TLS handshake began;
     `on_refused(peer address, why)` one was turned away by the limits; `on_handshake_failed(stream, error)`: TlsError,
     TrustError (client certificate), TimeoutError, or OSError; `on_closed(stream)` an accepted connection is gone.
+
+    With an `attendant`, the handler is called for those connections only that it gives over (Attention.HANDLE): a task,
+    its frames and futures cost more than most requests. `on_idle(stream)`: nothing came for the idle time-out while it
+    waited.
 
     `faults` says what goes wrong with TCP and TLS here; a service is not told of connections that never come through
     to it. `false_certificates` are for the faults that show another certificate: without them those hang up.
@@ -63,14 +84,17 @@ class Listener:
         handler: Handler,
         *,
         context: SSL.Context | None = None,
+        is_shared: bool = False,
         limits: Limits | None = None,
         faults: FaultSource = NO_FAULTS,
         false_certificates: FalseCertificates | None = None,
         on_accept: Callable[[Stream], None] = _nothing,
         on_first_bytes: Callable[[Stream], None] = _nothing,
-        on_refused: Callable[[Address, str], None] = _nothing,
+        on_refused: Callable[[Address, str], object] = _nothing,
         on_handshake_failed: Callable[[Stream, Exception], None] = _nothing,
         on_closed: Callable[[Stream], None] = _nothing,
+        attendant: Attendant | None = None,
+        on_idle: Callable[[Stream], None] = _nothing,
     ) -> None:
         self.address = address
         self.port = port
@@ -78,6 +102,7 @@ class Listener:
         self.socket_number = -1
         self._handler = handler
         self._context = context
+        self._is_shared = is_shared
         self._faults = faults
         self._false_certificates = false_certificates
         self._spoilt = SpoiltConnections(faults, freeze=self._freeze, cut=self._cut)
@@ -86,12 +111,16 @@ class Listener:
         self._on_refused = on_refused
         self._on_handshake_failed = on_handshake_failed
         self._on_closed = on_closed
+        self._attendant = attendant
+        self._on_idle = on_idle
+        self._handshakes: Countdown[TlsStream] = Countdown(self.limits.handshake_timeout_s, TlsStream.give_up)
+        self._idle: Countdown[Stream] = Countdown(self.limits.idle_timeout_s, self._end_idle)
         self._door: Door | None = None
         self._reachability = Reachability.OPEN
         self._streams: set[Stream] = set()
         self._frozen: set[Stream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._per_address: Counter[str] = Counter()
+        self._per_address: dict[str, int] = {}
         self._stopping = False
         self._empty = asyncio.Event()
         self._ending = asyncio.Lock()
@@ -133,7 +162,7 @@ class Listener:
 
     async def start(self) -> None:
         """Bind and listen; port 0 becomes a free one. Raises AddressBusy, EnvironmentProblem."""
-        self._door = Door(self.address, self.port, self._new_stream, self._reachability)
+        self._door = Door(self.address, self.port, self._new_stream, self._reachability, is_shared=self._is_shared)
         self.port = self._door.port
         self.socket_number = self._door.socket_number
         self._stopping = False
@@ -169,7 +198,7 @@ class Listener:
         async with self._ending:
             if self._door is None:
                 return
-            await self._door.close()
+            self._door.close()
             for stream in self._streams:
                 stream.reset()
             self._reset_frozen()
@@ -177,11 +206,14 @@ class Listener:
             self._door = None
 
     async def _end_orderly(self, door: Door) -> None:
-        await door.close()
+        door.close()
         for _ in range(2):
             await asyncio.sleep(0)  # what has come in meanwhile begins: a task cancelled before has no `finally`
         for task in self._tasks:
             task.cancel()
+        for stream in [stream for stream in self._streams if stream.receiver is not None]:
+            stream.receiver = None
+            self._end(stream)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S)
 
@@ -205,6 +237,8 @@ class Listener:
             await self._empty.wait()
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self._handshakes.close()
+        self._idle.close()
 
     def _new_stream(self) -> Stream:
         idle_timeout_s = self.limits.idle_timeout_s
@@ -216,6 +250,7 @@ class Listener:
             server_side=True,
             idle_timeout_s=idle_timeout_s,
             handshake_timeout_s=self.limits.handshake_timeout_s,
+            countdown=self._handshakes,
         )
 
     # -- StreamOwner -------------------------------------------------------------------------------------------
@@ -228,7 +263,7 @@ class Listener:
             self._on_refused(stream.peer_address, why)
             return False
         self._streams.add(stream)
-        self._per_address[address] += 1
+        self._per_address[address] = self._per_address.get(address, 0) + 1
         if self._reachability is Reachability.UNREACHABLE:
             self._freeze(stream)  # it was let in when the packets began to vanish
         elif not self._spoilt.admits(stream, self.port):
@@ -246,9 +281,10 @@ class Listener:
         return spoil_handshake(stream, action, self._false_certificates)
 
     def ready(self, stream: Stream) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(stream))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        if self._attendant is None or self._stopping:
+            self._begin(self._serve(stream))
+        else:
+            self._attend(stream)
 
     def failed(self, stream: Stream, error: Exception) -> None:
         if stream in self._streams and not self._spoilt.hides(stream):
@@ -258,6 +294,7 @@ class Listener:
         if stream not in self._streams:
             return
         self._streams.remove(stream)
+        self._idle.stop(stream)
         address = stream.peer_address[0]
         self._per_address[address] -= 1
         if not self._per_address[address]:
@@ -274,9 +311,48 @@ class Listener:
             return "the service is stopping"
         if len(self._streams) >= self.limits.connections:
             return f"{self.limits.connections} connections are open already"
-        if self._per_address[address] >= self.limits.connections_per_address:
+        if self._per_address.get(address, 0) >= self.limits.connections_per_address:
             return f"{self.limits.connections_per_address} connections from this address are open already"
         return None
+
+    # -- serving -----------------------------------------------------------------------------------------------
+
+    def _attend(self, stream: Stream) -> None:
+        """Ready, or something new has come, and no handler has it."""
+        attendant = self._attendant
+        if attendant is None or stream not in self._streams:
+            return
+        try:
+            what = attendant(stream)
+        except Exception:
+            _log.exception("attendant for %s failed", stream.peer_address[0])
+            what = Attention.END
+        if what is Attention.WAIT:
+            stream.receiver = self._attend
+            self._idle.start(stream)
+            return
+        self._idle.stop(stream)
+        stream.receiver = None
+        if what is Attention.HANDLE:
+            self._begin(self._serve(stream))
+        else:
+            self._end(stream)
+
+    def _end_idle(self, stream: Stream) -> None:
+        stream.receiver = None
+        self._on_idle(stream)
+        self._end(stream)
+
+    def _end(self, stream: Stream) -> None:
+        """Without a task where everything said is on its way already."""
+        stream.end()
+        if stream.unsent_bytes():
+            self._begin(stream.close())
+
+    def _begin(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _serve(self, stream: Stream) -> None:
         if stream not in self._streams:

@@ -9,12 +9,13 @@ import asyncio
 import contextlib
 import socket
 import struct
-import threading
-from typing import Any, Final, Protocol, Self, cast
+from collections.abc import Callable
+from typing import Any, Final, Protocol, Self
 
 from cucm.net.reachability import drop_packets
+from cucm.net.tls_session import BUFFER_BYTES, thread_buffer
 
-READ_SIZE: Final = 16 * 1024
+READ_SIZE: Final = BUFFER_BYTES
 """Bytes taken from a socket at once: one TLS record."""
 READ_HIGH_WATER: Final = 32 * 1024
 """Bytes received and not yet read at which the socket is left alone, so that TCP slows the sender down."""
@@ -28,19 +29,6 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 Address = tuple[str, int]
 """IP address and port."""
-
-_of_thread = threading.local()
-
-
-def read_buffer() -> memoryview:
-    """The thread's one buffer for incoming bytes: a loop fills and empties it for one socket at a time.
-
-    A buffer per connection would cost 16 KiB for each phone that is merely connected.
-    """
-    buffer: memoryview | None = getattr(_of_thread, "buffer", None)
-    if buffer is None:
-        buffer = _of_thread.buffer = memoryview(bytearray(READ_SIZE))
-    return buffer
 
 
 class StreamOwner(Protocol):
@@ -86,15 +74,15 @@ class Stream(asyncio.BufferedProtocol):
         "_write_paused",
         "close_timeout_s",
         "idle_timeout_s",
-        "local_address",
         "peer_address",
+        "receiver",
         "socket_number",
     )
 
     def __init__(self, owner: StreamOwner, *, idle_timeout_s: float | None = None) -> None:
         self._owner = owner
         self._loop = asyncio.get_running_loop()
-        self._buffer = read_buffer()
+        self._buffer = thread_buffer().view
         self._received = bytearray()
         self._transport: asyncio.Transport
         self._read_waiter: asyncio.Future[None] | None = None
@@ -105,8 +93,9 @@ class Stream(asyncio.BufferedProtocol):
         self.idle_timeout_s = idle_timeout_s
         self.close_timeout_s = CLOSE_TIMEOUT_S
         self.peer_address: Address = ("", 0)
-        self.local_address: Address = ("", 0)
         self.socket_number = -1
+        self.receiver: Callable[[Stream], None] | None = None
+        """Called when there is something new to `take` or to learn, instead of waking a coroutine that reads."""
 
     # -- what a coroutine does with it -------------------------------------------------------------------------
 
@@ -134,6 +123,34 @@ class Stream(asyncio.BufferedProtocol):
         except OSError:
             return None
         return number
+
+    @property
+    def local_address(self) -> Address:
+        """Where the peer has connected to; ("", 0) when the connection is gone."""
+        return _address(self._transport.get_extra_info("sockname"))
+
+    @property
+    def has_ended(self) -> bool:
+        """Nothing more will come; what came before may still be there to read."""
+        return self._eof or self._lost or self._error is not None
+
+    @property
+    def has_ended_well(self) -> bool:
+        """By a goodbye, or the end of the peer's half, rather than by an error."""
+        return self._error is None and (self._eof or self._lost)
+
+    @property
+    def received(self) -> bytearray:
+        """What came and was not read yet, to be looked at."""
+        return self._received
+
+    def unsent_bytes(self) -> int:
+        """Written, and not yet taken by the system."""
+        return self._transport.get_write_buffer_size()
+
+    def take(self) -> bytes:
+        """All that came and was not read yet, b"" if nothing did; never waits."""
+        return self._take(len(self._received))
 
     async def read(self, n: int = READ_SIZE) -> bytes:
         """1 to `n` bytes as soon as there are any, b"" when the peer has ended.
@@ -179,17 +196,23 @@ class Stream(asyncio.BufferedProtocol):
         """Send what is queued, say goodbye, close, and return when the connection is gone."""
         if self._lost:
             return
-        if self._frozen:
-            self.abort()
-        else:
-            self._say_goodbye()
-            self._transport.close()
+        self.end()
         timer = self._loop.call_later(self.close_timeout_s, self.abort)
         try:
             await self._wait_until_lost()
         finally:
             timer.cancel()
             self.abort()
+
+    def end(self) -> None:
+        """As `close`, but without waiting, and without a bound for a peer that does not take what was written."""
+        if self._lost:
+            return
+        if self._frozen:
+            self.abort()
+        else:
+            self._say_goodbye()
+            self._transport.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -244,10 +267,9 @@ class Stream(asyncio.BufferedProtocol):
     # -- what the event loop calls -----------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = transport  # type: ignore[assignment]
         self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         self.peer_address = _address(transport.get_extra_info("peername"))
-        self.local_address = _address(transport.get_extra_info("sockname"))
         self.socket_number = transport.get_extra_info("socket").fileno()
         try:
             begins = self._owner.opened(self)
@@ -266,7 +288,7 @@ class Stream(asyncio.BufferedProtocol):
 
     def eof_received(self) -> bool:
         self._eof = True
-        self._wake(self._read_waiter)
+        self._tell_reader()
         return True  # half-closed: what the handler still writes goes out; whoever owns the stream closes it
 
     def pause_writing(self) -> None:
@@ -281,6 +303,7 @@ class Stream(asyncio.BufferedProtocol):
             return  # it was frozen, and had ended for this side before
         self._lost = True
         self._error = self._error or exc
+        self.receiver = None
         self._wake(self._read_waiter)
         self._wake(self._drain_waiter)
         if self._lost_event is not None:
@@ -303,6 +326,12 @@ class Stream(asyncio.BufferedProtocol):
             self._paused = True
             self._transport.pause_reading()
         if self._received or self._eof or self._error is not None:  # half a TLS record is nothing to read
+            self._tell_reader()
+
+    def _tell_reader(self) -> None:
+        if self.receiver is not None:
+            self.receiver(self)
+        else:
             self._wake(self._read_waiter)
 
     def _take(self, n: int) -> bytes:

@@ -17,6 +17,7 @@ from OpenSSL import SSL, crypto
 from cucm.errors import TlsError, TrustError
 from cucm.identity import Identity
 from cucm.net.between import HOLD_S, Deaf, SilencedTransport
+from cucm.net.deadlines import Countdown
 from cucm.net.stream import CLOSE_TIMEOUT_S, READ_SIZE, Stream, StreamOwner
 from cucm.net.tls_context import (
     ClientCertificatePolicy,
@@ -27,6 +28,7 @@ from cucm.net.tls_context import (
     reason_of,
     server_context,
 )
+from cucm.net.tls_session import TlsSession
 
 __all__ = [
     "CONNECT_TIMEOUT_S",
@@ -56,7 +58,16 @@ def _tls_error(error: SSL.Error, peer: str) -> TlsError:
 class TlsStream(Stream):
     """A TCP connection with TLS; see `Stream` for what can be done with it."""
 
-    __slots__ = ("_check", "_handshake_timeout_s", "_handshaking", "_seen", "_timer", "_tls", "_unread")
+    __slots__ = (
+        "_check",
+        "_countdown",
+        "_handshake_timeout_s",
+        "_handshaking",
+        "_seen",
+        "_timer",
+        "_tls",
+        "_unread",
+    )
 
     def __init__(
         self,
@@ -67,14 +78,16 @@ class TlsStream(Stream):
         verify_peer: VerifyPeer | None = None,
         idle_timeout_s: float | None = None,
         handshake_timeout_s: float = HANDSHAKE_TIMEOUT_S,
+        countdown: Countdown[TlsStream] | None = None,
     ) -> None:
+        """`countdown`, of as many seconds as `handshake_timeout_s`, calls `give_up`; without one there is a timer."""
         super().__init__(owner, idle_timeout_s=idle_timeout_s)
-        self._tls = SSL.Connection(context, None)
-        (self._tls.set_accept_state if server_side else self._tls.set_connect_state)()
+        self._tls = TlsSession(context, server_side=server_side)
         verify = verify_peer or context.get_app_data()
         self._check = PeerCheck(verify) if verify is not None else None
         self._tls.set_app_data(self._check)
         self._handshake_timeout_s = handshake_timeout_s
+        self._countdown = countdown
         self._timer: asyncio.TimerHandle | None = None
         self._handshaking = True
         self._seen = not server_side
@@ -83,6 +96,8 @@ class TlsStream(Stream):
     @property
     def peer_certificate(self) -> bytes | None:
         """DER of the certificate the peer has shown, None if it showed none."""
+        if self._check is not None and self._check.der is not None:
+            return self._check.der
         certificate = self._tls.get_peer_certificate()
         return None if certificate is None else crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
 
@@ -97,10 +112,9 @@ class TlsStream(Stream):
     def write(self, data: bytes) -> None:
         if not self._may_send():
             return
-        view = memoryview(data)
         try:
-            while view:
-                view = view[self._tls.send(view[:READ_SIZE]) :]
+            for start in range(0, len(data), READ_SIZE):
+                self._tls.encrypt(data[start : start + READ_SIZE])
                 self._flush()
         except SSL.Error as error:
             self._break(error)
@@ -122,7 +136,7 @@ class TlsStream(Stream):
             if self._unread > LINGER_BYTES:
                 self.abort()
             return
-        self._tls.bio_write(self._buffer[:nbytes])
+        self._tls.take_in(nbytes)
         if not self._seen:
             self._seen = True
             if not self._owner.first_bytes(self):
@@ -141,7 +155,7 @@ class TlsStream(Stream):
             self._transport.set_protocol(Deaf(self))
         self._cancel_timer()
         self._handshake_timeout_s = HOLD_S
-        self._timer = self._loop.call_later(HOLD_S, self._give_up)
+        self._timer = self._loop.call_later(HOLD_S, self.give_up)
 
     def turn_away(self, words: bytes, error: TlsError) -> None:
         """Send raw bytes instead of an answer and close; the handshake has failed with `error`."""
@@ -158,21 +172,23 @@ class TlsStream(Stream):
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _begin(self) -> None:
-        self._timer = self._loop.call_later(self._handshake_timeout_s, self._give_up)
+        if self._countdown is not None:
+            self._countdown.start(self)
+        else:
+            self._timer = self._loop.call_later(self._handshake_timeout_s, self.give_up)
         if self._seen:
             self._shake_hands()
 
     def _shake_hands(self) -> None:
         try:
-            self._tls.do_handshake()
-        except SSL.WantReadError:
-            self._flush()
+            is_done = self._tls.shake_hands()
         except SSL.Error as error:
             self._flush()
             self._fail(self._refusal() or _tls_error(error, self.peer_address[0]))
             self._linger()
-        else:
-            self._flush()
+            return
+        self._flush()
+        if is_done:
             self._end_handshake()
             self._owner.ready(self)
             self._decrypt()
@@ -188,7 +204,8 @@ class TlsStream(Stream):
     def _refusal(self) -> TrustError | None:
         return self._check.refusal if self._check is not None else None
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """The handshake has taken too long: it has failed, and the connection is cut."""
         self._fail(TimeoutError(f"no TLS handshake within {self._handshake_timeout_s:g} s"))
         self.abort()
 
@@ -200,22 +217,20 @@ class TlsStream(Stream):
             self._owner.failed(self, error)
 
     def _end_handshake(self) -> None:
-        self._handshaking = False
         self._cancel_timer()
+        self._handshaking = False
 
     def _cancel_timer(self) -> None:
+        if self._countdown is not None and self._handshaking:
+            self._countdown.stop(self)
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _decrypt(self) -> None:
         try:
-            while True:
-                self._received += self._tls.recv(READ_SIZE)
-        except SSL.WantReadError:
-            pass
-        except SSL.ZeroReturnError:
-            self._eof = True
+            if self._tls.decrypt_into(self._received):
+                self._eof = True
         except SSL.Error as error:
             self._break(error)
         self._flush()  # reading may have something to say: that there is no renegotiation, say
@@ -228,14 +243,11 @@ class TlsStream(Stream):
         self._flush()
 
     def _flush(self) -> None:
-        try:
-            while self._may_send():
-                data = self._tls.bio_read(READ_SIZE)
+        while data := self._tls.take_out():
+            if self._may_send():
                 self._transport.write(data)
-                if len(data) < READ_SIZE:
-                    return
-        except SSL.WantReadError:
-            return
+            if len(data) < READ_SIZE:
+                return
 
     def _say_goodbye(self) -> None:
         try:

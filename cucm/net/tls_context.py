@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from cryptography import x509
@@ -47,6 +48,8 @@ class ClientCertificatePolicy(StrEnum):
     """As REQUESTED, and a client without one is refused."""
 
 
+_REMEMBERED_CERTIFICATES: Final = 4096
+"""As many connections as a service holds at once; some 1.5 KB each."""
 _VERIFY_MODES: Final = {
     ClientCertificatePolicy.OFF: SSL.VERIFY_NONE,
     ClientCertificatePolicy.REQUESTED: SSL.VERIFY_PEER,
@@ -136,9 +139,15 @@ def _load_certificate(der: bytes) -> x509.Certificate:
 
 
 def _issued_by(authorities: Sequence[x509.Certificate], now: Callable[[], float]) -> VerifyPeer:
-    def verify(der: bytes) -> None:
+    @lru_cache(maxsize=_REMEMBERED_CERTIFICATES)
+    def judged(der: bytes) -> tuple[CertificateSummary, bool]:
+        """What does not change: a phone comes again, and its certificate's signature is what it was."""
         certificate, summary = _parse_offered(der)
-        if not any(_is_issuer(authority, certificate) for authority in authorities):
+        return summary, any(_is_issuer(authority, certificate) for authority in authorities)
+
+    def verify(der: bytes) -> None:
+        summary, is_ours = judged(der)
+        if not is_ours:
             what = f"client certificate is not of a known CA: issuer {summary.issuer}"
             raise TrustError(TrustReason.SIGNER_UNKNOWN, what)
         moment = now()
@@ -173,20 +182,23 @@ def _verify(connection: SSL.Connection, certificate: crypto.X509, _error: int, d
 
 
 class PeerCheck:
-    """One connection's verdict on its peer's certificate; OpenSSL asks several times, the question is put once."""
+    """One connection's verdict on its peer's certificate; OpenSSL asks several times, the question is put once.
 
-    __slots__ = ("asked", "refusal", "verify")
+    `der` is that certificate, once it was shown.
+    """
+
+    __slots__ = ("der", "refusal", "verify")
 
     def __init__(self, verify: VerifyPeer) -> None:
         self.verify = verify
-        self.asked = False
+        self.der: bytes | None = None
         self.refusal: TrustError | None = None
 
     def accepts(self, certificate: crypto.X509) -> bool:
-        if not self.asked:
-            self.asked = True
+        if self.der is None:
+            self.der = crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate)
             try:
-                self.verify(crypto.dump_certificate(crypto.FILETYPE_ASN1, certificate))
+                self.verify(self.der)
             except TrustError as refusal:
                 self.refusal = refusal
         return self.refusal is None

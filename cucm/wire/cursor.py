@@ -203,6 +203,9 @@ def text_end(value: bytes) -> int:
 
 def text(value: bytes) -> str:
     """Parser for NUL-terminated text, read as latin-1."""
+    end = len(value) - 1
+    if value.find(0) == end:  # as nearly all have it; otherwise `text_end` has its say
+        return value[:end].decode("latin-1")
     return value[: text_end(value)].decode("latin-1")
 
 

@@ -32,6 +32,8 @@ from cucm.wire.tvs_messages import (
     decode_body,
     decode_message,
     encode_message,
+    header_bytes,
+    payload_bytes,
 )
 
 __all__ = [
@@ -66,6 +68,8 @@ __all__ = [
     "check_header",
     "decode_message",
     "encode_message",
+    "header_bytes",
+    "payload_bytes",
 ]
 
 MAX_MESSAGES: Final = 1024

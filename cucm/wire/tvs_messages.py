@@ -7,6 +7,7 @@ fail; those of one put together from raw elements raise DecodeError when the ele
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from enum import IntEnum
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from cucm.wire.cursor import (
     read_elements,
     text,
     text_bytes,
+    text_end,
     write_elements,
 )
 
@@ -169,13 +171,33 @@ class QueryCertificateRequest(TvsMessage):
     def serial(self) -> bytes:
         return self._issuer_and_serial()[1]
 
+    def check_asked(self) -> None:
+        """Raises DecodeError when issuer or serial number is missing, or the issuer is no text."""
+        try:
+            text_end(self._sort_candidates()[0][1])
+        except ValueError:
+            self.issuer  # noqa: B018 (says what is wrong, and where)
+
+    def asked(self) -> tuple[str, str, str, bytes]:
+        """Device name, subject, issuer and serial number, for less than the four properties cost one by one."""
+        values = dict(self.elements)
+        try:
+            device, subject = values[TvsTag.DEVICE_NAME], values[TvsTag.SUBJECT]
+            issuer, serial = self._sort_candidates()
+            return _device_name(device), text(subject), text(issuer[1]), serial[1]
+        except (KeyError, ValueError):  # put together from raw elements: the properties say what is wrong
+            return self.device_name, self.subject, self.issuer, self.serial
+
     def _issuer_and_serial(self) -> tuple[str, bytes]:
         issuer, serial = self._sort_candidates()
         return self._required(issuer.tag, text), serial.value
 
     def _sort_candidates(self) -> tuple[Element, Element]:
         """The elements of issuer and serial number; the lower tag is the issuer where the values do not tell."""
-        candidates = sorted(e for e in self.elements if e.tag in ISSUER_OR_SERIAL_TAGS)
+        candidates = [e for e in self.elements if e[0] in ISSUER_OR_SERIAL_TAGS]
+        if len(candidates) == 2 and candidates[0][0] < candidates[1][0] and _is_name(candidates[0][1]):
+            return candidates[0], candidates[1]  # as nearly all have it
+        candidates.sort()
         if len(candidates) < 2:
             tag = TvsTag.SERIAL if any(_is_name(e.value) for e in candidates) else TvsTag.ISSUER
             raise DecodeError("is missing", offset=HEADER_BYTES, path=f"{self.type.name}.{tag.name}")
@@ -318,20 +340,37 @@ MESSAGE_CLASSES: Final[Mapping[int, type[TvsMessage]]] = MappingProxyType(
 
 def encode_message(message: TvsMessage) -> bytes:
     """Header and elements. Raises EncodeError when a number or the payload does not fit its field."""
-    payload = write_elements(message.elements)
+    payload = payload_bytes(message.elements)
+    return header_bytes(message, len(payload)) + payload
+
+
+def payload_bytes(elements: tuple[Element, ...]) -> bytes:
+    """What stands behind the header. Raises EncodeError when it is too long for its length field."""
+    payload = write_elements(elements)
     if len(payload) > MAX_PAYLOAD:
         raise EncodeError(f"payload of {len(payload)} bytes", mend=f"at most {MAX_PAYLOAD} bytes fit a TVS message")
-    return b"".join(
-        (
-            bytes((PROTOCOL_DISCRIMINATOR,)),
-            number_bytes(message.version, 1, "version"),
-            bytes((message.type,)),
-            number_bytes(message.pad, 1, "pad"),
-            number_bytes(message.session_id, 4, "session id"),
-            len(payload).to_bytes(2, "big"),
-            payload,
+    return payload
+
+
+_HEADER: Final = struct.Struct(">BBBBIH")
+
+
+def header_bytes(message: TvsMessage, payload_length: int) -> bytes:
+    """The header before a payload of so many bytes, at most MAX_PAYLOAD. Raises EncodeError."""
+    version, pad, session_id = message.version, message.pad, message.session_id
+    try:
+        return _HEADER.pack(PROTOCOL_DISCRIMINATOR, version, message.type, pad, session_id, payload_length)
+    except struct.error:  # here is said which of them does not fit
+        return b"".join(
+            (
+                bytes((PROTOCOL_DISCRIMINATOR,)),
+                number_bytes(version, 1, "version"),
+                bytes((message.type,)),
+                number_bytes(pad, 1, "pad"),
+                number_bytes(session_id, 4, "session id"),
+                number_bytes(payload_length, 2, "payload length"),
+            )
         )
-    )
 
 
 def decode_message(data: bytes) -> TvsMessage:
@@ -358,7 +397,7 @@ def decode_body(data: bytes) -> TvsMessage:
     message = cls(int.from_bytes(data[4:8], "big"), data[3], data[1], elements)
     if isinstance(message, QueryCertificateRequest):
         # which element is which depends on what they hold, so the schema cannot check these two
-        message.issuer  # noqa: B018
+        message.check_asked()
     return message
 
 

@@ -315,7 +315,6 @@ TARGETS: tuple[Target, ...] = (
 NOT_TARGETS = {
     "cucm.wire.tvs_messages.decode_body": "is given what decode_message and TvsConnection have checked",
     "cucm.database.changes.read_after": "rows of our own database",
-    "cucm.net.stream.read_buffer": "reads nothing",
     "cucm.program.read_file": "reads a file whole; what is in it goes to a target",
     "cucm.program.read_certificates": "reads files; cucm.identity.load_certificate is the target",
     "cucm.program.read_private_key": "the user's own file; OpenSSL reads it",

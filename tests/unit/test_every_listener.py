@@ -46,6 +46,7 @@ SITES: Final = {
     "cucm.net.listener": "makes a Listener's door",
     "cucm.net.reachability": "a port that refuses: nobody is let in",
     "cucm.net.addresses": "binds for others, and tries ports out",
+    "cucm.processes": "holds a port: nobody is let in",
     "cucm.net.broadcast": "binds for the DHCP server",
     "tvs_server.server": "TVS",
     "tftp_server.http": "HTTP",

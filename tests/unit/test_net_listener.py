@@ -105,6 +105,22 @@ async def test_plain_tcp_is_served_when_start_returns(loopback: Draw) -> None:
 
 
 @on_both_loops
+async def test_what_is_sent_does_not_wait_for_nagle(loopback: Draw) -> None:
+    seen: list[int] = []
+
+    async def handler(stream: Stream) -> None:
+        connection = stream.transport.get_extra_info("socket")
+        seen.append(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    listener = Listener(loopback(), 0, handler)
+    await listener.start()
+    async with await open_stream(listener.address, listener.port) as stream:
+        assert await stream.read() == b""
+    await listener.stop()
+    assert seen == [1]
+
+
+@on_both_loops
 async def test_a_client_that_ends_its_half_still_gets_the_answer(loopback: Draw) -> None:
     async def count(stream: Stream) -> None:
         total = 0

@@ -113,6 +113,54 @@ def test_a_folder_of_certificates_is_served(
         assert json.loads(out.splitlines()[-1])["kind"] == "tvs_server.stopped"
 
 
+def test_several_processes_share_a_port(loopback: Draw, folder: Path, foreign: Identity) -> None:
+    address = loopback()
+    with running("--pem-folder", folder, "--address", address, "--port", 0, "--processes", 2, "--json") as process:
+        started = [event(process, "tvs_server.started") for _ in range(2)]
+        (port,) = {record["port"] for record in started}
+        assert {record["source"] for record in started} == {f"tvs:{address}/1", f"tvs:{address}/2"}
+        # the kernel deals them out by a hash of addresses and ports: 64 on one side would be a 2 ** -63 chance
+        served = set()
+        for _ in range(64):
+            assert ask(address, port, foreign).status == 0
+            served.add(event(process, "tvs.request_received")["source"])
+        assert len(served) == 2
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=DEADLINE_S)
+        assert (process.returncode, err) == (0, "")
+        assert out.count('"kind": "tvs_server.stopped"') == 2
+
+
+def test_processes_end_with_the_one_that_started_them(loopback: Draw, folder: Path) -> None:
+    address = loopback()
+    with running("--pem-folder", folder, "--address", address, "--port", 0, "--processes", 2, "--json") as process:
+        (port,) = {event(process, "tvs_server.started")["port"] for _ in range(2)}
+        process.kill()
+        kinds = [event(process, "tvs_server.stopped")["kind"] for _ in range(2)]
+        assert len(kinds) == 2
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((address, port)):
+        pass
+
+
+def test_processes_notice_a_stranger_on_their_port(loopback: Draw, folder: Path) -> None:
+    address = loopback()
+    with socket.socket() as stranger:
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        stranger.bind((address, 0))
+        stranger.listen()
+        options = ("--address", address, "--port", stranger.getsockname()[1], "--processes", 2)
+        done = finished("--pem-folder", folder, *options)
+    assert done.returncode == 3
+    assert "another program holds this address and port" in done.stderr
+
+
+def test_faults_count_for_one_process(folder: Path) -> None:
+    fault = json.dumps({"point": "tvs.response", "action": "ttl"})
+    done = finished("--pem-folder", folder, "--port", 0, "--processes", 2, "--fault", fault)
+    assert done.returncode == 2
+    assert "leave out --processes" in done.stderr
+
+
 def test_faults_in_words_and_from_a_file(loopback: Draw, folder: Path, foreign: Identity, tmp_path: Path) -> None:
     address, file = loopback(), tmp_path / "faults.json"
     file.write_text(json.dumps([{"point": "tvs.response", "action": "ttl", "skip": 1}]))

@@ -51,7 +51,8 @@ from cucm.wire.tvs import (
     encode_message,
 )
 from tvs_server.certificate_cache import CertificateCache, PemFolderSource
-from tvs_server.server import MAX_REQUESTS, TvsServer
+from tvs_server.connection import MAX_REQUESTS
+from tvs_server.server import TvsServer
 
 NOT_BEFORE = 1_700_000_000.0
 DEVICE = "CP-8861-SEPB000B4BA0AEE"
