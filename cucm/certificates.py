@@ -30,7 +30,7 @@ from cucm.issuing import (
     self_signed,
     serial_from_seed,
 )
-from cucm.key_store import KeyKind, KeyStore, PrivateKey
+from cucm.key_store import KeyKind, KeySource, PrivateKey
 from cucm.records import dataclass
 from cucm.roles import CertificateUnit
 
@@ -104,7 +104,7 @@ class CertificateAuthority:
     @classmethod
     def self_signed(
         cls,
-        keys: KeyStore,
+        keys: KeySource,
         subject: str,
         *,
         seed: int | str,
@@ -136,7 +136,7 @@ def ca_key_label(subject: str = _MANUFACTURING_CA) -> str:
 
 
 def node_certificate(
-    keys: KeyStore,
+    keys: KeySource,
     unit: CertificateUnit,
     host_name: str,
     *,
@@ -177,7 +177,7 @@ def capf_name(seed: int | str, host_name: str) -> str:
 
 
 def capf_certificate(
-    keys: KeyStore,
+    keys: KeySource,
     host_name: str,
     *,
     seed: int | str,
@@ -200,12 +200,12 @@ def capf_certificate(
     return self_signed(request, keys.key(label, kind))
 
 
-def manufacturing_ca(keys: KeyStore, *, seed: int | str, not_before: float) -> Identity:
+def manufacturing_ca(keys: KeySource, *, seed: int | str, not_before: float) -> Identity:
     """Stands for `CN=Cisco Manufacturing CA;O=Cisco Systems`, and is named so that nobody takes it for that."""
     return CertificateAuthority.self_signed(keys, _MANUFACTURING_CA, seed=seed, not_before=not_before).identity
 
 
-def security_token(keys: KeyStore, number: int, *, seed: int | str, not_before: float) -> Identity:
+def security_token(keys: KeySource, number: int, *, seed: int | str, not_before: float) -> Identity:
     """The certificate on USB token `number` (1 to MAX_TOKEN_NUMBER), which signs CTLs; a lab toy like all others.
 
     The name has the form of the published tokens' (facts 3.4): a CN padded to 24 characters, an organisation with a
@@ -228,7 +228,7 @@ def security_token(keys: KeyStore, number: int, *, seed: int | str, not_before: 
 
 def lsc(
     capf: Identity,
-    keys: KeyStore,
+    keys: KeySource,
     *,
     model: str,
     mac: str,
@@ -258,7 +258,7 @@ def lsc(
 
 def mic(
     ca: Identity,
-    keys: KeyStore,
+    keys: KeySource,
     *,
     model: str,
     mac: str,

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import platformdirs
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -75,6 +75,21 @@ def load_private_key(der: bytes, *, ours: bool = False) -> PrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
         raise UsageError("a private key of this kind is of no use here", mend="use RSA or an elliptic curve")
     return key
+
+
+class KeySource(Protocol):
+    """Where whoever issues a certificate gets its key."""
+
+    def key(self, label: str, kind: KeyKind = 2048) -> PrivateKey: ...
+
+
+class NewKeys:
+    """A key that nobody had before or gets again, in no file: whatever the label, nothing piles up in the cache."""
+
+    def key(self, label: str, kind: KeyKind = 2048) -> PrivateKey:  # noqa: ARG002 (as of a store)
+        """Raises UsageError for a kind that does not exist."""
+        _require_kind(kind)
+        return _generate(kind)
 
 
 class KeyStore:

@@ -27,7 +27,7 @@ from cucm.events.administration import (
     SigningRequestMade,
 )
 from cucm.identity import Identity, describe, load_certificate
-from cucm.key_store import KeyKind, private_key_der
+from cucm.key_store import KeyKind, KeySource, NewKeys, private_key_der
 from cucm.records import dataclass
 from cucm.roles import CertificateUnit, roles_of_units
 from cucm.versions import RecoveryScope, VersionProfile
@@ -59,6 +59,9 @@ COPIED_BY_CHANGE_NOTIFICATION: Final = (
     CertificateUnit.CALLMANAGER_TRUST,
 )
 """Trust stores of CHANGE_NOTIFICATION_UNIT (facts 5.5)."""
+CACHED_GENERATIONS: Final = 3
+"""How often a pair may be made anew, or requested from a CA, with a key from the user's cache: a lab that runs for days
+must not fill it."""
 _CHECKED_BY: Final = {
     CertificateUnit.CALLMANAGER: CertificateUnit.CALLMANAGER_TRUST,
     CertificateUnit.TVS: CertificateUnit.TVS_TRUST,
@@ -213,6 +216,10 @@ class CertificateManagement:
         generation = self._cluster.state.generation(unit, node)
         return f"{unit} {node} {generation} {key_bits or self._cluster.profile.rsa_bits}"
 
+    def _keys_of(self, generation: int) -> KeySource:
+        """The user's cache for the pairs that stories make, the same in every run; later ones lie on the node alone."""
+        return self._around.keys if generation <= CACHED_GENERATIONS else NewKeys()
+
     def _new_identity(
         self, table: NodeTable, unit: CertificateUnit, not_before: float, key_bits: int | None
     ) -> Identity:
@@ -220,7 +227,7 @@ class CertificateManagement:
         generation = self._cluster.state.generation(unit, table.name)
         bits = key_bits or self._cluster.profile.rsa_bits
         label = self._key_label(unit, table.name, bits)
-        keys, seed = self._around.keys, self._around.seed
+        keys, seed = self._keys_of(generation), self._around.seed
         days = self._cluster.table.certificate_days
         if unit is CertificateUnit.CAPF:
             # before CAPF had to be on the publisher alone, other nodes had one of another name
@@ -266,7 +273,8 @@ class CertificateManagement:
             raise UsageError(f"the lab makes no CSR for {unit}", mend="CallManager, TVS and tomcat can be signed")
         self._require_up(owner)
         generation = self._cluster.state.begin_generation(unit, owner.name)
-        key = self._around.keys.key(f"{unit} {owner.name} CSR {generation}", self._cluster.profile.rsa_bits)
+        label = f"{unit} {owner.name} CSR {generation}"
+        key = self._keys_of(generation).key(label, self._cluster.profile.rsa_bits)
         name = load_certificate(owner.certificate(unit)).subject
         request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
         pem = request.public_bytes(Encoding.PEM)

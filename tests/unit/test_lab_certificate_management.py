@@ -8,8 +8,10 @@ from cucm.clock import MovableClock
 from cucm.database import PutOutcome
 from cucm.errors import CertificateRefused, LabError, UsageError
 from cucm.identity import describe
+from cucm.key_store import KeyStore
 from cucm.roles import CertificateUnit, TrustRole
 from cucm.wire.trust_list import decode_trust_list
+from lab.certificate_management import CACHED_GENERATIONS
 from lab.runtime import Lab, LabOptions
 
 SAST = CertificateUnit.PHONE_SAST_TRUST
@@ -159,6 +161,21 @@ async def test_regenerating_one_node_leaves_the_others(lab):
     await lab.settle()
     assert after["sub1"] in held(lab, "sub2", CALLMANAGER)
     assert before["sub1"] not in held(lab, "sub2", CALLMANAGER)
+
+
+async def test_pairs_made_anew_again_and_again_leave_no_keys_in_the_cache(tmp_path, loopback):
+    topology = topology_of({"name": "one", "version": "8.6", "nodes": ["pub"], "security_mode": "non-secure"})
+    keys = KeyStore(tmp_path / "keys")
+    async with Lab(topology, LabOptions(tmp_path / "lab", network_of(loopback)), keys=keys) as lab:
+        pages, counts, owns = lab.cluster("one").certificates, [], set()
+        for _ in range(CACHED_GENERATIONS + 2):
+            pages.regenerate(CertificateUnit.TVS)
+            pages.make_signing_request(CertificateUnit.TVS)
+            owns.add(lab.node("pub").identity(CertificateUnit.TVS).private_key_der)
+            counts.append(sum(1 for _ in (tmp_path / "keys").glob("*.key")))
+    assert len(owns) == CACHED_GENERATIONS + 2
+    assert counts[1] > counts[0]
+    assert counts[-1] == counts[-2] == counts[-3]
 
 
 async def test_what_a_node_does_not_have_cannot_be_regenerated(lab):
