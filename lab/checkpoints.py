@@ -25,7 +25,7 @@ from cucm.errors import EnvironmentProblem, LimitExceeded, UsageError
 from cucm.records import dataclass
 from cucm.whole_files import is_unfinished, remove_unfinished, write_private
 
-STATE: Final = ("clusters", "phones", "sftp", "dhcp.json", "served.log", "clock.json")
+STATE: Final = ("clusters", "phones", "sftp", "dhcp.json", "served.log", "clock.json", "disturbed.json")
 """All in a lab's folder that changes while it runs and is its state. A new part of the lab with a file belongs here."""
 FOLDER: Final = "checkpoints"
 START: Final = "start"

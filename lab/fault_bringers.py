@@ -17,7 +17,6 @@ from cucm.faults.catalogue import cluster as points
 from cucm.identity import Identity
 from cucm.net.reachability import Reachability
 from cucm.roles import CertificateUnit
-from lab.fault_layers import Layers
 from lab.node import ServiceState
 
 if TYPE_CHECKING:
@@ -43,16 +42,6 @@ PRESENTED: Final[Mapping[CertificateUnit, Service]] = {
     CertificateUnit.CALLMANAGER: "CallManager",
 }
 """Which service shows which certificate."""
-
-
-class DisturbedSettings:
-    """What faults in force have laid over the lab's own settings."""
-
-    def __init__(self) -> None:
-        self.reachability: Layers[Reachability] = Layers()
-        self.certificates: Layers[Identity | None] = Layers()
-        self.lags: Layers[float] = Layers()
-        self.pauses: Layers[bool] = Layers()
 
 
 async def set_port(lab: Lab, fault: Fault, record: Record) -> Undo:
@@ -154,11 +143,13 @@ async def disturb_replication(lab: Lab, fault: Fault, record: Record) -> Undo:
     async def undo_lag(node: str) -> None:
         lab.cluster_with(node).replication.set_lag(node, lags.without((node,), fault.id))
         lags.take_away((node,), fault.id)
+        lab.disturbed.keep()
 
     async def undo_pause(node: str) -> None:
         if not pauses.without((node,), fault.id):
             lab.cluster_with(node).replication.resume(node)
         pauses.take_away((node,), fault.id)
+        lab.disturbed.keep()
 
     async with AsyncExitStack() as if_it_fails:
         for node in chosen:
@@ -167,10 +158,12 @@ async def disturb_replication(lab: Lab, fault: Fault, record: Record) -> Undo:
             if isinstance(fault.action, points.Lag):
                 lags.lay((node,), fault.id, fault.action.seconds, before=lag_s)
                 if_it_fails.push_async_callback(undo_lag, node)
+                lab.disturbed.keep()
                 lab.cluster_with(node).replication.set_lag(node, fault.action.seconds)
             else:
                 pauses.lay((node,), fault.id, True, before=paused)
                 if_it_fails.push_async_callback(undo_pause, node)
+                lab.disturbed.keep()
                 lab.cluster_with(node).replication.pause(node)
         return _all_of(if_it_fails)
 
@@ -180,11 +173,11 @@ async def move_clock(lab: Lab, fault: Fault, record: Record) -> Undo:
     if not isinstance(clock, MovableClock) or not isinstance(fault.action, points.Jump):
         raise UsageError("this lab runs by the system's clock", where=f"fault {fault.id}", mend="use `cucm-lab up`")
     seconds = fault.action.seconds
-    clock.move(seconds)  # there may be no such date
+    clock.jump(seconds)  # there may be no such date
     record()
 
     async def undo() -> None:
-        clock.move(-seconds)
+        clock.jump(-seconds)
 
     return undo
 

@@ -15,6 +15,11 @@ class Layers(Generic[Setting]):
         self._base: dict[Place, Setting] = {}
         self._laid: dict[Place, dict[str, Setting]] = {}
 
+    @property
+    def bases(self) -> dict[Place, Setting]:
+        """What was there before the first layer, where there is one."""
+        return dict(self._base)
+
     def lay(self, place: Place, fault_id: str, setting: Setting, *, before: Setting) -> None:
         """`before`: how it is now; it counts when no fault has been here."""
         self._base.setdefault(place, before)

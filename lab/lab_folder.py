@@ -64,10 +64,14 @@ LAST_DATE: Final = 221_845_392_000.0
 
 
 class KeptClock(MovableClock):
-    """A clock that remembers in a file how far it was moved, so that a resumed lab goes on at its own date."""
+    """A clock that remembers in a file how far it was moved, so that a resumed lab goes on at its own date.
+
+    Jumps are not kept: a lab that was killed goes on without them.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._jumped_s = 0.0
         super().__init__(time.time() + self._kept_offset())
 
     @property
@@ -77,14 +81,25 @@ class KeptClock(MovableClock):
 
     def move(self, seconds: float) -> None:
         """Raises UsageError when the date would be none, EnvironmentProblem when it cannot be written."""
-        if not 0 <= self.now() + seconds <= LAST_DATE:
-            raise UsageError(f"{seconds:g} s from the lab's date is no date", mend="stay between 1970 and 9000")
+        self._write(seconds, self._jumped_s)
         super().move(seconds)
-        write_whole(self._path, json.dumps({"offset_s": self.moved_s}).encode())
+
+    def jump(self, seconds: float) -> None:
+        """As `move`, until the process ends."""
+        self._write(seconds, self._jumped_s + seconds)
+        self._jumped_s += seconds
+        super().move(seconds)
 
     def read_again(self) -> None:
         """Go by the file, after somebody else has written or removed it. Raises UsageError."""
+        self._jumped_s = 0.0
         self._offset_s = self._kept_offset()
+
+    def _write(self, seconds: float, jumped_s: float) -> None:
+        if not 0 <= self.now() + seconds <= LAST_DATE:
+            raise UsageError(f"{seconds:g} s from the lab's date is no date", mend="stay between 1970 and 9000")
+        kept = {"offset_s": self.moved_s + seconds - jumped_s}
+        write_whole(self._path, json.dumps(kept).encode())
 
     def _kept_offset(self) -> float:
         try:

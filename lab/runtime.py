@@ -35,7 +35,7 @@ from lab.capf import CertificateAuthorityProxyFunction
 from lab.cluster import Cluster
 from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import DhcpServer
-from lab.fault_bringers import DisturbedSettings
+from lab.disturbed_settings import DISTURBED_NAME, DisturbedSettings
 from lab.fault_states import FaultStates
 from lab.folder_claim import claim_folder
 from lab.node import Node, NodePlan, Surroundings
@@ -97,7 +97,7 @@ class Lab:
             self.events.emitter("lab:faults"), {self.address(table.host): table.name for table in topology.phones}
         )
         self._states = FaultStates(self)
-        self.disturbed = DisturbedSettings()
+        self.disturbed = DisturbedSettings(options.directory / DISTURBED_NAME)
         self.served = ServedFiles()
         self.clusters: dict[str, Cluster] = {}
         self.phones: dict[str, Phone] = {}
@@ -123,6 +123,7 @@ class Lab:
         claim_folder(self.options.directory, self.topology, self.options.network, self.options.seed)
         try:
             self._build()
+            self._make_links_whole()
             await self.dhcp.start()
             await self.sftp.start()
             for server in self.plain_servers.values():
@@ -293,7 +294,7 @@ class Lab:
     def forget_faults(self) -> None:
         """All out of force, and nothing undone: for a lab whose parts are built anew from files that know of none."""
         self._states.forget()
-        self.disturbed = DisturbedSettings()
+        self.disturbed = DisturbedSettings(self.options.directory / DISTURBED_NAME)
         self.faults.end_all()
 
     # --- building
@@ -301,6 +302,16 @@ class Lab:
     def address(self, host: int) -> str:
         """The address of a host number in the lab's network."""
         return str(self.options.network[host])
+
+    def _make_links_whole(self) -> None:
+        """Undo what faults had done to links when the lab was killed."""
+        before = self.disturbed.left_over()
+        for node, lag_s in before.lags.items():
+            self.cluster_with(node).replication.set_lag(node, lag_s)
+        for node, paused in before.pauses.items():
+            replication = self.cluster_with(node).replication
+            (replication.pause if paused else replication.resume)(node)
+        self.disturbed.undone()
 
     def _build(self) -> None:
         self.served = ServedFiles(self.options.directory / SERVED_NAME)

@@ -206,3 +206,13 @@ def test_a_lock_that_its_holder_removes_is_taken_anew(tmp_path):
         FolderLock(tmp_path).take()
     other.release()
     lock.release()
+
+
+def test_a_clock_keeps_moves_and_no_jumps(tmp_path):
+    clock = KeptClock(tmp_path / CLOCK_NAME)
+    clock.jump(1e6)
+    clock.move(500)
+    assert round(clock.moved_s) == 1_000_500
+    assert round(KeptClock(tmp_path / CLOCK_NAME).moved_s) == 500
+    clock.jump(-1e6)
+    assert round(clock.moved_s) == round(KeptClock(tmp_path / CLOCK_NAME).moved_s) == 500
