@@ -84,7 +84,7 @@ class RequestPort:
 
     def _bind(self, port: int) -> socket.socket:
         bound = bind_udp(self.address, port)
-        _enlarge_receive_buffer(bound, self._wanted_bytes)
+        enlarge_receive_buffer(bound, self._wanted_bytes)
         if self._finds_own_address:
             bound.setsockopt(socket.IPPROTO_IP, _IP_PKTINFO, 1)
         self._loop.add_reader(bound, self._on_readable)
@@ -99,12 +99,21 @@ class RequestPort:
         self._loop.add_reader(self._socket, self._on_readable)
 
 
-def _enlarge_receive_buffer(listening: socket.socket, wanted_bytes: int) -> None:
-    """Ask for `wanted_bytes`; the kernel tells what it grants in its own count (Linux: twice as much, its overhead)."""
+def enlarge_receive_buffer(listening: socket.socket, wanted_bytes: int) -> int:
+    """Ask for `wanted_bytes`; what the kernel grants, of which it takes half for its own accounts (Linux)."""
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wanted_bytes)
-    if sys.platform == "linux" and listening.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) < 2 * wanted_bytes:
+    granted = _granted(listening)
+    if granted < wanted_bytes and sys.platform == "linux":
         with contextlib.suppress(OSError):  # only root may pass the system's limit
             listening.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, wanted_bytes)
+            granted = _granted(listening)
+    return granted
+
+
+def _granted(listening: socket.socket) -> int:
+    """In the bytes that were asked for: Linux tells twice as many."""
+    told = listening.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    return told // 2 if sys.platform == "linux" else told
 
 
 def _own_address(ancillary: Sequence[tuple[int, int, bytes]]) -> str | None:

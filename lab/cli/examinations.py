@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import shutil
+import socket
 import stat
 import sys
 from collections.abc import Callable
@@ -21,8 +22,9 @@ from cucm.records import dataclass
 
 MINIMAL_PYTHON: Final = (3, 11)
 DEPENDENCIES: Final = ("cryptography", "pyOpenSSL", "pydantic", "platformdirs", "tftpy", "sipmessage")
-WANTED_RMEM_MAX: Final = 4 * 1024 * 1024
-"""Receive buffer in bytes that takes a herd of some thousand phones' first TFTP requests without losing any."""
+REQUEST_IN_BUFFER_BYTES: Final = 416
+"""What a waiting read request takes of the bytes asked for: Linux counts 832 for one, and doubles what it grants
+(measured on 6.18: 106,496 asked for hold 256 requests)."""
 RMEM_MAX: Final = Path("/proc/sys/net/core/rmem_max")
 TOOLS: Final = {
     "openssl": "looks at certificates and speaks TLS to the lab",
@@ -239,18 +241,23 @@ def examine_ports() -> Finding:
 
 
 def examine_receive_buffer() -> Finding:
+    """What port 69 will get, asked for as the TFTP server does."""
+    from tftp_server.request_port import enlarge_receive_buffer
+    from tftp_server.udp import RECEIVE_BUFFER_BYTES
+
     subject = "UDP receive buffer"
-    if not RMEM_MAX.exists():
-        return Finding(subject, Verdict.OK, "this system has no net.core.rmem_max")
-    limit = int(RMEM_MAX.read_text())
-    text = f"net.core.rmem_max is {limit} bytes"
-    if limit >= WANTED_RMEM_MAX:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as tried:
+        granted = enlarge_receive_buffer(tried, RECEIVE_BUFFER_BYTES)
+    limit = f", net.core.rmem_max is {RMEM_MAX.read_text().strip()}" if RMEM_MAX.exists() else ""
+    text = f"port 69 gets {granted} bytes{limit}"
+    if granted >= RECEIVE_BUFFER_BYTES:
         return Finding(subject, Verdict.OK, text)
     return Finding(
         subject,
         Verdict.WARN,
-        f"{text}: some hundred phones that boot at once may lose requests and retry",
-        f"sudo sysctl -w net.core.rmem_max={WANTED_RMEM_MAX}",
+        f"{text}: the kernel caps it; it holds the first requests of some {granted // REQUEST_IN_BUFFER_BYTES} phones "
+        "that boot at the same instant, any more have to ask again after a second",
+        f"sudo sysctl -w net.core.rmem_max={RECEIVE_BUFFER_BYTES}",
     )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from lab.cli import examinations
 from lab.cli.examinations import Verdict, examine, examine_addresses, examine_key_cache, examine_receive_buffer
+from tftp_server import request_port, udp
 
 
 def verdicts(findings) -> dict[str, str]:
@@ -71,14 +72,17 @@ def test_addresses_the_machine_lacks(monkeypatch, platform, command):
     assert (finding.verdict, finding.mend) == (Verdict.FAIL, command)
 
 
-def test_a_small_receive_buffer(tmp_path, monkeypatch):
-    limit = tmp_path / "rmem_max"
-    monkeypatch.setattr(examinations, "RMEM_MAX", limit)
-    assert examine_receive_buffer().verdict is Verdict.OK
-    limit.write_text("212992\n")
+def test_a_receive_buffer_that_the_kernel_caps(monkeypatch):
+    """More than any kernel grants: what is told is what was really granted."""
+    monkeypatch.setattr(request_port, "_SO_RCVBUFFORCE", -1)  # as for a user who is not root
+    limit = int(examinations.RMEM_MAX.read_text())
+    monkeypatch.setattr(udp, "RECEIVE_BUFFER_BYTES", 2 * limit)
     finding = examine_receive_buffer()
     assert finding.verdict is Verdict.WARN
-    assert finding.mend == "sudo sysctl -w net.core.rmem_max=4194304"
+    assert finding.result.startswith(f"port 69 gets {limit} bytes, net.core.rmem_max is {limit}: the kernel caps it")
+    assert finding.mend == f"sudo sysctl -w net.core.rmem_max={2 * limit}"
+    monkeypatch.setattr(udp, "RECEIVE_BUFFER_BYTES", limit)
+    assert examine_receive_buffer().verdict is Verdict.OK
 
 
 def test_a_machine_in_disorder_is_a_finding(monkeypatch):
