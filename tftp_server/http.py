@@ -269,8 +269,9 @@ class _Sent:
 
 
 async def _send_all(stream: Stream, head: bytes, body: memoryview, delivery: Delivery, sent: _Sent) -> None:
-    """The body in pieces, so that one big file neither blocks the loop nor fills the memory; the head leaves with a body
-    that is one piece, which saves a small file half of its system calls and segments.
+    """The body in pieces, so that one big file neither blocks the loop nor fills the memory.
+
+    The head leaves with a body of one piece, which saves a small file half of its system calls and segments.
     """
     loop = asyncio.get_running_loop()
     ends = loop.time() + TRANSFER_S
