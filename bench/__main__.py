@@ -18,6 +18,7 @@ from bench.migration import Migration, measure_migration
 from bench.report import Findings
 from bench.resets import measure_resets
 from bench.rounds import FULL, QUICK, Plan, Table
+from bench.simulation import simulation_tables
 from bench.start import start_tables
 from bench.tvs_measurements import tvs_tables
 from cucm.errors import LabError
@@ -31,6 +32,7 @@ SECTIONS: Final[dict[str, Callable[[Bench], Iterator[Table]]]] = {
     "tvs": tvs_tables,
     "files": file_tables,
     "start": start_tables,
+    "simulation": simulation_tables,
 }
 MIGRATION: Final = "migration"
 RESETS: Final = "resets"

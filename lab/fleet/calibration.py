@@ -49,21 +49,22 @@ class Calibration:
 
 
 MEASURED: Final = Calibration(
-    # 300 phones of the story `migrate` in one process: 8.2 ms CPU for a first boot, both ends, 13.0 ms for the one that
-    # migrates, shared among the phases as their latencies in that run (`cucm-lab fleet --phones 300 --workers 0`)
+    # 1,000 phones of the story `migrate`, phones in one process beside the servers' (`cucm-lab fleet --phones 1000`):
+    # a first boot took 3.5 ms CPU of the servers and 3.8 of the phone, the one that migrates 4.9 and 6.4; shared among
+    # the phases as their latencies in a run in one process
     costs={
-        Kind.DHCP: Cost(0.00030, 0.00035),
-        Kind.HTTP: Cost(0.00030, 0.00038),
+        Kind.DHCP: Cost(0.00020, 0.00030),
+        Kind.HTTP: Cost(0.00022, 0.00036),
         # docs/benchmarks.md, files of 6 KB at blksize 512: a dozen blocks for 0.15 ms
-        Kind.TFTP: Cost(0.00010, 0.00040, 0.000012),
+        Kind.TFTP: Cost(0.00008, 0.00040, 0.000010),
         # of it 1.28 ms at either end are the handshake itself (both ends over memory, RSA with client certificate)
-        Kind.TVS: Cost(0.0017, 0.0017),
-        Kind.REGISTER_TLS: Cost(0.0018, 0.0018),
-        # the same without TLS
-        Kind.REGISTER_TCP: Cost(0.0005, 0.0005),
+        Kind.TVS: Cost(0.00145, 0.00230),
+        Kind.REGISTER_TLS: Cost(0.00160, 0.00160),
+        # the same without the handshake
+        Kind.REGISTER_TCP: Cost(0.00035, 0.00035),
     },
-    configuration_s=0.00115,
-    boot_s=0.0010,
+    configuration_s=0.00100,
+    boot_s=0.00080,
     round_trip_s=0.0002,
 )
 """Two cores, Python 3.11, OpenSSL 4 in `cryptography`, uvloop; the round trip is ours, that of a quiet LAN."""
