@@ -43,8 +43,9 @@ class DhcpClient:
     """One phone's lease. `lease` is what it holds now, or None.
 
     RELAY needs `server` and `local_address`, BROADCAST an `interface` (and root's rights). `port` is the port that
-    relay agents and servers use, 67 unless this may not be bound. `alarms` are those of `clock`: phones of one lab
-    share them. Raises UsageError.
+    relay agents and servers use, 67 unless this may not be bound. `own_address` is what a relayed phone must be given
+    where that is another one than `local_address`. `alarms` are those of `clock`: phones of one lab share them. Raises
+    UsageError.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class DhcpClient:
         local_address: str,
         port: int = SERVER_PORT,
         form: DhcpForm = DhcpForm.RELAY,
+        own_address: str | None = None,
         interface: str | None = None,
         deadlines: DhcpDeadlines | None = None,
         clock: Clock | None = None,
@@ -68,7 +70,7 @@ class DhcpClient:
         if form is DhcpForm.BROADCAST and interface is None:
             raise UsageError("a broadcasting DHCP client needs an interface", mend="give interface=, like eth0")
         self.lease: Lease | None = None
-        self._identity = DhcpIdentity.of(mac, model, local_address if form is DhcpForm.RELAY else None)
+        self._identity = DhcpIdentity.of(mac, model, local_address if form is DhcpForm.RELAY else None, own_address)
         self._server = server
         self._local_address = local_address
         self._form = form

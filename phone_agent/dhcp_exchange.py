@@ -192,7 +192,7 @@ class LeaseExchange:
         return []
 
     def _problem_of(self, message: DhcpMessage) -> str | None:
-        address, own = message.yiaddr, self._identity.relay
+        address, own = message.yiaddr, self._identity.own
         if not is_host_address(address, message.subnet_mask):
             return "no phone can have this address"
         if address != self._asked_address():

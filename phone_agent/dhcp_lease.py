@@ -74,24 +74,25 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class DhcpIdentity:
-    """Who asks. `relay` is the address of a phone that speaks like a relay agent and can have no other one;
-    None: the phone broadcasts on its own network.
+    """Who asks. `relay` is the address of a phone that speaks like a relay agent; None: the phone broadcasts on its own
+    network. `own` is the only address that it can have; None: any.
     """
 
     mac: bytes
     model: str
     relay: str | None = None
+    own: str | None = None
 
     @classmethod
-    def of(cls, mac: str, model: str, relay: str | None = None) -> DhcpIdentity:
-        """`mac`: 12 hexadecimal digits. Raises UsageError."""
+    def of(cls, mac: str, model: str, relay: str | None = None, own: str | None = None) -> DhcpIdentity:
+        """`mac`: 12 hexadecimal digits. Without `own` it is that of the relay agent. Raises UsageError."""
         try:
             parsed = bytes.fromhex(mac)
         except ValueError:
             parsed = b""
         if len(parsed) != 6:
             raise UsageError(f"{mac!r} is no MAC address", mend="give 12 hexadecimal digits, like B000B4BA0AEE")
-        return cls(parsed, model, relay)
+        return cls(parsed, model, relay, own or relay)
 
     def options(self) -> tuple[DhcpOption, ...]:
         """In every request: who this is and what it wants to know."""

@@ -31,7 +31,7 @@ APART = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--kill-chi
 Scene = Callable[[Path], Awaitable[None]]
 
 
-def run_apart(scene: Scene, directory: Path) -> None:
+def run_apart(scene: Scene, directory: Path, *, patience_s: float = PATIENCE_S) -> None:
     """Run `scene(directory)` in a network of its own; what it raises fails the test with its traceback."""
     if subprocess.run([*APART, "true"], capture_output=True).returncode != 0:
         text = "this machine lets nobody make network namespaces"
@@ -42,7 +42,7 @@ def run_apart(scene: Scene, directory: Path) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)])}
     scene_file = sys.modules[scene.__module__].__file__
     command = [*APART, sys.executable, "-W", "error", __file__, str(scene_file), scene.__name__, str(directory)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE_S)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=patience_s)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

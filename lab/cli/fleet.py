@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -11,6 +12,7 @@ from cucm.errors import EXIT_NO, EXIT_OK, UsageError
 from lab.cli.inputs import read_network
 
 if TYPE_CHECKING:
+    from lab.fleet.exposure import Exposure
     from lab.fleet.queueing import Machines
 
 DEFAULT_CORES: Final = 2
@@ -44,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--repair", action="store_true", help="play a failure story's last act, the repair, too")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes the serial numbers (default 0)")
     parser.add_argument("--network", default="auto", metavar="NET", help="a /24 for the servers (default: a free one)")
+    parser.add_argument(
+        "--expose",
+        metavar="NET",
+        help="the Dask workers are on other machines: the servers are in --network, a private /24 of yours, for all "
+        "who reach it, and the phones in parts of this private network (docs/howto/large-fleets.md)",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="leave fleet.json and fleet.html here")
 
 
@@ -64,10 +72,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     machines = _machines(arguments)
     request.check(simulated=machines is not None)
-    network = None if arguments.network == "auto" else read_network(arguments.network)
+    exposure = _exposure(arguments)
+    network = None if exposure is not None or arguments.network == "auto" else read_network(arguments.network)
     from lab.fleet.session import FleetSession
 
-    session = FleetSession(request, network, arguments.out, as_json=arguments.json, machines=machines)
+    session = FleetSession(
+        request, network, arguments.out, as_json=arguments.json, machines=machines, exposure=exposure
+    )
     result = session.run()
     if session.signal is not None:
         return 128 + session.signal
@@ -81,7 +92,8 @@ def _machines(arguments: argparse.Namespace) -> Machines | None:
             if given:
                 raise UsageError("is about simulated machines", where=flag, mend="add --simulate, or leave it out")
         return None
-    for flag, given in (("--workers", arguments.workers is not None), ("--scheduler", arguments.scheduler)):
+    foreign = (("--workers", arguments.workers is not None), ("--scheduler", arguments.scheduler))
+    for flag, given in (*foreign, ("--expose", arguments.expose)):
         if given:
             raise UsageError("a simulation runs in one process", where=flag, mend="leave it out")
     from lab.fleet.queueing import MAX_CORES, Machines
@@ -90,3 +102,26 @@ def _machines(arguments: argparse.Namespace) -> Machines | None:
     if not 1 <= cores <= MAX_CORES:
         raise UsageError(f"{cores} is not between 1 and {MAX_CORES}", where="--cores", mend="give the cores of a node")
     return Machines(cores, arguments.one_machine)
+
+
+def _exposure(arguments: argparse.Namespace) -> Exposure | None:
+    if arguments.expose is None:
+        return None
+    if arguments.scheduler is None:
+        raise UsageError(
+            "is for phones on other machines", where="--expose", mend="name the --scheduler of their workers"
+        )
+    if arguments.network == "auto":
+        raise UsageError(
+            "needs the servers' network too", where="--expose", mend="for example --network 192.168.11.0/24"
+        )
+    from lab.fleet.exposure import Exposure
+
+    return Exposure(_any_network("--network", arguments.network), _any_network("--expose", arguments.expose))
+
+
+def _any_network(where: str, text: str) -> IPv4Network:
+    try:
+        return IPv4Network(text)
+    except ValueError as error:
+        raise UsageError(str(error), where=where, mend="for example 10.66.0.0/16") from error

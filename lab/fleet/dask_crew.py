@@ -29,6 +29,7 @@ from lab.fleet.dask_tasks import (
     machine_identity,
     perform_batch,
 )
+from lab.fleet.exposure import Exposure
 from lab.fleet.progress import Progress
 from lab.fleet.result import Stage, merge_stages
 from phone_agent.flash import FlashContents
@@ -53,8 +54,16 @@ class CrewOnDask:
 
     parts = True
 
-    def __init__(self, client: Client, around: Surroundings, states: Iterable[PhoneState], progress: Progress) -> None:
+    def __init__(
+        self,
+        client: Client,
+        around: Surroundings,
+        states: Iterable[PhoneState],
+        progress: Progress,
+        exposure: Exposure | None = None,
+    ) -> None:
         self.reruns = 0
+        self._exposure = exposure
         self._client = client
         self._around = around
         self._progress = progress
@@ -71,12 +80,17 @@ class CrewOnDask:
 
     @classmethod
     async def start(
-        cls, scheduler: str, around: Surroundings, states: Iterable[PhoneState], progress: Progress
+        cls,
+        scheduler: str,
+        around: Surroundings,
+        states: Iterable[PhoneState],
+        progress: Progress,
+        exposure: Exposure | None = None,
     ) -> Self:
         """Raises EnvironmentProblem: nobody answers there, no workers, or workers that cannot run these phones."""
         client = await _connect(scheduler)
         try:
-            crew = cls(client, around, states, progress)
+            crew = cls(client, around, states, progress, exposure)
             await crew._require_workers(scheduler)
             client.subscribe_topic(crew._fleet, crew._hear)
         except BaseException:
@@ -91,7 +105,12 @@ class CrewOnDask:
         batches = self._batches(work, await self._threads())
         self._futures = [
             self._client.submit(
-                perform_batch, self._fleet, batch, key=f"{self._fleet}-{self._steps}-{batch.number}", pure=False
+                perform_batch,
+                self._fleet,
+                batch,
+                exposed=self._exposure is not None,
+                key=f"{self._fleet}-{self._steps}-{batch.number}",
+                pure=False,
             )
             for batch in batches
         ]
@@ -209,7 +228,11 @@ class CrewOnDask:
                 mend=f"install {DISTRIBUTION}[fleet] {version(DISTRIBUTION)} where the workers are; start them anew",
             ) from error
         for worker, description in found.items():
-            _require_same(worker, description)
+            _require_same_version(worker, description)
+            if self._exposure is None:
+                _require_same_machine(worker, description)
+        if self._exposure is not None:
+            self._exposure.check_parts({worker: description.phones for worker, description in found.items()})
 
     async def _call_off(self) -> None:
         """What workers do for this fleet ends, what they have not begun is forgotten."""
@@ -217,7 +240,7 @@ class CrewOnDask:
         await self._client.run(call_off, self._fleet, on_error="ignore")
 
 
-def _require_same(worker: str, description: WorkerDescription) -> None:
+def _require_same_version(worker: str, description: WorkerDescription) -> None:
     ours = version(DISTRIBUTION)
     if description.version != ours:
         raise EnvironmentProblem(
@@ -225,11 +248,14 @@ def _require_same(worker: str, description: WorkerDescription) -> None:
             where=worker,
             mend="install the same version on both sides",
         )
+
+
+def _require_same_machine(worker: str, description: WorkerDescription) -> None:
     if description.machine != machine_identity():
         raise EnvironmentProblem(
             "it is on another machine or in another network, and the lab's servers listen on this one's loopback",
             where=worker,
-            mend="start the workers beside the lab; docs/howto/large-fleets.md tells of more machines",
+            mend="start the workers beside the lab, or see --expose and docs/howto/large-fleets.md",
         )
 
 

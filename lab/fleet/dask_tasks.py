@@ -10,8 +10,11 @@ import asyncio
 import os
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
 from importlib.metadata import version
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +22,9 @@ from distributed import get_worker
 
 from cucm.net.descriptors import raise_descriptor_limit
 from cucm.program import run
+from cucm.records import dataclass
 from lab.fleet.batch import Batch, BatchResult, PhoneFinding, run_batch
+from lab.fleet.exposure import PART_VARIABLE, Part
 
 TELL_EVERY_S: Final = 0.5
 DISTRIBUTION: Final = "cucm-migration-lab"
@@ -31,11 +36,12 @@ class WorkerDescription:
 
     version: str
     machine: str
-    processors: int
+    phones: str | None
+    """Which addresses its phones may take, if they do not take those of the fleet (`lab.fleet.exposure`)."""
 
 
 def describe_worker() -> WorkerDescription:
-    return WorkerDescription(version(DISTRIBUTION), machine_identity(), os.cpu_count() or 1)
+    return WorkerDescription(version(DISTRIBUTION), machine_identity(), os.environ.get(PART_VARIABLE))
 
 
 def machine_identity() -> str:
@@ -73,14 +79,35 @@ def call_off(fleet: str) -> None:
     _under_way.call_off(fleet)
 
 
-def perform_batch(fleet: str, batch: Batch) -> BatchResult:
+def perform_batch(fleet: str, batch: Batch, *, exposed: bool = False) -> BatchResult:
     """The task. `fleet` is also the topic on which the batch tells that it began, and how far it is.
 
     It runs in a thread of the worker, on an event loop of its own, so the worker goes on answering the scheduler.
+    `exposed`: phones take addresses of this worker.
     """
     raise_descriptor_limit()
     get_worker().log_event(fleet, {"batch": batch.number, "began": True})
-    return run(_perform(fleet, batch, _Teller(fleet, batch.number)))
+    teller = _Teller(fleet, batch.number)
+    if not exposed:
+        return run(_perform(fleet, batch, teller))
+    with _part().lend(len(batch.states)) as addresses:
+        result = run(_perform(fleet, _with_addresses(batch, addresses), teller))
+    for state in batch.states:  # what comes back is of the fleet, not of this worker
+        result.states[state.name] = replace(result.states[state.name], phone=state.phone)
+    return result
+
+
+@cache
+def _part() -> Part:
+    return Part(IPv4Network(os.environ[PART_VARIABLE]))
+
+
+def _with_addresses(batch: Batch, addresses: Sequence[str]) -> Batch:
+    states = (
+        replace(state, phone=replace(state.phone, sends_from=address))
+        for state, address in zip(batch.states, addresses, strict=True)
+    )
+    return replace(batch, states=tuple(states))
 
 
 async def _perform(fleet: str, batch: Batch, teller: _Teller) -> BatchResult:

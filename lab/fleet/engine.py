@@ -14,6 +14,7 @@ from cucm.errors import LabError
 from lab.fleet.attendance import Attendance
 from lab.fleet.batch import Holding, PhoneFinding
 from lab.fleet.crew import Crew, CrewHere, Work
+from lab.fleet.exposure import Exposure
 from lab.fleet.floor import Floor
 from lab.fleet.footprint import fewer_collections, private_bytes, require_descriptors
 from lab.fleet.measure import LoadMeter
@@ -30,14 +31,25 @@ from lab.scenario import Act
 
 
 class Fleet:
-    """One run. `play` does all of it; `interrupt` ends it early, with a result all the same."""
+    """One run. `play` does all of it; `interrupt` ends it early, with a result all the same.
 
-    def __init__(self, request: FleetRequest, plan: FleetPlan, network: IPv4Network, progress: Progress) -> None:
+    The servers are in `network`, a /24; with an `exposure` other machines reach them, and run the phones.
+    """
+
+    def __init__(
+        self,
+        request: FleetRequest,
+        plan: FleetPlan,
+        network: IPv4Network,
+        progress: Progress,
+        exposure: Exposure | None = None,
+    ) -> None:
         self.request = request
         self.plan = plan
         self.progress = progress
         self.result = FleetResult(request, "sockets", plan.target)
         self._network = network
+        self._exposure = exposure
         self._playing: asyncio.Task[None] | None = None
 
     def interrupt(self) -> None:
@@ -67,7 +79,7 @@ class Fleet:
         require_descriptors(self.request)
         self.progress.begin("", f"setting up two clusters and {self.request.phones} phones")
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="cucm-fleet-")))
-        population = Population(self.plan.topology, self.request.phones, ending.enter_context(phones_network()))
+        population = Population(self.plan.topology, self.request.phones, self._phones_network(ending))
         options = LabOptions(folder, self._network, self.request.seed, events=KEPT_EVENTS)
         lab = await ending.enter_async_context(FleetLab(self.plan, population, options, clock=MovableClock()))
         self._meter = LoadMeter({node: name for name, one in lab.clusters.items() for node in one.nodes})
@@ -82,11 +94,16 @@ class Fleet:
         self.result.setup_cpu_s = time.process_time() - cpu_s
         return lab, crew
 
+    def _phones_network(self, ending: AsyncExitStack) -> IPv4Network:
+        return self._exposure.phones if self._exposure is not None else ending.enter_context(phones_network())
+
     async def _start_crew(self, lab: FleetLab) -> Crew:
         if self.request.scheduler is not None:
             from lab.fleet.dask_crew import CrewOnDask  # an extra, and half a second
 
-            return await CrewOnDask.start(self.request.scheduler, lab.surroundings(), lab.states(), self.progress)
+            return await CrewOnDask.start(
+                self.request.scheduler, lab.surroundings(), lab.states(), self.progress, self._exposure
+            )
         if self.request.workers:
             return await CrewOfWorkers.start(lab.surroundings(), lab.states(), self.request.workers, self.progress)
         return CrewHere(lab.surroundings(), lab.states(), self.progress)

@@ -18,13 +18,20 @@ _OUI_DIGITS: Final = 6
 
 @dataclass(frozen=True, slots=True)
 class FleetPhone:
-    """One phone: `model` is the phone of the topology that it is made after, by device name; `address` is its own."""
+    """One phone: `model` is the phone of the topology that it is made after, by device name; `address` is its own, what
+    it sends comes from `sends_from`, where that is another (`lab.fleet.exposure`).
+    """
 
     mac: str
     product: str
     address: str
     model: str
     tls_profile: TlsProfile = TlsProfile.MODERN
+    sends_from: str = ""
+
+    @property
+    def local_address(self) -> str:
+        return self.sends_from or self.address
 
     @property
     def name(self) -> str:

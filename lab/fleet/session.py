@@ -18,6 +18,7 @@ from cucm.whole_files import write_whole
 from lab.cli.frame import print_json
 from lab.fleet.display import Display, display_for
 from lab.fleet.engine import Fleet
+from lab.fleet.exposure import Exposure
 from lab.fleet.plan import FleetPlan, make_plan
 from lab.fleet.progress import Progress
 from lab.fleet.queueing import Machines
@@ -34,7 +35,11 @@ MAX_TOLD: Final = 100_000
 
 
 class FleetSession:
-    """`signal` is the number of the signal that ended the run early, None if it came to its end."""
+    """`signal` is the number of the signal that ended the run early, None if it came to its end.
+
+    `network` is that of the servers, None for a free one; with an `exposure` it is the one named there. With
+    `machines`, the fleet is simulated on them.
+    """
 
     def __init__(
         self,
@@ -44,11 +49,12 @@ class FleetSession:
         *,
         as_json: bool,
         machines: Machines | None = None,
+        exposure: Exposure | None = None,
     ) -> None:
-        """With `machines`, the fleet is simulated on them."""
         self.signal: int | None = None
         self._request = request
-        self._network = network
+        self._network = network if exposure is None else exposure.servers
+        self._exposure = exposure
         self._out = out
         self._as_json = as_json
         self._machines = machines
@@ -62,6 +68,8 @@ class FleetSession:
                 _make_folder(self._out)
             network = ending.enter_context(self._claim()).network
             fleet = self._fleet(plan, network)
+            if self._exposure is not None:
+                print(self._exposure.warning, file=sys.stderr)
             display = ending.enter_context(display_for(self._progress, sys.stderr))
             result = run_on_event_loop(self._watched(fleet, display))
         self._report(result)
@@ -69,7 +77,7 @@ class FleetSession:
 
     def _fleet(self, plan: FleetPlan, network: IPv4Network) -> Fleet | Simulation:
         if self._machines is None:
-            return Fleet(self._request, plan, network, self._progress)
+            return Fleet(self._request, plan, network, self._progress, self._exposure)
         return Simulation(self._request, plan, network, self._progress, self._machines)
 
     def _claim(self) -> NetworkClaim:

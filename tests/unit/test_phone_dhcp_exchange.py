@@ -345,3 +345,16 @@ def test_where_the_tftp_servers_are_from(
     assert world.exchange.lease is not None
     assert (world.exchange.lease.tftp_servers, world.exchange.lease.source) == (servers, source)
     assert [event.text for event in world.events if isinstance(event, TftpServerNotUsable)] == unusable
+
+
+def test_a_phone_whose_relay_agent_has_another_address_takes_its_own_only() -> None:
+    apart = DhcpIdentity.of("b000b4ba0aee", "CP-8861", relay=OTHER, own=OWN)
+    assert DhcpIdentity.of("b000b4ba0aee", "CP-8861", relay=OWN).own == OWN
+    good, bad = World(identity=apart), World(identity=apart)
+    assert good.last.giaddr == OTHER
+    good.offer()
+    good.acknowledge()
+    assert good.held[-1] is not None
+    bad.offer(yiaddr=OTHER)
+    bad.acknowledge(yiaddr=OTHER)
+    assert bad.told(LeaseDeclined) == [LeaseDeclined(OTHER, SERVER, f"this phone can only have {OWN}")]
