@@ -40,6 +40,8 @@ _Future = Any
 _NONE: Final = _Counts()
 
 CONNECT_S: Final = 10.0
+FIRST_WORKER_S: Final = 30.0
+"""How long workers that have just been started may take to appear."""
 WORKERLESS_S: Final = 60.0
 """How long a fleet waits for workers when the scheduler has none left."""
 LOOK_EVERY_S: Final = 1.0
@@ -212,7 +214,7 @@ class CrewOnDask:
 
     async def _require_workers(self, scheduler: str) -> None:
         try:
-            async with asyncio.timeout(CONNECT_S):
+            async with asyncio.timeout(FIRST_WORKER_S):
                 await self._client.wait_for_workers(1)  # type: ignore[func-returns-value, misc]
                 found: dict[str, WorkerDescription] = await self._client.run(describe_worker)
         except TimeoutError:

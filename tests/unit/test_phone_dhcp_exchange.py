@@ -120,7 +120,7 @@ def test_a_lease_from_nothing() -> None:
 
 
 def test_a_phone_on_its_own_network_asks_for_broadcast_answers_and_may_get_any_address() -> None:
-    world = World(identity=replace(PHONE, relay=None))
+    world = World(identity=replace(PHONE, relay=None, own=None))
     assert (world.last.giaddr, world.last.hops, world.last.flags) == ("0.0.0.0", 0, BROADCAST_FLAG)
     world.offer(yiaddr="10.1.1.9")
     world.acknowledge(yiaddr="10.1.1.9")
