@@ -38,6 +38,7 @@ _Counts = Counter[str]
 _Future = Any
 """`distributed.Future`, which is typed by halves."""
 _NONE: Final = _Counts()
+_NOTHING: Final = Holding(None, None, None)
 
 CONNECT_S: Final = 10.0
 FIRST_WORKER_S: Final = 30.0
@@ -78,7 +79,7 @@ class CrewOnDask:
         self._done: Counter[int] = Counter()
         self._per_second: Counter[int] = Counter()
         self._began_s = 0.0
-        self._futures: list[_Future] = []
+        self._futures: dict[_Future, Batch] = {}
 
     @classmethod
     async def start(
@@ -101,11 +102,11 @@ class CrewOnDask:
         return crew
 
     async def perform(self, work: Work) -> Stage:
-        """Raises LabError when batches are lost again and again, or no workers are left."""
+        """Raises LabError when no workers are left, or no scheduler."""
         self._steps += 1
         self._forget_last_step()
         batches = self._batches(work, await self._threads())
-        self._futures = [
+        self._futures = {
             self._client.submit(
                 perform_batch,
                 self._fleet,
@@ -113,9 +114,9 @@ class CrewOnDask:
                 exposed=self._exposure is not None,
                 key=f"{self._fleet}-{self._steps}-{batch.number}",
                 pure=False,
-            )
+            ): batch
             for batch in batches
-        ]
+        }
         stages: dict[int, Stage] = {}
         try:
             await self._gather(stages)
@@ -123,14 +124,13 @@ class CrewOnDask:
             await asyncio.shield(self._call_off())
             raise
         finally:
-            self._futures = []
+            self._futures = {}
         stage = merge_stages(stages.values())
         stage.title, stage.wall_s, stage.per_second = work.title, time.monotonic() - self._began_s, self._per_second
         return stage
 
     async def findings(self) -> dict[str, tuple[PhoneFinding, Holding]]:
-        nothing = Holding(None, None, None)
-        unheard = (PhoneFinding("lost", detail="no batch with it came to its end"), nothing)
+        unheard = PhoneFinding("lost", detail="no batch with it came to its end"), _NOTHING
         return {name: self._accounts.get(name, unheard) for name in self._states}
 
     async def move_clock(self, seconds: float) -> None:
@@ -177,7 +177,11 @@ class CrewOnDask:
                 continue
             for future in ended.done:
                 waiting.discard(future)
-                self._take(await _result_of(future), stages)
+                result = await _result_of(future)
+                if result is None:
+                    self._give_up(self._futures[future])
+                else:
+                    self._take(result, stages)
                 future.release()
 
     def _take(self, result: BatchResult, stages: dict[int, Stage]) -> None:
@@ -191,6 +195,13 @@ class CrewOnDask:
         states = Counter(finding.state for finding in findings)
         reasons = Counter(reason for finding in findings for reason in finding.reasons[:1])
         self._advance(result.number, len(findings), states, reasons)
+
+    def _give_up(self, batch: Batch) -> None:
+        """Its workers were lost, one after the other: what became of its phones nobody knows."""
+        lost = PhoneFinding("lost", detail="the workers that ran it were lost, one after the other")
+        for state in batch.states:
+            self._accounts[state.name] = lost, _NOTHING
+        self._advance(batch.number, len(batch.states), Counter({lost.state: len(batch.states)}))
 
     def _hear(self, message: tuple[float, Any]) -> None:
         """What a batch tells on the fleet's topic: that it began, or how many of its phones are done."""
@@ -238,7 +249,7 @@ class CrewOnDask:
 
     async def _call_off(self) -> None:
         """What workers do for this fleet ends, what they have not begun is forgotten."""
-        await self._client.cancel(self._futures, force=True)
+        await self._client.cancel(list(self._futures), force=True)
         await self._client.run(call_off, self._fleet, on_error="ignore")
 
 
@@ -273,14 +284,12 @@ async def _connect(scheduler: str) -> Client:
     return client
 
 
-async def _result_of(future: _Future) -> BatchResult:
+async def _result_of(future: _Future) -> BatchResult | None:
+    """None when Dask has given it up because too many workers died of it, or while they had it."""
     try:
         result: BatchResult = await future
-    except KilledWorker as error:
-        raise LabError(
-            f"a batch was given up: the workers that ran it were lost, one after the other ({error})",
-            mend="see the workers' logs; they may lack memory or file descriptors",
-        ) from error
+    except KilledWorker:
+        return None
     except asyncio.CancelledError as error:
         if future.status == "cancelled":
             raise LabError("the scheduler was lost", mend="start it and its workers, then run again") from error

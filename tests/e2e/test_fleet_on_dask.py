@@ -29,9 +29,10 @@ def process(*words: object, **options: Any) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextmanager
-def dask_scheduler(folder: Path) -> Iterator[str]:
+def dask_scheduler(folder: Path, **settings: str) -> Iterator[str]:
     words = ("scheduler", "--host", "127.0.0.1", "--port", 0, "--no-dashboard")
-    with process(*DASK, *words, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as running:
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with process(*DASK, *words, cwd=folder, env=os.environ | settings, **pipes) as running:
         assert running.stderr is not None
         for line in running.stderr:
             if "Scheduler at:" in line:
@@ -44,10 +45,10 @@ def dask_scheduler(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def dask_cluster(folder: Path) -> Iterator[str]:
+def dask_cluster(folder: Path, **settings: str) -> Iterator[str]:
     """Address of a scheduler with two workers, which are processes of their own and are not started again."""
     with ExitStack() as ending:
-        address = ending.enter_context(dask_scheduler(folder))
+        address = ending.enter_context(dask_scheduler(folder, **settings))
         for number in range(2):
             words = ("worker", address, "--host", "127.0.0.1", "--nthreads", 1, "--no-nanny", "--no-dashboard")
             where = ("--local-directory", folder / str(number))
@@ -100,6 +101,21 @@ def test_a_worker_is_killed_in_the_middle_and_nobody_is_lost_or_counted_twice(tm
     assert [stage["phones"] for stage in result["stages"]] == [80, 80]
     assert [sum(count for _, count in stage["per_second"]) for stage in result["stages"]] == [80, 80]
     assert result["stages"][1]["latencies"]["tvs"]["count"] == 80
+
+
+def test_phones_of_a_batch_that_is_given_up_are_lost_and_all_others_are_not(tmp_path: Path) -> None:
+    with (
+        dask_cluster(tmp_path, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as cluster,
+        observer(cluster, step=2) as lines,
+        fleet(cluster, "--phones", 80) as running,
+    ):
+        os.kill(int(next(lines)), signal.SIGKILL)
+        result = told(running, 1)
+    lost = [end for end in result["phones"].values() if end["state"] == "lost"]
+    assert 0 < len(lost) < 80
+    assert {end["registered"] for end in lost} == {"nowhere"}
+    assert result["arrived"] == 80 - len(lost)
+    assert result["reasons"] == {"the workers that ran it were lost, one after the other": len(lost)}
 
 
 def test_a_failure_story_strands_them_there_too(cluster: str) -> None:
