@@ -17,15 +17,17 @@ from cucm.key_store import CACHE_VARIABLE
 SECONDS_TABLE: Final = "Simulated fleets, seconds of all boots"
 CPU_TABLE: Final = "Simulated fleets, CPU ms per phone"
 SIZES: Final = (1_000, 10_000)
-QUICK_SIZES: Final = (300,)
+QUICK_SIZES: Final = (500,)
+FIGURES_OF: Final = 300
+"""Phones of the run on sockets whose CPU the predictions take for theirs."""
 QUICK_ROUNDS: Final = 2
 """A run of so many rounds and fewer is a look."""
 DEADLINE_S: Final = 900.0
 _ROOT: Final = Path(__file__).parents[1]
 _NOTE: Final = (
-    "`cucm-lab fleet --phones N`, and the same with `--simulate --one-machine` and this machine's cores; story "
-    "`migrate`, in which each phone boots twice. One run of each size. The prediction knows nothing of what else the "
-    "machine does: where it is shared, compare CPU."
+    "`cucm-lab fleet --phones N`, and the same with `--simulate --one-machine` and this machine's cores, with the "
+    "CPU of a run of 300 phones just before; story `migrate`, in which each phone boots twice. One run of each size. "
+    "The prediction knows nothing of what else the machine does: where it is shared, compare CPU."
 )
 
 
@@ -35,9 +37,18 @@ def simulation_tables(bench: Bench) -> Iterator[Table]:
     seconds = Figures(SECONDS_TABLE, "s", notes=[_NOTE])
     cpu = Figures(CPU_TABLE, "ms")
     environment = os.environ | {CACHE_VARIABLE: str(bench.material.folder / "fleet-keys")}
+    figures_folder = bench.material.folder / "fleet-figures"
+    _fleet(environment, FIGURES_OF, "--out", str(figures_folder))
     for size in SIZES if bench.plan.rounds > QUICK_ROUNDS else QUICK_SIZES:
         measured = _fleet(environment, size)
-        predicted = _fleet(environment, size, "--simulate", "--one-machine", "--cores", str(os.cpu_count() or 1))
+        predicted = _fleet(
+            environment,
+            size,
+            "--simulate",
+            "--one-machine",
+            *("--cores", str(os.cpu_count() or 1)),
+            *("--figures", str(figures_folder / "fleet.json")),
+        )
         for figures, read in ((seconds, _seconds_of), (cpu, _cpu_of)):
             on_sockets, simulated = read(measured), read(predicted)
             figures.add(f"{size} phones on sockets", on_sockets)

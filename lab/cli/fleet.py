@@ -43,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--one-machine", action="store_true", help="with --simulate: all nodes and phones share these cores"
     )
+    parser.add_argument(
+        "--figures",
+        type=Path,
+        metavar="FILE",
+        help="with --simulate: as fast as in this fleet.json of a run on sockets",
+    )
     parser.add_argument("--repair", action="store_true", help="play a failure story's last act, the repair, too")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes the serial numbers (default 0)")
     parser.add_argument("--network", default="auto", metavar="NET", help="a /24 for the servers (default: a free one)")
@@ -77,7 +83,13 @@ def run(arguments: argparse.Namespace) -> int:
     from lab.fleet.session import FleetSession
 
     session = FleetSession(
-        request, network, arguments.out, as_json=arguments.json, machines=machines, exposure=exposure
+        request,
+        network,
+        arguments.out,
+        as_json=arguments.json,
+        machines=machines,
+        figures=arguments.figures,
+        exposure=exposure,
     )
     result = session.run()
     if session.signal is not None:
@@ -88,7 +100,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _machines(arguments: argparse.Namespace) -> Machines | None:
     """On what a simulation would run; None for a fleet on sockets. Raises UsageError."""
     if not arguments.simulate:
-        for flag, given in (("--cores", arguments.cores is not None), ("--one-machine", arguments.one_machine)):
+        given_words = (
+            ("--cores", arguments.cores is not None),
+            ("--one-machine", arguments.one_machine),
+            ("--figures", arguments.figures),
+        )
+        for flag, given in given_words:
             if given:
                 raise UsageError("is about simulated machines", where=flag, mend="add --simulate, or leave it out")
         return None

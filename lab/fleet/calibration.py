@@ -47,6 +47,14 @@ class Calibration:
     boot_s: float
     round_trip_s: float
 
+    def scaled(self, servers: float, phones: float) -> Calibration:
+        """For a machine on which servers take `servers` times as long, and phones `phones` times."""
+        costs = {
+            kind: Cost(cost.server_s * servers, cost.phone_s * phones, cost.block_s * (servers + phones) / 2)
+            for kind, cost in self.costs.items()
+        }
+        return Calibration(costs, self.configuration_s * servers, self.boot_s * phones, self.round_trip_s)
+
 
 MEASURED: Final = Calibration(
     # 1,000 phones of the story `migrate`, phones in one process beside the servers' (`cucm-lab fleet --phones 1000`):

@@ -29,19 +29,18 @@ TOLD_EVERY: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """`cores` of each node; `shared`: of the one machine that all nodes and all phones live on."""
+    """`cores` of each node; `shared`: of the one machine that all nodes and all phones live on. `costs`: how fast."""
 
     cores: int = 2
     shared: bool = False
+    costs: Calibration = MEASURED
 
 
 class Yard:
     """All nodes over the stages of one simulation: their loads, and what they have signed."""
 
-    def __init__(
-        self, machines: Machines, cluster_of: dict[str, str], seed: int, costs: Calibration = MEASURED
-    ) -> None:
-        self.costs = costs
+    def __init__(self, machines: Machines, cluster_of: dict[str, str], seed: int) -> None:
+        self.costs = machines.costs
         self.random = Random(f"fleet simulation {seed}")  # noqa: S311 (jitter, no secret)
         self._machines = machines
         self._cluster_of = cluster_of

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +20,7 @@ from lab.cli.frame import print_json
 from lab.fleet.display import Display, display_for
 from lab.fleet.engine import Fleet
 from lab.fleet.exposure import Exposure
+from lab.fleet.own_figures import figures_of, read_run
 from lab.fleet.plan import FleetPlan, make_plan
 from lab.fleet.progress import Progress
 from lab.fleet.queueing import Machines
@@ -38,7 +40,7 @@ class FleetSession:
     """`signal` is the number of the signal that ended the run early, None if it came to its end.
 
     `network` is that of the servers, None for a free one; with an `exposure` it is the one named there. With
-    `machines`, the fleet is simulated on them.
+    `machines`, the fleet is simulated on them, as fast as in the run that `figures` tells of.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class FleetSession:
         *,
         as_json: bool,
         machines: Machines | None = None,
+        figures: Path | None = None,
         exposure: Exposure | None = None,
     ) -> None:
         self.signal: int | None = None
@@ -58,6 +61,7 @@ class FleetSession:
         self._out = out
         self._as_json = as_json
         self._machines = machines
+        self._figures = figures
         self._progress = Progress()
 
     def run(self) -> FleetResult:
@@ -78,7 +82,10 @@ class FleetSession:
     def _fleet(self, plan: FleetPlan, network: IPv4Network) -> Fleet | Simulation:
         if self._machines is None:
             return Fleet(self._request, plan, network, self._progress, self._exposure)
-        return Simulation(self._request, plan, network, self._progress, self._machines)
+        machines = self._machines
+        if self._figures is not None:
+            machines = replace(machines, costs=figures_of(read_run(self._figures), network))
+        return Simulation(self._request, plan, network, self._progress, machines)
 
     def _claim(self) -> NetworkClaim:
         if self._network is not None:

@@ -92,6 +92,7 @@ def test_a_simulated_fleet_says_so_and_how_long_it_would_take(cucm_lab: Callable
     [
         (("--cores", "4"), "--cores"),
         (("--one-machine",), "--one-machine"),
+        (("--figures", "fleet.json"), "--figures"),
         (("--simulate", "--workers", "2"), "--workers"),
         (("--simulate", "--scheduler", "tcp://127.0.0.1:1"), "--scheduler"),
         (("--simulate", "--cores", "0"), "--cores"),
@@ -195,3 +196,21 @@ def test_a_worker_that_is_killed_costs_its_phones_and_is_told(tmp_path: Path) ->
         lost = [end for end in result["phones"].values() if end["state"] == "lost"]
         assert len(lost) == 1000
         assert not fleet.has_left_processes()
+
+
+def test_a_simulation_with_the_figures_of_a_run(cucm_lab: Callable[..., Done], tmp_path: Path) -> None:
+    run = cucm_lab("fleet", "--phones", 10, "--workers", 0, "--json", "--out", tmp_path)
+    words = ("fleet", "--simulate", "--phones", 500, "--json", "--figures")
+    simulated = told(cucm_lab(*words, tmp_path / "fleet.json"))
+    assert simulated["cpu_ms_per_phone"] == pytest.approx(told(run)["cpu_ms_per_phone"], rel=0.05)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"request": {"phones": 1}, "mode": "simulated", "arrived": 1}'])
+def test_figures_that_are_none(cucm_lab: Callable[..., Done], tmp_path: Path, text: str) -> None:
+    (tmp_path / "fleet.json").write_text(text)
+    done = cucm_lab("fleet", "--simulate", "--phones", 5, "--figures", tmp_path / "fleet.json")
+    assert done.returncode == 2
+    assert "is no result of a fleet" in done.stderr
+    assert "mend: give the fleet.json" in done.stderr
+    missing = cucm_lab("fleet", "--simulate", "--phones", 5, "--figures", tmp_path / "none.json")
+    assert (missing.returncode, "cannot be read" in missing.stderr) == (2, True)

@@ -12,7 +12,6 @@ import pytest
 from lab_on_sockets import network_of
 
 from cucm.errors import UsageError
-from lab.fleet import queueing
 from lab.fleet.calibration import MEASURED, Kind
 from lab.fleet.engine import Fleet
 from lab.fleet.plan import make_plan
@@ -66,13 +65,11 @@ async def test_one_seed_gives_one_result(loopback: Draw) -> None:
     assert other.stages[0].wall_s != first.stages[0].wall_s
 
 
-async def test_nodes_that_cannot_bear_the_load_let_phones_wait_too_long(
-    loopback: Draw, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nodes_that_cannot_bear_the_load_let_phones_wait_too_long(loopback: Draw) -> None:
     """What a phone then does is the decision tree's: TVS that does not answer in time vouches for nothing."""
     slow = dict(MEASURED.costs) | {Kind.TVS: replace(MEASURED.costs[Kind.TVS], server_s=0.5)}
-    monkeypatch.setattr(queueing.Yard.__init__, "__defaults__", (replace(MEASURED, costs=slow),))
-    result = await simulate(FleetRequest(200, concurrency=200), network_of(loopback), Machines(1))
+    machines = Machines(1, costs=replace(MEASURED, costs=slow))
+    result = await simulate(FleetRequest(200, concurrency=200), network_of(loopback), machines)
     assert 0 < result.arrived < 200
     assert set(result.reasons()) == {"tvs-unreachable"}
     assert result.tally().total() == result.stages[1].phones == len(result.stages[1].latencies["boot"]) == 200
