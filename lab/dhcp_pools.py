@@ -26,7 +26,7 @@ MAX_OPTION_150: Final = 63
 OFFER_HOLD_S: Final = 60.0
 """How long an offered address is kept for the client. Ours."""
 DECLINE_HOLD_S: Final = 600.0
-"""How long an address of a range is not given after a client declined it. Ours."""
+"""How long a declined address is not given, not even to whom it is reserved (RFC 2131, 4.3.3). Ours."""
 STATE_VERSION: Final = 1
 
 
@@ -199,11 +199,12 @@ class LeaseBook:
     def choose(self, client: str, pools: Sequence[DhcpPool], wish: str | None, now: float) -> DhcpLease:
         """The address this client gets: reserved, leased or offered before, wished for, or the first free one.
 
-        Raises NoAddress.
+        A reserved one that was declined rests too; meanwhile the client is as anybody else. Raises NoAddress.
         """
         for pool in pools:
-            if client in pool.reservations:
-                return self._granted(client, pool.reservations[client], pool, now)
+            reserved = pool.reservations.get(client)
+            if reserved is not None and self._declined.get(reserved, now) <= now:
+                return self._granted(client, reserved, pool, now)
         for pool in pools:
             address = self._address_in(pool, client, wish, now)
             if address is not None:

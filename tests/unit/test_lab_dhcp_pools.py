@@ -95,6 +95,19 @@ def test_a_declined_address_rests() -> None:
     assert choose(book, A, now=NOW + DECLINE_HOLD_S) == "127.0.11.100"
 
 
+def test_a_reserved_address_that_was_declined_rests_too() -> None:
+    book = LeaseBook([pool(reservations={A: "127.0.11.5"})], None)
+    book.decline(grant(book, A), NOW)
+    book.end(A)
+    assert choose(book, A) == "127.0.11.100"  # as anybody else meanwhile
+    assert choose(book, B, wish="127.0.11.5") == "127.0.11.100"  # and it stays A's
+    assert choose(book, A, now=NOW + DECLINE_HOLD_S) == "127.0.11.5"
+    alone = LeaseBook([pool(first=None, last=None, reservations={A: "127.0.11.5"})], None)
+    alone.decline(grant(alone, A), NOW)
+    with pytest.raises(NoAddress, match="no free address"):
+        choose(alone, A, now=NOW + DECLINE_HOLD_S - 1)
+
+
 def test_a_wish_outside_the_range_is_not_granted() -> None:
     assert choose(LeaseBook([pool()], None), A, wish="10.0.0.1") == "127.0.11.100"
 
