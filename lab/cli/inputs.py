@@ -11,6 +11,8 @@ from typing import Final, NamedTuple
 from cucm.errors import LimitExceeded, UsageError
 
 STANDARD_INPUT: Final = "-"
+AUTO: Final = "auto"
+"""A `--network` that nobody has."""
 MAX_CERTIFICATE_FILE: Final = 64 * 1024
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import signal
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from cucm.errors import EXIT_NO, EXIT_OK, AddressBusy, EnvironmentProblem, UsageError
-from lab.cli.inputs import read_network
+from lab.cli.inputs import AUTO, read_network
 
 if TYPE_CHECKING:
     from lab.log_book import LogBook
@@ -31,7 +32,7 @@ The story is played on a lab of its own, which ends with it; what is printed is 
 examples:
   cucm-lab run migrate --logs
   cucm-lab run ./mine.toml --out out/mine
-  cucm-lab run --failures --network 127.0.12.0/24     # beside another lab
+  cucm-lab run --failures --network auto     # beside another lab
 exit codes: 0 ended as it should; 1 not; 2 wrong words, or a story that cannot be read; 3 an address is taken"""
 
 
@@ -42,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="makes the serial numbers (default 0)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="leave events, logs, flash and served files here")
     parser.add_argument(
-        "--network", default="127.0.11.0/24", metavar="NET", help="a /24 of 127.0.0.0/8 (default %(default)s)"
+        "--network",
+        default="127.0.11.0/24",
+        metavar="NET",
+        help="a /24 of 127.0.0.0/8, or `auto` for a free one (default %(default)s)",
     )
     parser.add_argument("--logs", action="store_true", help="print the phone's console and the TVS traces afterwards")
 
@@ -55,15 +59,28 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--logs is for one story", mend="--out DIR keeps the logs of all")
     with _ending_in_order() as received:
         try:
-            return _run(arguments, read_network(arguments.network))
+            with _network(arguments.network) as network:
+                return _run(arguments, network)
         except AddressBusy as busy:
-            busy.mend = f"{busy.mend}; if it is a lab of yours, play beside it: --network 127.0.12.0/24"
+            busy.mend = f"{busy.mend}; if it is a lab of yours, play beside it: --network auto"
             raise
         except KeyboardInterrupt:
             if not received:
                 raise
             print(f"cucm-lab: ended by {received[0].name}", file=sys.stderr)
             return 128 + received[0]
+
+
+@contextmanager
+def _network(text: str) -> Iterator[IPv4Network]:
+    """The one that is named, or (`auto`) one that nobody has, claimed as long as the run lasts."""
+    if text != AUTO:
+        yield read_network(text)
+        return
+    from lab.network_claim import NetworkClaim
+
+    with NetworkClaim.draw(Path(tempfile.gettempdir(), f"cucm-lab run {os.getpid()}")) as claim:
+        yield claim.network
 
 
 def _run(arguments: argparse.Namespace, network: IPv4Network) -> int:

@@ -11,13 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from lab.cli.inputs import AUTO
+
 if TYPE_CHECKING:
     from lab.cli.detach import Background
     from lab.lab_folder import LabFolder, Wishes
     from lab.network_claim import NetworkClaim
 
 DEFAULT_API_PORT: Final = 8480
-AUTO: Final = "auto"
 LOG_NAME: Final = "up.log"
 DEFAULT_EVENTS: Final = 50_000
 FEWEST_EVENTS: Final = 1_000

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lab.network_claim import FIRST_BLOCK, LAST_BLOCK
 from lab.scenario import load_story
 from lab.topology import packaged
 
@@ -155,6 +156,14 @@ def test_the_seed_decides_the_serial_numbers(run, tmp_path):
         serials.append([event["serial"] for event in events if event["kind"] == "certificate.stored"])
     assert len(serials[0]) > 10
     assert serials[0] == serials[1] != serials[2]
+
+
+def test_a_free_network_is_drawn_from_those_that_are_not_for_people(cucm_lab, tmp_path):
+    done = cucm_lab("run", "migrate", "--network", "auto", "--out", tmp_path / "out", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    addresses = {str(event["peer"]) for event in events_of(tmp_path / "out") if "peer" in event}
+    assert len(addresses) == 1
+    assert FIRST_BLOCK <= int(addresses.pop().split(".")[1]) <= LAST_BLOCK
 
 
 def test_every_address_is_of_the_network_asked_for(run, tmp_path):
