@@ -66,11 +66,11 @@ class ClusterResources:
         return {"services": self._node_status(request)["services"]}
 
     async def _stores(self, request: web.Request) -> Mapping[str, Any]:
-        node = self._named_node(request)
+        node = self._node_that_is_up(request)
         return {"stores": stores_of(node.database, node.name)}
 
     async def _certificates(self, request: web.Request) -> Mapping[str, Any]:
-        node = self._named_node(request)
+        node = self._node_that_is_up(request)
         cluster = self._lab.cluster(request.match_info["cluster"])
         shown = certificates_of(node.database, node.name, request.query.get("unit"))
         return {"cluster": cluster.name, "node": node.name, "version": cluster.version, "certificates": shown}
@@ -79,7 +79,7 @@ class ClusterResources:
         return {"files": files_of(self._lab, self._named_node(request))}
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
-        node, name = self._named_node(request), request.match_info["file"]
+        node, name = self._node_that_is_up(request), request.match_info["file"]
         if name in (CTL_FILE_NAME, ITL_FILE_NAME):
             data, modified_at = trust_list_file(node, name)
             response = web.Response(body=data, content_type=OCTETS)
@@ -101,6 +101,12 @@ class ClusterResources:
     def _named_node(self, request: web.Request) -> Node:
         places = request.match_info
         return named(lambda: node_of(self._lab, places["cluster"], places.get("node")))
+
+    def _node_that_is_up(self, request: web.Request) -> Node:
+        """Raises LabError for one whose machine is down: nobody can read its database."""
+        node = self._named_node(request)
+        node.require_up()
+        return node
 
     def _cluster_status(self, request: web.Request) -> dict[str, Any]:
         cluster = named(lambda: self._lab.cluster(request.match_info["cluster"]))

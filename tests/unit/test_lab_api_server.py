@@ -295,6 +295,11 @@ async def test_the_database_of_a_machine_that_is_down_neither_answers_nor_takes(
     for more in ({"sql": "select 1"}, {"sql": "delete from device", "write": True}):
         with pytest.raises(LabError, match="ucm11pub is down"):
             await ask.post("sql", body={"cluster": "destination", **more})
+    for page in (("certificates",), ("stores",), ("files", "CTLFile.tlv"), ("files", "SEPB000B4BA0AEE.cnf.xml")):
+        with pytest.raises(LabError, match="ucm11pub is down"):
+            await ask.get("clusters", "destination", "nodes", "ucm11pub", *page)
+    with pytest.raises(LabError, match="ucm11pub is down"):
+        await ask.get("clusters", "destination", "certificates")
     await ask.perform({"do": "start-node", "cluster": "destination"})
     answer = await ask.post("sql", body={"cluster": "destination", "sql": "select count(*) from device"})
     assert answer["rows"] == [[1]]
