@@ -85,8 +85,12 @@ class DeactivateService(ServiceActivation):
         return f"deactivate {self.service}"
 
     async def perform(self, lab: Lab) -> None:
+        """On all of these nodes, or on none if one of them has it not."""
+        cluster = lab.cluster(self.cluster)
         for node in self.nodes:
-            await lab.cluster(self.cluster).deactivate(node, self.service)
+            cluster.node(node).require_service(self.service)
+        for node in self.nodes:
+            await cluster.deactivate(node, self.service)
 
 
 class CrashService(ServiceOperation):

@@ -131,6 +131,13 @@ async def test_services_are_activated_and_deactivated(lab):
     assert lab.node("sub").runs("CAPF")
     await perform(lab, "deactivate-service", cluster="here", service="CAPF", nodes=["sub", "pub"])
     assert [lab.node(node).runs("CAPF") for node in ("pub", "sub")] == [False, False]
+    await perform(lab, "activate-service", cluster="here", service="CAPF", nodes=["pub"])
+    await refused(
+        "deactivate-service", "CAPF is not activated on sub", lab, UsageError,
+        cluster="here", service="CAPF", nodes=["pub", "sub"],
+    )  # fmt: skip
+    assert lab.node("pub").runs("CAPF")  # on all of them, or on none
+    await perform(lab, "deactivate-service", cluster="here", service="CAPF", nodes=["pub"])
     await refused("install-lsc", "no CAPF runs in here", lab, cluster="here", phone=PHONE)
     await refused(
         "set-reachability", "CAPF is not activated on any node", lab, UsageError,
