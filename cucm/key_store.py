@@ -124,17 +124,19 @@ class KeyStore:
             del self._loaded[next(iter(self._loaded))]
         return known
 
-    def prepare(self, wanted: Iterable[tuple[str, KeyKind]]) -> None:
+    def prepare(self, wanted: Iterable[tuple[str, KeyKind]]) -> list[Future[PrivateKey]]:
         """Begin to make those of these keys that are not there, one on each core; `key` waits for the one it wants.
 
-        What goes wrong is told by `key`.
+        Returns those that are still to come, for who would rather wait elsewhere. What goes wrong is told by `key`.
         """
+        wanted = tuple(wanted)
         missing = [one for one in dict.fromkeys(wanted) if one not in self._loaded and not self._path(*one).exists()]
         missing = [one for one in missing if one not in self._coming]
         if missing:  # OpenSSL makes keys without holding the interpreter, so threads halve the time on two cores
             makers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "cucm-lab-keys")
             self._coming |= {one: makers.submit(self._from_directory, *one) for one in missing}
             makers.shutdown(wait=False)
+        return [self._coming[one] for one in wanted if one in self._coming]
 
     def _path(self, label: str, kind: KeyKind) -> Path:
         return self.directory / _file_name(label, kind)

@@ -76,6 +76,7 @@ class VersionProfile:
     the ITL header as (major, minor), None where it is not written. `tls_profile` and `tvs_cache` are values of
     `cucm.net.tls.TlsProfile` and `tvs_server.certificate_cache.FreshnessMode`, the cluster's defaults. `rsa_bits` is
     the size of keys the release makes. `deletes_cluster_wide`: a trust certificate deleted on one node goes from all.
+    `phone_interaction`: it resets phones when an own certificate changes, unless a parameter says otherwise.
     """
 
     version: str
@@ -94,6 +95,7 @@ class VersionProfile:
     bulk_types: tuple[BulkType, ...]
     capf_on_publisher_only: bool
     default_configuration_lists_tvs: bool
+    phone_interaction: bool = False
     ctl_takes_phone_sast_trust: bool = False
     signer_version: tuple[int, int] | None = None
     default_digest: DigestAlgorithm = DigestAlgorithm.SHA1
@@ -196,6 +198,7 @@ _V8_6: Final = VersionProfile(
             "default_configuration_lists_tvs": Provenance(
                 "facts 11 F14", _INFERRED, "CSCti64589 names 8.6.2: taken as the release that has the defect"
             ),
+            "phone_interaction": Provenance("facts 5.6, 12", _STATED, "the administrator resets the phones; new in 14"),
             "ctl_takes_phone_sast_trust": Provenance(
                 "facts 6.3", _INFERRED, "the procedure that relies on it is for 12.x and later"
             ),
@@ -313,8 +316,10 @@ _V14: Final = _since(
     {
         "supports_tokens": Provenance("facts 6.1, 12", _STATED, "up to 14SU2; SUs are not told apart"),
         "capf_on_publisher_only": Provenance("facts 12", _STATED),
+        "phone_interaction": Provenance("facts 5.6, 12", _STATED, "later 12.5 guides too; SUs are not told apart"),
     },
     capf_on_publisher_only=True,
+    phone_interaction=True,
 )
 
 _V15: Final = _since(
@@ -353,17 +358,21 @@ NEW_BULK_FILES: Final = (10, 5, 2, 13900)
 """The first build whose bulk files older releases cannot import (CSCuy43181; facts 9.1, F10)."""
 
 
-READS_NEW_BULK_FILES: Final = (10, 0)
-"""The first release that imports such files [inferred]: see `bulk_file_is_readable`."""
+_TECHNOTE_RELEASE: Final = (10, 0)
+_TECHNOTE_FILES: Final = ((11, 0), (11, 0, 1, 10000))
+"""From and to: see `bulk_file_is_readable`."""
 
 
 def bulk_file_is_readable(importing_version: str, exporting_version: str) -> bool:
-    """Whether a bulk file of one release can be imported by another: CSCuy43181 (facts 9.1).
+    """Whether a bulk file of one release can be imported by another: CSCuy43181 (facts 9.1), root cause UNKNOWN.
 
-    Cisco says "exported by 10.5.2.13900 or higher into a lower version", root cause UNKNOWN. The technote names 8.x and
-    9.x as the importers concerned, and its own clusters (10.5.2.11900 and 11.0) exchange in bulk: so releases from 10.0
-    on read each other's files [inferred]. A version without a build number is the release's first build. Raises
-    UsageError for what is no version.
+    Stated: not if "exported by 10.5.2.13900 or higher into a lower version", lower than that build. The technote names
+    8.x and 9.x as importers, and its own clusters, 10.5.2.11900 and 11.0.1.10000, exchange in bulk: so releases from
+    10.0 on take files of the first build of 11.0 [inferred]. A version without a build number is the release's first
+    build. Raises UsageError for what is no version.
     """
-    exported_anew = release_numbers(exporting_version) >= NEW_BULK_FILES
-    return not exported_anew or release_numbers(importing_version) >= READS_NEW_BULK_FILES
+    importing, exporting = release_numbers(importing_version), release_numbers(exporting_version)
+    if exporting < NEW_BULK_FILES or importing >= NEW_BULK_FILES:
+        return True
+    first, last = _TECHNOTE_FILES
+    return importing >= _TECHNOTE_RELEASE and first <= exporting[:4] <= last

@@ -80,6 +80,10 @@ class BulkSource(Protocol):
         """Put it into a trust store. CertificateRefused if the store does not take it."""
         ...
 
+    async def imported(self, units: Sequence[CertificateUnit]) -> None:
+        """Other clusters' certificates of these units are new in its trust stores."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BulkCounts:
@@ -202,11 +206,23 @@ class BulkCertificateManagement:
         """Put what other clusters exported into this one's trust stores.
 
         LabError before consolidation, and for a file of a release that this one cannot read (CSCuy43181). A
-        certificate that a store refuses is told, counted and left out.
+        certificate that a store refuses is told, counted and left out. What is new makes phones reset (facts 9.1).
         """
         total: Counter[str] = Counter()
-        for counts in await self._each("import", types, self._import):
+        changed: list[CertificateUnit] = []
+
+        async def one(directory: RemoteDirectory, names: Sequence[str], bulk_type: BulkType) -> None:
+            counts = await self._import(directory, names, bulk_type)
             total.update(counts)
+            if counts[PutOutcome.ADDED] or counts[PutOutcome.REPLACED]:
+                changed.append(EXPORTED_UNITS[bulk_type])
+
+        try:
+            await self._each("import", types, one)
+        except LabError:  # of one type; those before it are imported
+            await self._source.imported(changed)
+            raise
+        await self._source.imported(changed)
         return ImportCounts(**total)
 
     async def _import(self, directory: RemoteDirectory, names: Sequence[str], bulk_type: BulkType) -> Counter[str]:

@@ -1,4 +1,4 @@
-"""OS Administration > Security > Certificate Management of one cluster: list, download, generate, CSR, upload, delete.
+"""OS Administration > Security > Certificate Management of one cluster: list, generate, CSR, upload, delete.
 
 What an administrator does on a node's page changes that node's disk and the publisher's database, which replicates;
 CAPF-trust alone is each node's own (facts 5.5). What has to be restarted afterwards (facts 5.6) is left to the
@@ -7,7 +7,8 @@ administrator, as it is on a real cluster.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from cryptography import x509
@@ -33,7 +34,8 @@ from cucm.roles import CertificateUnit, roles_of_units
 from cucm.versions import RecoveryScope, VersionProfile
 from cucm.whole_files import write_private, write_whole
 from lab.cluster_state import ClusterState
-from lab.company_authority import company_authority, sign_request
+from lab.company_authority import authority_key, company_authority, sign_request
+from lab.key_making import keys_made
 from lab.node import CHANGE_NOTIFICATION, Node, Surroundings
 from lab.topology import ClusterTable, NodeTable
 
@@ -52,6 +54,8 @@ UPLOADABLE: Final = (
     CertificateUnit.TOMCAT_TRUST,
 )
 """Trust stores the lab takes uploads for."""
+_OF_SERVICES: Final = (CertificateUnit.TVS, CertificateUnit.CAPF)
+"""Units of which a node has a certificate only with the service of that name."""
 COPIED_BY_CHANGE_NOTIFICATION: Final = (
     CertificateUnit.TOMCAT_TRUST,
     CertificateUnit.DIRECTORY_TRUST,
@@ -83,11 +87,19 @@ class NodeCertificates:
     around: Surroundings
 
 
-class CertificateManagement:
-    """One cluster's certificates. A node is named, or the publisher meant. UsageError for a name that is none."""
+OnRenewed = Callable[[CertificateUnit, Collection[Node]], Awaitable[object]]
+"""Called when an own certificate of that unit is a new one on those nodes."""
 
-    def __init__(self, cluster: NodeCertificates) -> None:
+
+class CertificateManagement:
+    """One cluster's certificates. A node is named, or the publisher meant. UsageError for a name that is none.
+
+    Keys are made in threads, before anything changes: what is written is then written without a pause.
+    """
+
+    def __init__(self, cluster: NodeCertificates, on_renewed: OnRenewed) -> None:
         self._cluster = cluster
+        self._on_renewed = on_renewed
         self._around = cluster.around
         self._organisation = Organisation(**cluster.table.organization.model_dump())
 
@@ -96,17 +108,6 @@ class CertificateManagement:
     def listed(self, node: str | None = None, unit: CertificateUnit | None = None) -> tuple[StoredCertificate, ...]:
         """What the node's own database says, all of it or one store's."""
         return self._node(node).database.certificates(unit)
-
-    def download(self, unit: CertificateUnit, node: str | None = None, common_name: str | None = None) -> bytes:
-        """DER of the node's own certificate, or of the one of that CN in a trust store. Raises UsageError."""
-        if not unit.is_trust_store:
-            return self._node(node).certificate(unit)
-        stored = [item.der for item in self.listed(node, unit)]
-        named = [der for der in stored if common_name in (None, describe(der).common_name, describe(der).subject)]
-        if len(named) != 1:
-            names = ", ".join(describe(der).common_name or describe(der).subject for der in stored) or "none"
-            raise UsageError(f"{len(named)} certificates of that name in {unit}", mend=f"there are: {names}")
-        return named[0]
 
     def own(self, unit: CertificateUnit) -> tuple[tuple[str, bytes], ...]:
         """(node, DER) of every node that has one on its disk; one entry where the cluster shares a pair."""
@@ -128,22 +129,43 @@ class CertificateManagement:
             for node in self._owners(unit):
                 yield self._key_label(unit, node.name), self._cluster.profile.rsa_bits
 
+    async def prepare_for(self, node: Node, service: str) -> None:
+        """Make the key of the certificate that the node will want with that service, if it lacks it."""
+        bits = self._cluster.profile.rsa_bits
+        wanted = [unit for unit in _OF_SERVICES if unit == service and not node.has_identity(unit)]
+        await keys_made(self._around.keys, [(self._key_label(unit, node.name), bits) for unit in wanted])
+
     def provide(self, node: Node) -> None:
         """The certificates that its services want and the node has not."""
         for unit in OWN_UNITS:
             if node in self._owners(unit) and not node.has_identity(unit):
                 self._generate(unit, node, self._around.clock.now())
 
-    def regenerate(self, unit: CertificateUnit, node: str | None = None, *, key_bits: int | None = None) -> None:
-        """A new key and certificate, on one node or on every one that has it. Raises LabError, UsageError."""
+    async def regenerate(self, unit: CertificateUnit, node: str | None = None, *, key_bits: int | None = None) -> None:
+        """A new key and certificate, on one node or on every one that has it. Raises LabError, UsageError.
+
+        From 14 on phones reset by themselves then, unless a parameter says otherwise (facts 5.6).
+        """
+        bits = key_bits or self._cluster.profile.rsa_bits
+        owners = self._owners_up(unit, node)
+        sources = await asyncio.gather(*(self._next_key(unit, one.name, bits) for one in owners))
+        self._owners_up(unit, node)  # a machine may have gone down meanwhile
+        for one, keys in zip(owners, sources, strict=True):
+            self._cluster.state.begin_generation(unit, one.name)
+            self._generate(unit, one, self._around.clock.now(), key_bits, keys)
+        await self._on_renewed(unit, owners)
+
+    async def _next_key(self, unit: CertificateUnit, node: str, bits: int) -> KeySource:
+        label = self._key_label(unit, node, bits, ahead=1)
+        return await keys_made(self._keys_of(self._cluster.state.generation(unit, node) + 1), [(label, bits)])
+
+    def _owners_up(self, unit: CertificateUnit, node: str | None) -> tuple[Node, ...]:
         owners = self._owners(unit) if node is None else (self._owner(unit, node),)
         if not owners:
             raise UsageError(f"{self._cluster.cluster} has no {unit} certificate", mend=f"it is {self._version}")
         for one in owners:
             self._require_up(one)
-        for one in owners:
-            self._cluster.state.begin_generation(unit, one.name)
-            self._generate(unit, one, self._around.clock.now(), key_bits)
+        return owners
 
     def finish_interrupted(self) -> None:
         """After a kill: what a node's disk holds goes into the database, a half-written pair is made anew."""
@@ -172,8 +194,16 @@ class CertificateManagement:
         pair = (identity.certificate_der, identity.private_key_der)
         return all((one.certificate_der, one.private_key_der) == pair for one in held)
 
-    def _generate(self, unit: CertificateUnit, node: Node, not_before: float, key_bits: int | None = None) -> None:
-        self._take(unit, node, self._new_identity(self._table(node), unit, not_before, key_bits))
+    def _generate(
+        self,
+        unit: CertificateUnit,
+        node: Node,
+        not_before: float,
+        key_bits: int | None = None,
+        keys: KeySource | None = None,
+    ) -> None:
+        keys = keys or self._keys_of(self._cluster.state.generation(unit, node.name))
+        self._take(unit, node, self._new_identity(self._table(node), unit, not_before, key_bits, keys))
 
     def _take(self, unit: CertificateUnit, node: Node, identity: Identity) -> None:
         """Put an own pair in place: disk first, then the publisher's database."""
@@ -212,8 +242,8 @@ class CertificateManagement:
             raise UsageError(f"{one.name} has no {unit} certificate of its own", mend=f"{names} has")
         return one
 
-    def _key_label(self, unit: CertificateUnit, node: str, key_bits: int | None = None) -> str:
-        generation = self._cluster.state.generation(unit, node)
+    def _key_label(self, unit: CertificateUnit, node: str, key_bits: int | None = None, *, ahead: int = 0) -> str:
+        generation = self._cluster.state.generation(unit, node) + ahead
         return f"{unit} {node} {generation} {key_bits or self._cluster.profile.rsa_bits}"
 
     def _keys_of(self, generation: int) -> KeySource:
@@ -221,13 +251,13 @@ class CertificateManagement:
         return self._around.keys if generation <= CACHED_GENERATIONS else NewKeys()
 
     def _new_identity(
-        self, table: NodeTable, unit: CertificateUnit, not_before: float, key_bits: int | None
+        self, table: NodeTable, unit: CertificateUnit, not_before: float, key_bits: int | None, keys: KeySource
     ) -> Identity:
         host = f"{table.name}.{table.domain}" if table.domain else table.name
         generation = self._cluster.state.generation(unit, table.name)
         bits = key_bits or self._cluster.profile.rsa_bits
         label = self._key_label(unit, table.name, bits)
-        keys, seed = self._keys_of(generation), self._around.seed
+        seed = self._around.seed
         days = self._cluster.table.certificate_days
         if unit is CertificateUnit.CAPF:
             # before CAPF had to be on the publisher alone, other nodes had one of another name
@@ -266,15 +296,18 @@ class CertificateManagement:
 
     # --- signed by a CA
 
-    def make_signing_request(self, unit: CertificateUnit, node: str | None = None) -> bytes:
+    async def make_signing_request(self, unit: CertificateUnit, node: str | None = None) -> bytes:
         """A CSR (PEM) with a new key, which waits on the node for the signed certificate. Raises UsageError."""
         owner = self._owner(unit, self._node(node).name)
         if unit not in _CHECKED_BY or unit is CertificateUnit.CAPF:
             raise UsageError(f"the lab makes no CSR for {unit}", mend="CallManager, TVS and tomcat can be signed")
         self._require_up(owner)
-        generation = self._cluster.state.begin_generation(unit, owner.name)
-        label = f"{unit} {owner.name} CSR {generation}"
-        key = self._keys_of(generation).key(label, self._cluster.profile.rsa_bits)
+        number = self._cluster.state.generation(unit, owner.name) + 1
+        wanted = (f"{unit} {owner.name} CSR {number}", self._cluster.profile.rsa_bits)
+        keys = await keys_made(self._keys_of(number), [wanted])
+        self._require_up(owner)
+        self._cluster.state.begin_generation(unit, owner.name)
+        key = keys.key(*wanted)
         name = load_certificate(owner.certificate(unit)).subject
         request = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
         pem = request.public_bytes(Encoding.PEM)
@@ -283,13 +316,14 @@ class CertificateManagement:
         self._emit(SigningRequestMade(self._cluster.cluster, owner.name, unit))
         return pem
 
-    def sign_request(self, pem: bytes, authority: str) -> tuple[bytes, bytes]:
+    async def sign_request(self, pem: bytes, authority: str) -> tuple[bytes, bytes]:
         """What a company's CA does with a CSR: (certificate, CA certificate), both DER. Raises UsageError."""
+        await keys_made(self._around.keys, [authority_key(authority)])
         issuer = self._authority(authority)
         moment = self._around.clock.now()
         return sign_request(pem, issuer, seed=self._around.seed, moment=moment), issuer.certificate_der
 
-    def import_signed(self, der: bytes, unit: CertificateUnit, node: str | None = None) -> None:
+    async def import_signed(self, der: bytes, unit: CertificateUnit, node: str | None = None) -> None:
         """Import the certificate for the node's pending CSR. CertificateRefused unless key and CA fit [recall]."""
         owner = self._owner(unit, self._node(node).name)
         self._require_up(owner)
@@ -317,6 +351,7 @@ class CertificateManagement:
         self._take(unit, owner, identity)
         for name in (f"{unit}.csr", f"{unit}.csr.key"):
             (owner.security / name).unlink(missing_ok=True)
+        await self._on_renewed(unit, (owner,))
 
     def _authority(self, name: str) -> Identity:
         return company_authority(self._around.keys, name, seed=self._around.seed)

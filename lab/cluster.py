@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,10 +20,11 @@ from lab.bulk_certificates import BulkCertificateManagement
 from lab.certificate_management import CertificateManagement, NodeCertificates
 from lab.cluster_state import ClusterState
 from lab.node import CHANGE_NOTIFICATION, Node, Surroundings
+from lab.phone_resets import PHONE_INTERACTION_PARAMETER, PhoneResets
 from lab.replication import Replication
 from lab.topology import DEFAULT_POOL, ClusterTable, FeatureService, Service
 from lab.trust_list_commands import TrustListCommands
-from tftp_server.cluster_view import SECURITY_MODE_PARAMETER
+from tftp_server.cluster_view import ROLLBACK_PARAMETER, SECURITY_MODE_PARAMETER
 from tvs_server.certificate_cache import FreshnessMode
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,6 @@ class Cluster:
         remove_unfinished(self.directory)
         self._state = ClusterState(self.directory / "cluster.json")
         view = NodeCertificates(name, table, profile, self.nodes, self._state, surroundings)
-        self.certificates = CertificateManagement(view)
         self.trust_lists = TrustListCommands(view)
         emit = surroundings.events.emitter(f"cluster:{name}")
         self.replication = Replication(
@@ -59,6 +59,8 @@ class Cluster:
             emit,
             surroundings.faults.at(cluster=name),
         )
+        self.phone_resets = PhoneResets(name, self.nodes, self.replication.settle, emit)
+        self.certificates = CertificateManagement(view, self._renewed)
         self.bulk = BulkCertificateManagement(
             name,
             self.publisher.name,
@@ -77,6 +79,10 @@ class Cluster:
         for node in self.nodes.values():
             if node is not at and node.call_processing is not None:
                 node.call_processing.release(device)
+
+    async def _renewed(self, unit: CertificateUnit, nodes: Collection[Node]) -> None:
+        if self.profile.phone_interaction:
+            await self.phone_resets.after_change((unit,), nodes, f"new {unit} certificate")
 
     @property
     def directory(self) -> Path:
@@ -183,14 +189,20 @@ class Cluster:
         self._require_up(one)
         if service == "CAPF" and one is not self.publisher and self.profile.capf_on_publisher_only:
             raise LabError(f"CUCM {self.version} has CAPF on the publisher only", where=node, mend="activate it there")
+        await self.certificates.prepare_for(one, service)
+        self._require_up(one)  # the machine may have gone down meanwhile
         if service not in one.services:
             self._set_services(one, (*one.services, service))
             self.certificates.provide(one)
             await one.start_service(service)
 
     async def deactivate(self, node: str, service: FeatureService) -> None:
-        """The node has the service no more; lists and configurations that name it follow."""
+        """The node has the service no more; lists and configurations that name it follow.
+
+        UsageError when it has not been activated.
+        """
         one = self.node(node)
+        one.require_service(service)
         self._require_up(one)
         await one.stop_service(service)
         self._set_services(one, tuple(each for each in one.services if each != service))
@@ -222,6 +234,21 @@ class Cluster:
         self.require_publisher()
         self.publisher.database.set_parameter(name, value)
         self._around.events.emit(f"cluster:{self.name}", ParameterSet(self.name, name, value))
+
+    async def set_enterprise_parameter(self, name: str, value: str) -> None:
+        """As `set_parameter`, with what comes of it at once: for a rollback, phones restart by themselves (facts 7.3).
+
+        LabError for a parameter that the release does not have.
+        """
+        if name == PHONE_INTERACTION_PARAMETER and not self.profile.phone_interaction:
+            raise LabError(
+                f"CUCM {self.version} has no “{name}”",
+                where=self.name,
+                mend="it came with 14; before, the administrator resets the phones",
+            )
+        self.set_parameter(name, value)
+        if (name, value) == (ROLLBACK_PARAMETER, "True"):
+            await self.phone_resets.reset_all(f"“{name}” is {value}")
 
     def add_device(self, device: Device) -> None:
         self.require_publisher()
@@ -299,3 +326,7 @@ class _BulkSource:
 
     def upload(self, der: bytes, store: CertificateUnit) -> PutOutcome:
         return self._cluster.certificates.upload(der, store)
+
+    async def imported(self, units: Sequence[CertificateUnit]) -> None:
+        nodes = tuple(self._cluster.nodes.values())
+        await self._cluster.phone_resets.after_change(units, nodes, f"bulk import of {', '.join(units)}")

@@ -13,7 +13,7 @@ from cucm.certificates import CertificateAuthority
 from cucm.errors import UsageError
 from cucm.identity import Identity
 from cucm.issuing import CertificateRequest, Purpose, issue_for_key, serial_from_seed
-from cucm.key_store import KeyStore
+from cucm.key_store import KeyKind, KeyStore
 from cucm.names import cisco_name, parse_name
 
 AUTHORITIES_BEGAN: Final = 1_262_304_000.0
@@ -26,15 +26,22 @@ AUTHORITY_KEYS: Final = 8
 def company_authority(keys: KeyStore, name: str, *, seed: int) -> Identity:
     """The CA of that name, for instance `CN=stormin-WIN2012-CA`: the same for the whole lab. Raises UsageError."""
     parse_name(name)
-    number = hashlib.sha256(name.encode()).digest()[0] % AUTHORITY_KEYS
+    label, kind = authority_key(name)
     return CertificateAuthority.self_signed(
         keys,
         name,
         seed=seed,
         not_before=AUTHORITIES_BEGAN,
         lifetime_days=AUTHORITY_DAYS,
-        key_label=f"company CA {number}",
+        kind=kind,
+        key_label=label,
     ).identity
+
+
+def authority_key(name: str) -> tuple[str, KeyKind]:
+    """Label and kind of the key of the CA of that name."""
+    number = hashlib.sha256(name.encode()).digest()[0] % AUTHORITY_KEYS
+    return f"company CA {number}", 2048
 
 
 def sign_request(pem: bytes, authority: Identity, *, seed: int, moment: float) -> bytes:

@@ -34,6 +34,7 @@ from cucm.whole_files import remove_unfinished, write_private, write_whole
 from lab.admission import ClusterDevices
 from lab.call_processing import CallProcessing
 from lab.capf import CertificateAuthorityProxyFunction
+from lab.key_making import keys_made
 from lab.served_files import ServedFiles
 from lab.topology import FeatureService, Service
 from tftp_server.content_faults import FaultyStore, ServedVersions
@@ -181,10 +182,6 @@ class Node:
     def ctl_file(self) -> Path:
         return self.directory / "tftp" / "CTLFile.tlv"
 
-    @property
-    def itl_file(self) -> Path:
-        return self.directory / "tftp" / "ITLFile.tlv"
-
     def alter_ctl_file(self, from_end: int) -> None:
         """Change one byte of the file on disk, `from_end` bytes before its end, as an attacker or a bad disk would.
 
@@ -251,6 +248,8 @@ class Node:
             await self._begin(service, self._new_service(service))
 
     async def stop_service(self, service: str) -> None:
+        """Stop it, and an impostor in its place; nothing happens when neither runs."""
+        await self._end_impostor(service)
         running = self._running.pop(service, None)
         self._crashed.discard(service)
         if running is not None:
@@ -286,6 +285,8 @@ class Node:
         if IMPOSTOR in self._running:
             return
         self.require_service("TVS")
+        label = f"impostor {self.name}"
+        await keys_made(self._around.keys, [(label, 2048)])
         await self.stop_service("TVS")
         false_identity = node_certificate(
             self._around.keys,
@@ -294,7 +295,7 @@ class Node:
             seed=self._around.seed,
             not_before=self._around.clock.now() - 60,
             subject=self.identity(CertificateUnit.TVS).subject,
-            key_label=f"impostor {self.name}",
+            key_label=label,
         )
         await self._begin(IMPOSTOR, self._tvs(false_identity), "TVS", impostor=True)
 

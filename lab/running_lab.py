@@ -17,8 +17,8 @@ from cucm.faults.rules import FaultTable
 from lab.checkpoints import START, Checkpoint, Checkpoints, require_name
 from lab.lab_folder import KeptClock
 from lab.operations import Operation
-from lab.runtime import Lab
-from lab.standing import PHONES_AT_ONCE, bring_back, database_files, standing_of
+from lab.runtime import PHONES_AT_ONCE, Lab
+from lab.standing import bring_back, database_files, standing_of
 from phone_agent.driver import Phone
 
 SOURCE: Final = "lab:running"

@@ -5,8 +5,9 @@ Everything it knows lies in its folder; a lab on the folder of one that ended, o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 from random import Random
@@ -63,6 +64,8 @@ if TYPE_CHECKING:
 Part = TypeVar("Part")
 
 _DAY_S: Final = 86_400.0
+PHONES_AT_ONCE: Final = 16
+"""Phones that are busy at the same time: two cores have no use for more."""
 PHONE_CERTIFICATES_DAYS_AGO: Final = 20
 MANUFACTURING_BEGAN: Final = 1_262_304_000.0
 """2010-01-01: the emulated manufacturer's CA is the same on whatever day a lab is opened."""
@@ -241,6 +244,20 @@ class Lab:
         table = _named(self._tables, phone, "phone")
         self._add_device(table, self.cluster(cluster), pool or table.pool)
 
+    async def _reset_phones(self, devices: tuple[str, ...]) -> None:
+        """What a cluster tells its registered phones; one that does not come up again tells so itself."""
+        turn = asyncio.Semaphore(PHONES_AT_ONCE)
+
+        async def reset(phone: Phone) -> None:
+            async with turn:
+                with suppress(LabError):
+                    await phone.reset()
+
+        async with asyncio.TaskGroup() as resets:
+            for name in devices:
+                if name in self.phones:
+                    resets.create_task(reset(self.phones[name]))
+
     def capf(self, cluster: str) -> CertificateAuthorityProxyFunction:
         """The CAPF of a cluster, the publisher's first. Raises LabError when none runs."""
         for node in self.cluster(cluster).nodes.values():
@@ -330,6 +347,7 @@ class Lab:
         self._sftp = self._build_sftp()
         for name, table in self.topology.clusters.items():
             self.clusters[name] = self._build_cluster(name, table, around)
+            self.clusters[name].phone_resets.on_reset = self._reset_phones
         self.keys.prepare(wanted for cluster in self.clusters.values() for wanted in cluster.keys_wanted())
         for cluster in self.clusters.values():
             cluster.install()

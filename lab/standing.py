@@ -13,11 +13,10 @@ from typing import Any, Final
 from cucm.errors import UsageError
 from cucm.net.reachability import Reachability
 from lab.node import IMPOSTOR, Node, ServiceState
-from lab.runtime import Lab
+from lab.runtime import PHONES_AT_ONCE, Lab
 from phone_agent.memory import PhoneMemory
 from phone_agent.state import PhoneState
 
-PHONES_AT_ONCE: Final = 16
 WAKE_DEADLINE_S: Final = 60.0
 """How long phones may take in all to be registered again."""
 

@@ -127,6 +127,16 @@ class ParameterSet(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PhonesReset(Event):
+    """The cluster resets these of its registered devices by itself; `why` names what changed."""
+
+    kind: ClassVar[str] = "phones.reset"
+    cluster: str
+    devices: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceStarted(Event):
     """`impostor` marks a server that is not the node's own."""
 

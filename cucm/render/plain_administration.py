@@ -24,6 +24,8 @@ def _operations(event: Event) -> str | None:
             return f"successfully transferred reset ITL to node {node}"
         case admin.RecoveryPairExported():
             return "ITLRecovery pair exported"
+        case admin.PhonesReset(devices=devices, why=why):
+            return f"resets {devices[0] if len(devices) == 1 else f'{len(devices)} registered phones'}: {why}"
         case _:
             return None
 

@@ -144,7 +144,7 @@ class RegenerateCertificate(ClusterOperation):
         return f"{cluster.node(self.node).name if self.node else cluster.name}: {self.what()}"
 
     async def perform(self, lab: Lab) -> None:
-        lab.cluster(self.cluster).certificates.regenerate(self.certificate, self.node, key_bits=self.key_bits)
+        await lab.cluster(self.cluster).certificates.regenerate(self.certificate, self.node, key_bits=self.key_bits)
 
 
 class SignCertificate(NodeOperation):
@@ -160,10 +160,10 @@ class SignCertificate(NodeOperation):
 
     async def perform(self, lab: Lab) -> None:
         pages = lab.cluster(self.cluster).certificates
-        request = pages.make_signing_request(self.certificate, self.node)
-        signed, authority = pages.sign_request(request, self.authority)
+        request = await pages.make_signing_request(self.certificate, self.node)
+        signed, authority = await pages.sign_request(request, self.authority)
         pages.upload(authority, CertificateUnit(f"{self.certificate}-trust"))
-        pages.import_signed(signed, self.certificate, self.node)
+        await pages.import_signed(signed, self.certificate, self.node)
 
 
 class GenerateSigningRequest(NodeOperation):
@@ -176,7 +176,7 @@ class GenerateSigningRequest(NodeOperation):
         return f"generate a CSR for {self.certificate}"
 
     async def perform(self, lab: Lab) -> None:
-        lab.cluster(self.cluster).certificates.make_signing_request(self.certificate, self.node)
+        await lab.cluster(self.cluster).certificates.make_signing_request(self.certificate, self.node)
 
 
 class ImportSignedCertificate(NodeOperation):
@@ -191,7 +191,7 @@ class ImportSignedCertificate(NodeOperation):
 
     async def perform(self, lab: Lab) -> None:
         signed = certificates_in(self.pem)[0]
-        lab.cluster(self.cluster).certificates.import_signed(signed, self.certificate, self.node)
+        await lab.cluster(self.cluster).certificates.import_signed(signed, self.certificate, self.node)
 
 
 class DeleteCertificate(NodeOperation):

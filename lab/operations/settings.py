@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from cucm.clock import MovableClock
 from cucm.errors import LabError, UsageError
 from lab.operations.base import ClusterOperation, Operation
+from lab.phone_resets import AUTOMATICALLY, MANUALLY, PHONE_INTERACTION_PARAMETER
 from lab.topology import ClusterName, Name, NodeName, PhoneName, PoolName, ServerName
 from tftp_server.cluster_view import (
     DIGESTS,
@@ -27,13 +28,15 @@ if TYPE_CHECKING:
 PARAMETERS: Final[Mapping[str, tuple[str, ...]]] = {
     ROLLBACK_PARAMETER: ("True", "False"),
     SIGNATURE_ALGORITHM_PARAMETER: tuple(DIGESTS),
+    PHONE_INTERACTION_PARAMETER: (AUTOMATICALLY, MANUALLY),
 }
 """Values of the parameters that something in the lab acts on."""
 
 
 class SetEnterpriseParameter(ClusterOperation):
-    """The lab acts on "Prepare Cluster for Rollback to pre 8.0" (True, False) and "TFTP File Signature Algorithm"
-    (SHA-1, SHA-512). Any other parameter is stored and replicated, and nothing comes of it.
+    """The lab acts on "Prepare Cluster for Rollback to pre 8.0" (True, False), "TFTP File Signature Algorithm" (SHA-1,
+    SHA-512) and, from 14 on, "Phone Interaction on Certificate Update" (Automatically Reset Phones, Manually Reset
+    Phones). Any other parameter is stored and replicated, and nothing comes of it.
     """
 
     do: Literal["set-enterprise-parameter"]
@@ -57,7 +60,7 @@ class SetEnterpriseParameter(ClusterOperation):
         return f"enterprise parameter “{self.parameter}” := {self.value}"
 
     async def perform(self, lab: Lab) -> None:
-        lab.cluster(self.cluster).set_parameter(self.parameter, self.value)
+        await lab.cluster(self.cluster).set_enterprise_parameter(self.parameter, self.value)
 
 
 class SetTvsCache(ClusterOperation):

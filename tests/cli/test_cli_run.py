@@ -282,7 +282,7 @@ def test_a_busy_address_is_named_and_nothing_is_left(run, tmp_path):
     assert done.returncode == 3
     assert run.address(32) in done.stderr
     assert "2445" in done.stderr
-    assert "--network 127.0.12.0/24" in done.stderr
+    assert "--network auto" in done.stderr
     assert "\n  mend: " in done.stderr
     assert not (tmp_path / "new").exists()
     assert as_json.returncode == 3

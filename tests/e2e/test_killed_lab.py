@@ -212,7 +212,8 @@ async def test_a_phone_killed_while_it_migrates_has_the_old_or_the_new_files_and
         await perform(lab, "power-off-phone", phone=PHONE)
         shutil.copytree(tmp_path / "lab" / "phones" / PHONE, kept)
         old = Flash(kept).contents
-        new = [lab.cluster("destination").publisher.ctl_file, lab.cluster("destination").publisher.itl_file]
+        publisher = lab.cluster("destination").publisher
+        new = [publisher.directory / "tftp" / name for name in ("CTLFile.tlv", "ITLFile.tlv")]
         servers, address = lab.cluster("destination").tftp_addresses, lab.address(101)
         flash, seen = kept, set()
         for number in range(ROUNDS):

@@ -198,11 +198,11 @@ class Administered:
             case ("regenerate", node, unit):
                 old = self.cluster.node(node).certificate(unit)
                 if node in dict(pages.own(unit)):
-                    pages.regenerate(unit, node)
+                    await pages.regenerate(unit, node)
                     assert self.cluster.node(node).certificate(unit) != old
                 else:
                     with pytest.raises(UsageError):
-                        pages.regenerate(unit, node)
+                        await pages.regenerate(unit, node)
             case ("synchronise", _):
                 pages.synchronise()
             case ("stop" | "start" as verb, node):

@@ -47,6 +47,7 @@ class Source:
         self.database = NodeDatabase(directory / f"{nodes[0]}.db").create()
         self.own: dict[CertificateUnit, list[tuple[str, bytes]]] = {}
         self.now = NOW
+        self.told: list[list[CertificateUnit]] = []
         for unit in EXPORTED_UNITS.values():
             for node in nodes[:1] if unit is CertificateUnit.CAPF else nodes:
                 self.renew(unit, node, BEGIN)
@@ -66,6 +67,9 @@ class Source:
 
     def upload(self, der: bytes, store: CertificateUnit) -> PutOutcome:
         return self.database.put_certificate(der, store, "publisher", moment=self.now)
+
+    async def imported(self, units: Sequence[CertificateUnit]) -> None:
+        self.told.append(list(units))
 
     def trusted(self, store: CertificateUnit) -> set[bytes]:
         return {stored.der for stored in self.database.certificates(store)}
@@ -184,6 +188,7 @@ async def test_importing_again_changes_nothing(tmp_path: Path, loopback: Draw) -
         await both.old.bulk.export("TFTP")
         await both.old.bulk.consolidate("TFTP")
         assert await both.new.bulk.import_certificates("TFTP") == ImportCounts(replaced=2, unchanged=2)
+        assert both.new.source.told == [[CALLMANAGER], [], [CALLMANAGER]]  # what makes phones reset
         assert both.new.source.trusted(CertificateUnit.PHONE_SAST_TRUST) == both.old.source.ders(CALLMANAGER)
 
 

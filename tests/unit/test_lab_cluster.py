@@ -53,7 +53,7 @@ async def test_the_store_decides_the_roles(lab):
 async def test_an_older_certificate_of_the_same_name_is_ignored_and_that_is_told(lab):
     source, destination = lab.clusters.values()
     old = destination.publisher.certificate(CALLMANAGER)
-    destination.certificates.regenerate(CALLMANAGER)
+    await destination.certificates.regenerate(CALLMANAGER)
     new = destination.publisher.certificate(CALLMANAGER)
     source.certificates.upload(new, CertificateUnit.PHONE_SAST_TRUST)
     since = len(lab.events)
@@ -76,7 +76,7 @@ async def test_regenerating_makes_a_new_key_and_leaves_the_ctl_as_it_was(lab):
     source = lab.cluster("source")
     node = source.publisher
     before, ctl = node.identity(CALLMANAGER), node.ctl_file.read_bytes()
-    source.certificates.regenerate(CALLMANAGER)
+    await source.certificates.regenerate(CALLMANAGER)
     after = node.identity(CALLMANAGER)
     assert after.public_key_record != before.public_key_record
     assert after.serial != before.serial
@@ -240,7 +240,7 @@ async def test_a_lab_goes_on_from_its_folder(tmp_path, loopback):
     async with make_lab(tmp_path / "lab", network, three_nodes()) as lab:
         cluster = lab.cluster("here")
         await lab.phone(PHONE).boot()
-        cluster.certificates.regenerate(CALLMANAGER, "sub1")
+        await cluster.certificates.regenerate(CALLMANAGER, "sub1")
         await cluster.deactivate("sub2", "TVS")
         cluster.remove_device("SEPB000B4BA0AEF")
         cluster.replication.pause("sub2")
@@ -265,7 +265,7 @@ async def test_a_lab_goes_on_from_its_folder(tmp_path, loopback):
         assert cluster.node("sub2").database.parameter("x") == "1"
         await lab.phone(PHONE).boot()
         assert lab.phone(PHONE).flash.contents.tftp_servers == (cluster.node("sub1").address,)
-        cluster.certificates.regenerate(CALLMANAGER, "sub1")
+        await cluster.certificates.regenerate(CALLMANAGER, "sub1")
         assert dict(cluster.certificates.own(CALLMANAGER))["sub1"] != dict(kept["pairs"])["sub1"]
 
 

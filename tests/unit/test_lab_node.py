@@ -4,7 +4,7 @@ import asyncio
 import ssl
 
 import pytest
-from lab_on_sockets import PHONE, make_lab, network_of
+from lab_on_sockets import PHONE, make_lab, network_of, perform
 
 from cucm.clock import MovableClock
 from cucm.errors import AddressBusy, LabError, UsageError
@@ -13,6 +13,7 @@ from cucm.events.tvs import TvsHandshakeDone, TvsHandshakeFailed
 from cucm.net.reachability import Reachability
 from cucm.net.tls import TlsProfile, client_context, open_stream
 from cucm.roles import CertificateUnit
+from lab.node import IMPOSTOR
 from lab.runtime import Lab, LabOptions
 from lab.topology import load_topology
 
@@ -128,6 +129,14 @@ async def test_a_second_impostor_is_the_first(lab, node):
     assert await tvs_certificate(node) == false
     await node.restart_service("TVS")
     assert await tvs_certificate(node) == node.certificate(CertificateUnit.TVS)
+
+
+async def test_an_impostor_ends_with_the_service_it_is_taken_for(lab, node):
+    await node.replace_tvs_by_impostor()
+    await perform(lab, "stop-service", cluster="source", node=node.name, service="TVS")
+    with pytest.raises(ConnectionRefusedError):
+        await tvs_certificate(node)
+    assert not node.runs(IMPOSTOR)
 
 
 async def test_a_firewall_stands_before_an_impostor_too(lab, node):

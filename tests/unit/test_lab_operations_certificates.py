@@ -154,7 +154,7 @@ async def test_a_ca_signs_in_one_step(lab):
     assert describe(lab.node("pub").certificate(CALLMANAGER)).issuer != "CN=a CA"
     await lab.node("sub").restart_service("TVS")
     await lab.node("sub").restart_service("TFTP")
-    records = decode_trust_list(lab.node("sub").itl_file.read_bytes()).records
+    records = decode_trust_list((lab.node("sub").directory / "tftp" / "ITLFile.tlv").read_bytes()).records
     assert lab.node("sub").certificate(CertificateUnit.TVS) in [record.certificate for record in records]
 
 
@@ -164,7 +164,7 @@ async def test_a_csr_is_taken_to_a_ca_and_what_it_signed_is_imported(lab):
     await perform(lab, "generate-signing-request", **where)
     request = (node.security / "CallManager.csr").read_bytes()
     assert (node.security / "CallManager.csr.key").stat().st_mode & 0o777 == 0o600
-    signed, authority = lab.cluster("here").certificates.sign_request(request, "CN=a CA")
+    signed, authority = await lab.cluster("here").certificates.sign_request(request, "CN=a CA")
     with pytest.raises(CertificateRefused, match="is not in CallManager-trust"):
         await perform(lab, "import-signed-certificate", pem=pem(signed).decode(), **where)
     await perform(

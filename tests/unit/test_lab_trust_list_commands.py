@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from lab_on_sockets import make_lab, network_of, topology_of
+from lab_on_sockets import make_lab, network_of, perform, topology_of
 
 from cucm.errors import LabError, UsageError
 from cucm.roles import CertificateUnit, TrustRole
@@ -27,6 +27,11 @@ def signer(lab, data: bytes) -> bytes:
     _, anchor = verify_trust_list(data, anchors_of(decode_trust_list(data), "the list"))
     assert anchor.certificate is not None
     return anchor.certificate
+
+
+def itl_of(node) -> bytes:
+    """As it lies on the node's disk."""
+    return bytes((node.directory / "tftp" / "ITLFile.tlv").read_bytes())
 
 
 def ctl_signer(lab) -> bytes:
@@ -56,9 +61,17 @@ async def test_the_ctl_is_the_same_on_all_nodes_that_are_up(tmp_path, loopback):
         before = lab.node("sub").ctl_file.read_bytes()
         assert before == lab.node("pub").ctl_file.read_bytes()
         await lab.cluster("here").crash_node("sub")
-        lab.cluster("here").certificates.regenerate(CALLMANAGER, "pub")
+        await lab.cluster("here").certificates.regenerate(CALLMANAGER, "pub")
         lab.cluster("here").trust_lists.update_ctl_file()
         assert lab.node("sub").ctl_file.read_bytes() == before != lab.node("pub").ctl_file.read_bytes()
+        await lab.cluster("here").start_node("sub")
+        store = lab.node("sub").file_store
+        assert store is not None
+        assert store.read("CTLFile.tlv") == before  # what it missed does not come by itself, and it serves the old one
+        await perform(lab, "restart-service", cluster="here", node="sub", service="TFTP")
+        assert lab.node("sub").ctl_file.read_bytes() == before
+        lab.cluster("here").trust_lists.update_ctl_file()
+        assert lab.node("sub").ctl_file.read_bytes() == lab.node("pub").ctl_file.read_bytes() != before
 
 
 async def test_from_12_0_on_update_copies_phone_sast_trust(tmp_path, loopback):
@@ -83,23 +96,23 @@ async def test_reset_localkey_signs_with_the_other_key(tmp_path, loopback, versi
         assert ctl_signer(lab) == node.certificate(reset)
         cluster.trust_lists.update_ctl_file()
         assert ctl_signer(lab) == node.certificate(normal)
-        assert signer(lab, node.itl_file.read_bytes()) == node.certificate(normal)
+        assert signer(lab, itl_of(node)) == node.certificate(normal)
         cluster.trust_lists.reset_itl("localkey")
         for each in ("pub", "sub"):
-            assert signer(lab, lab.node(each).itl_file.read_bytes()) == node.certificate(reset)
-            assert node.file_store.read("ITLFile.tlv") == lab.node(each).itl_file.read_bytes()
+            assert signer(lab, itl_of(lab.node(each))) == node.certificate(reset)
+            assert node.file_store.read("ITLFile.tlv") == itl_of(lab.node(each))
         await node.restart_service("TFTP")
-        assert signer(lab, node.itl_file.read_bytes()) == node.certificate(normal)
+        assert signer(lab, itl_of(node)) == node.certificate(normal)
 
 
 async def test_a_reset_list_goes_to_tftp_servers_or_is_not_made(tmp_path, loopback):
     async with await lab_of(tmp_path, loopback, "11.5") as lab:
-        cluster, before = lab.cluster("here"), lab.node("pub").itl_file.read_bytes()
+        cluster, before = lab.cluster("here"), itl_of(lab.node("pub"))
         for node in ("pub", "sub"):
             await cluster.deactivate(node, "TFTP")
         with pytest.raises(LabError, match="no TFTP server that is up"):
             cluster.trust_lists.reset_itl("localkey")
-        assert lab.node("pub").itl_file.read_bytes() == before
+        assert itl_of(lab.node("pub")) == before
 
 
 async def test_reset_remotekey_takes_the_pair_exported_before(tmp_path, loopback):
@@ -109,9 +122,9 @@ async def test_reset_remotekey_takes_the_pair_exported_before(tmp_path, loopback
             cluster.trust_lists.reset_itl("remotekey")
         exported = node.identity(RECOVERY)
         cluster.trust_lists.export_recovery_pair()
-        cluster.certificates.regenerate(RECOVERY)
+        await cluster.certificates.regenerate(RECOVERY)
         cluster.trust_lists.reset_itl("remotekey")
-        known = decode_trust_list(node.itl_file.read_bytes())
+        known = decode_trust_list(itl_of(node))
         assert known.signer.serial == exported.serial
         kept = list(cluster.directory.glob("ITLRecovery.exported*"))
         assert {path.stat().st_mode & 0o777 for path in kept} == {0o600}
@@ -119,7 +132,7 @@ async def test_reset_remotekey_takes_the_pair_exported_before(tmp_path, loopback
 
 async def test_a_small_recovery_key_is_refused(tmp_path, loopback):
     async with await lab_of(tmp_path, loopback, "11.5") as lab:
-        lab.cluster("here").certificates.regenerate(RECOVERY, "pub", key_bits=1024)
+        await lab.cluster("here").certificates.regenerate(RECOVERY, "pub", key_bits=1024)
         with pytest.raises(LabError, match="1024 bits"):
             lab.cluster("here").trust_lists.reset_itl("localkey")
 
@@ -167,7 +180,7 @@ async def test_a_ctl_by_tokens_becomes_tokenless(tmp_path, loopback):
         assert commands.token_certificate(1) in [record.certificate for record in ctl(lab).records]
         with pytest.raises(LabError, match="in mixed mode already"):
             commands.set_mixed_mode()
-        cluster.certificates.regenerate(CALLMANAGER, "pub")
+        await cluster.certificates.regenerate(CALLMANAGER, "pub")
         commands.update_ctl_file()  # it lists a token, but is not by tokens
         assert lab.node("pub").identity(CALLMANAGER).certificate_der in [
             record.certificate for record in ctl(lab).records
@@ -261,14 +274,14 @@ async def test_nothing_is_deleted_on_a_node_that_is_down(tmp_path, loopback):
 async def test_a_reset_itl_lies_on_a_node_whose_tftp_is_down_until_it_starts(tmp_path, loopback, how):
     async with await lab_of(tmp_path, loopback, "11.5") as lab:
         sub = lab.node("sub")
-        own = signer(lab, sub.itl_file.read_bytes())
+        own = signer(lab, itl_of(sub))
         assert own == sub.certificate(CALLMANAGER)
         await getattr(sub, how)("TFTP")
         lab.cluster("here").trust_lists.reset_itl("localkey")
-        assert sub.itl_file.read_bytes() == lab.node("pub").itl_file.read_bytes()
-        assert signer(lab, sub.itl_file.read_bytes()) == lab.node("pub").certificate(RECOVERY)
+        assert itl_of(sub) == itl_of(lab.node("pub"))
+        assert signer(lab, itl_of(sub)) == lab.node("pub").certificate(RECOVERY)
         await sub.start_service("TFTP")
-        assert signer(lab, sub.itl_file.read_bytes()) == own
+        assert signer(lab, itl_of(sub)) == own
 
 
 async def test_a_reset_itl_is_served_until_the_itl_has_something_new_to_say(tmp_path, loopback):

@@ -20,6 +20,8 @@ NAMES = ("CN=n1.example;OU=IST", "CN=ca", b"\x01")
         (admin.CtlFileDeleted("n1"), "CTLFile.tlv deleted on n1"),
         (admin.ItlResetTransferred("n1"), "successfully transferred reset ITL to node n1"),
         (admin.RecoveryPairExported("c"), "ITLRecovery pair exported"),
+        (admin.PhonesReset("c", ("SEP1",), "new TVS certificate"), "resets SEP1: new TVS certificate"),
+        (admin.PhonesReset("c", ("SEP1", "SEP2"), "bulk import"), "resets 2 registered phones: bulk import"),
         (admin.CertificateStored("c", "CAPF", *NAMES, (4,), "n1"), "CAPF holds n1.example; trust roles: CAPF (4)"),
         (
             admin.CertificateIgnored("c", "Phone-SAST-trust", *NAMES),
