@@ -2,7 +2,8 @@
 
 Who is concerned is in facts 9.1 (by certificate), 5.6 ("Phone Interaction on Certificate Update", from 14 on) and 7.3
 (the rollback parameter). Told can only be who is registered with one of the cluster's CallManagers. How a CallManager
-tells a phone to reset is UNKNOWN to our sources: whoever owns the phones (`on_reset`) is asked inside the lab.
+tells a phone to reset is UNKNOWN to our sources: whoever owns the phones (`on_reset`) is asked inside the lab, and
+nobody tells those that are not the lab's own.
 """
 
 from __future__ import annotations
@@ -33,11 +34,15 @@ async def _nobody_cares(_devices: tuple[str, ...]) -> None:
 
 
 class PhoneResets:
-    """One cluster's. `settled` waits until subscribers have the publisher's data, which phones boot from."""
+    """One cluster's. `settled` waits until subscribers have the publisher's data, which phones boot from.
+
+    `phones` are the names of those that `on_reset` can reset.
+    """
 
     def __init__(
         self, cluster: str, nodes: Mapping[str, Node], settled: Callable[[], Awaitable[object]], emit: Emit
     ) -> None:
+        self.phones: Collection[str] = ()
         self.on_reset: OnReset = _nobody_cares
         self._cluster = cluster
         self._nodes = nodes
@@ -58,7 +63,7 @@ class PhoneResets:
         await self._reset(self._registered(), why)
 
     async def _reset(self, concerned: set[str], why: str) -> None:
-        devices = tuple(sorted(concerned & self._registered()))
+        devices = tuple(sorted(concerned.intersection(self.phones) & self._registered()))
         if not devices:
             return
         self._emit(PhonesReset(self._cluster, devices, why))

@@ -255,8 +255,7 @@ class Lab:
 
         async with asyncio.TaskGroup() as resets:
             for name in devices:
-                if name in self.phones:
-                    resets.create_task(reset(self.phones[name]))
+                resets.create_task(reset(self.phones[name]))
 
     def capf(self, cluster: str) -> CertificateAuthorityProxyFunction:
         """The CAPF of a cluster, the publisher's first. Raises LabError when none runs."""
@@ -347,6 +346,7 @@ class Lab:
         self._sftp = self._build_sftp()
         for name, table in self.topology.clusters.items():
             self.clusters[name] = self._build_cluster(name, table, around)
+            self.clusters[name].phone_resets.phones = self.phones.keys()
             self.clusters[name].phone_resets.on_reset = self._reset_phones
         self.keys.prepare(wanted for cluster in self.clusters.values() for wanted in cluster.keys_wanted())
         for cluster in self.clusters.values():
