@@ -55,7 +55,7 @@ else:
 
     def _init(fields, cls):
         """The only method that has to be compiled: its parameters are the fields."""
-        known = {"_set": _SET, "_factory": _FACTORY}
+        known = {"_factory": _FACTORY}
         places, words, body = [], [], []
         for field in fields:
             value = name = field.name
@@ -67,7 +67,9 @@ else:
                 value = f"_make_{name}() if {name} is _factory else {name}"
                 name = f"{name}=_factory"
             (words if field.kw_only else places).append(name)
-            body.append(f"_set(self, {field.name!r}, {value})")
+            # the slot's own setter, which has nothing to look up: a third less than `object.__setattr__` by name
+            known[f"_set_{field.name}"] = getattr(cls, field.name).__set__
+            body.append(f"_set_{field.name}(self, {value})")
         if hasattr(cls, "__post_init__"):
             body.append("self.__post_init__()")
         parameters = ", ".join(["self", *places, *(["*", *words] if words else [])])

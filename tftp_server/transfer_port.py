@@ -12,13 +12,16 @@ from typing import Final
 from cucm.net.addresses import bind_udp
 from cucm.net.reachability import drop_packets, take_packets
 from cucm.net.readers import Readers
+from cucm.net.timer_wheel import TimerWheel
 from tftp_server.request_port import DATAGRAM_BYTES, Peer
 
 RESTING_PORTS: Final = 32
 """A port is not taken again before this many others have been given back: transfer IDs that follow one another differ,
 and what a client sends late to its old transfer meets no new one (RFC 1350 has them drawn at random)."""
-MAX_IDLE_PORTS: Final = 64
+MAX_IDLE_PORTS: Final = 512
 """Ports kept open for transfers to come; any more are closed as they are given back."""
+TRIM_S: Final = 5.0
+"""Ports that nobody needed for so long are closed, but for those that rest."""
 MAX_STALE: Final = 64
 """Datagrams of an earlier client that are thrown away when a port is taken again."""
 _SHARED: Final = socket.SO_REUSEADDR if sys.platform == "linux" else socket.SO_REUSEPORT
@@ -116,11 +119,16 @@ class TransferPort:
 
 
 class TransferPorts:
-    """Gives a port to each transfer, and takes it back."""
+    """Gives a port to each transfer, and takes it back. Waits in the wheel while there are ports to spare."""
 
-    def __init__(self, readers: Readers) -> None:
+    def __init__(self, readers: Readers, wheel: TimerWheel) -> None:
+        self.slot = 0
         self._readers = readers
+        self._wheel = wheel
         self._idle: deque[TransferPort] = deque()
+        self._spare = 0
+        """The fewest that were idle since they were last counted."""
+        self._waits = False
 
     def take(self, own: str, client: Peer) -> TransferPort:
         """A port at the address `own` that leads to this client. Raises OSError, LabError."""
@@ -138,9 +146,24 @@ class TransferPorts:
             return
         port.rest()
         self._idle.append(port)
+        if not self._waits and len(self._idle) > RESTING_PORTS:
+            self._waits = True
+            self._spare = RESTING_PORTS
+            self._wheel.add(self, self._wheel.now + TRIM_S)
+
+    def time_is_up(self) -> None:
+        """Close what was never needed since the last time."""
+        for _ in range(self._spare - RESTING_PORTS):
+            self._idle.popleft().close()
+        self._spare = len(self._idle)
+        self._waits = self._spare > RESTING_PORTS
+        if self._waits:
+            self._wheel.add(self, self._wheel.now + TRIM_S)
 
     def close(self) -> None:
         """The idle ones; who has one closes it."""
+        self._wheel.remove(self)
+        self._waits = False
         while self._idle:
             self._idle.pop().close()
 
@@ -148,6 +171,7 @@ class TransferPorts:
         if len(self._idle) <= RESTING_PORTS:
             return None
         port = self._idle.popleft()
+        self._spare = min(self._spare, len(self._idle))
         if port.own == own:
             return port
         port.close()  # a server on all addresses is asked at more than one

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import field
 from typing import Final
@@ -99,7 +98,7 @@ class TftpServer:
         finds the CPU's caches as it left them, which goes for `is_over` too.
         """
         self._over: dict[TransferSession, None] = {}
-        self._per_address: Counter[str] = Counter()
+        self._per_address: dict[str, int] = {}  # a Counter adds and removes by calls of Python
 
     @property
     def transfers(self) -> int:
@@ -111,7 +110,7 @@ class TftpServer:
         loop = asyncio.get_running_loop()
         self.wheel = TimerWheel(loop)
         self._readers = Readers(loop, self.begin_turn, self._end_turn)
-        self._ports = TransferPorts(self._readers)
+        self._ports = TransferPorts(self._readers, self.wheel)
         self._port = RequestPort(
             self.address,
             self.port,
@@ -274,7 +273,8 @@ class TftpServer:
             self._refuse(asked, _too_many(), str(error))
         else:
             self._sessions[asked.key] = session
-            self._per_address[asked.sender[0]] += 1
+            address = asked.sender[0]
+            self._per_address[address] = self._per_address.get(address, 0) + 1
             session.start()
 
     def _goes_wrong(self, asked: Asked) -> bool:
@@ -299,7 +299,9 @@ class TftpServer:
 
     def _is_full(self, address: str) -> bool:
         limits = self.limits
-        return len(self._sessions) >= limits.transfers or self._per_address[address] >= limits.transfers_per_address
+        return (
+            len(self._sessions) >= limits.transfers or self._per_address.get(address, 0) >= limits.transfers_per_address
+        )
 
     def _not_served(self, asked: Asked, error: NotServed) -> None:
         if error.reason is NotServedReason.BUSY:
@@ -329,8 +331,10 @@ class TftpServer:
                 self._ports.give_back(port)
 
     def _leave(self, address: str) -> None:
-        self._per_address[address] -= 1
-        if not self._per_address[address]:
+        left = self._per_address[address] - 1
+        if left:
+            self._per_address[address] = left
+        else:
             del self._per_address[address]
 
 

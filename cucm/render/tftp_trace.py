@@ -90,10 +90,9 @@ def _requested(event: FileRequested) -> list[str]:
         opening = "HTTPConnection::wait_SdlDataInd Printing the HTTPRequest : msgBuffer size "
         texts = [f"{opening}[{len(event.request)}] --: {head}"]
     else:
-        options = " ".join(event.options)
-        texts = [printable(f"{_OURS}TFTP read request [{event.name}] {options}".rstrip()) + _from(event)]
-    found = _TRUST_LIST_NAME.fullmatch(event.name)
-    if found is not None:
+        options = " ".join(("", *event.options)) if event.options else ""
+        texts = [printable(f"{_OURS}TFTP read request [{event.name}]{options}".rstrip()) + _from(event)]
+    if event.name.endswith(".tlv") and (found := _TRUST_LIST_NAME.fullmatch(event.name)):
         kind, mac = found.groups()
         texts.append(f"HandleCTL: [{event.name}] is {kind}SEPMac.tlv file, Searching[{mac}]")
         texts.append(f"TFTPCache::FindMatching(SEP{mac})")

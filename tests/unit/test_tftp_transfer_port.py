@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from cucm.net.readers import Readers
+from cucm.net.timer_wheel import TimerWheel
 from tftp_server.request_port import Peer
 from tftp_server.transfer_port import MAX_IDLE_PORTS, RESTING_PORTS, TransferPort, TransferPorts
 
@@ -21,11 +22,13 @@ Draw = Callable[[], str]
 def ports_of_a_loop() -> Iterator[tuple[asyncio.AbstractEventLoop, TransferPorts]]:
     loop = asyncio.new_event_loop()
     readers = Readers(loop)
-    ports = TransferPorts(readers)
+    wheel = TimerWheel(loop)
+    ports = TransferPorts(readers, wheel)
     try:
         yield loop, ports
     finally:
         ports.close()
+        wheel.close()
         readers.close()
         loop.close()
 
@@ -122,6 +125,26 @@ def test_a_clients_closed_port_is_no_error_of_the_next_transfer(loopback: Draw) 
         port.send(b"data")
         assert phone.recv(100) == b"data"
         port.close()
+
+
+def test_ports_that_nobody_needs_are_closed_but_for_those_that_rest(loopback: Draw) -> None:
+    own = loopback()
+    with ports_of_a_loop() as (_, ports), client(loopback()) as phone:
+        taken = [ports.take(own, phone.getsockname()) for _ in range(RESTING_PORTS + 20)]
+        for port in taken:
+            ports.give_back(port)
+        needed = [ports.take(own, phone.getsockname()) for _ in range(5)]
+        for port in needed:
+            ports.give_back(port)
+        ports.time_is_up()
+        assert len(ports._idle) == RESTING_PORTS + 20
+        for port in [ports.take(own, phone.getsockname()) for _ in range(5)]:
+            ports.give_back(port)
+        ports.time_is_up()
+        assert len(ports._idle) == RESTING_PORTS + 5
+        ports.time_is_up()
+        assert len(ports._idle) == RESTING_PORTS
+        assert not ports._waits
 
 
 def test_idle_ports_are_bounded_and_closed_in_the_end(loopback: Draw) -> None:
