@@ -20,7 +20,7 @@ READ_SIZE: Final = BUFFER_BYTES
 READ_HIGH_WATER: Final = 32 * 1024
 """Bytes received and not yet read at which the socket is left alone, so that TCP slows the sender down."""
 WRITE_HIGH_WATER: Final = 64 * 1024
-"""Bytes written and not yet sent at which `drain` waits."""
+"""Bytes written and not yet sent at which `drain` waits: what asyncio's, uvloop's and our transports begin with."""
 CLOSE_TIMEOUT_S: Final = 2.0
 """How long `close` waits for a peer to take what was written before it cuts the connection."""
 
@@ -75,6 +75,7 @@ class Stream(asyncio.BufferedProtocol):
         "close_timeout_s",
         "idle_timeout_s",
         "peer_address",
+        "received",
         "receiver",
         "socket_number",
     )
@@ -83,7 +84,8 @@ class Stream(asyncio.BufferedProtocol):
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._buffer = thread_buffer().view
-        self._received = bytearray()
+        self._received = self.received = bytearray()
+        """What came and was not read yet, to be looked at; filled and emptied in place."""
         self._transport: asyncio.Transport
         self._read_waiter: asyncio.Future[None] | None = None
         self._drain_waiter: asyncio.Future[None] | None = None
@@ -138,11 +140,6 @@ class Stream(asyncio.BufferedProtocol):
     def has_ended_well(self) -> bool:
         """By a goodbye, or the end of the peer's half, rather than by an error."""
         return self._error is None and (self._eof or self._lost)
-
-    @property
-    def received(self) -> bytearray:
-        """What came and was not read yet, to be looked at."""
-        return self._received
 
     def unsent_bytes(self) -> int:
         """Written, and not yet taken by the system."""
@@ -268,7 +265,6 @@ class Stream(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
-        self._transport.set_write_buffer_limits(high=WRITE_HIGH_WATER)
         self.peer_address = _address(transport.get_extra_info("peername"))
         self.socket_number = transport.get_extra_info("socket").fileno()
         try:
@@ -304,8 +300,10 @@ class Stream(asyncio.BufferedProtocol):
         self._lost = True
         self._error = self._error or exc
         self.receiver = None
-        self._wake(self._read_waiter)
-        self._wake(self._drain_waiter)
+        if self._read_waiter is not None:
+            self._wake(self._read_waiter)
+        if self._drain_waiter is not None:
+            self._wake(self._drain_waiter)
         if self._lost_event is not None:
             self._lost_event.set()
         self._owner.lost(self)
@@ -326,7 +324,10 @@ class Stream(asyncio.BufferedProtocol):
             self._paused = True
             self._transport.pause_reading()
         if self._received or self._eof or self._error is not None:  # half a TLS record is nothing to read
-            self._tell_reader()
+            if self.receiver is not None:
+                self.receiver(self)
+            else:
+                self._wake(self._read_waiter)
 
     def _tell_reader(self) -> None:
         if self.receiver is not None:

@@ -85,7 +85,8 @@ class TlsStream(Stream):
         self._tls = TlsSession(context, server_side=server_side)
         verify = verify_peer or context.get_app_data()
         self._check = PeerCheck(verify) if verify is not None else None
-        self._tls.set_app_data(self._check)
+        if self._check is not None:
+            self._tls.set_app_data(self._check)
         self._handshake_timeout_s = handshake_timeout_s
         self._countdown = countdown
         self._timer: asyncio.TimerHandle | None = None
@@ -136,15 +137,14 @@ class TlsStream(Stream):
             if self._unread > LINGER_BYTES:
                 self.abort()
             return
-        self._tls.take_in(nbytes)
         if not self._seen:
             self._seen = True
             if not self._owner.first_bytes(self):
                 return
         if self._handshaking:
-            self._shake_hands()
+            self._shake_hands(nbytes)
         else:
-            self._decrypt()
+            self._decrypt(nbytes)
 
     # -- what a fault does to a server's handshake (`cucm.net.tls_faults`) -------------------------------------
 
@@ -179,9 +179,9 @@ class TlsStream(Stream):
         if self._seen:
             self._shake_hands()
 
-    def _shake_hands(self) -> None:
+    def _shake_hands(self, count: int = 0) -> None:
         try:
-            is_done = self._tls.shake_hands()
+            is_done = self._tls.shake_hands(count)
         except SSL.Error as error:
             self._flush()
             self._fail(self._refusal() or _tls_error(error, self.peer_address[0]))
@@ -227,9 +227,9 @@ class TlsStream(Stream):
             self._timer.cancel()
             self._timer = None
 
-    def _decrypt(self) -> None:
+    def _decrypt(self, count: int = 0) -> None:
         try:
-            if self._tls.decrypt_into(self._received):
+            if self._tls.decrypt_into(self._received, count):
                 self._eof = True
         except SSL.Error as error:
             self._break(error)
@@ -244,7 +244,7 @@ class TlsStream(Stream):
 
     def _flush(self) -> None:
         while data := self._tls.take_out():
-            if self._may_send():
+            if not self._frozen and not self._transport.is_closing():
                 self._transport.write(data)
             if len(data) < READ_SIZE:
                 return

@@ -30,14 +30,18 @@ _of_thread = threading.local()
 
 
 class ThreadBuffer:
-    """A thread's one buffer for bytes on their way: a loop fills and empties it for one connection at a time.
+    """A thread's one buffer for bytes on their way in, and one for those on their way out: a loop fills and empties
+    them for one connection at a time.
 
-    A buffer per connection would cost 16 KiB for each phone that is merely connected.
+    A buffer per connection would cost 16 KiB for each phone that is merely connected. Two, because whoever is told of
+    bytes that have come in may write to somebody else before they are taken.
     """
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(BUFFER_BYTES))
         self.c = _ffi.from_buffer(self.view)
+        self.out_view = memoryview(bytearray(BUFFER_BYTES))
+        self.out_c = _ffi.from_buffer(self.out_view)
 
 
 def thread_buffer() -> ThreadBuffer:
@@ -53,15 +57,16 @@ class TlsSession(SSL.Connection):
 
     def __init__(self, context: SSL.Context, *, server_side: bool) -> None:
         super().__init__(context, None)
-        (self.set_accept_state if server_side else self.set_connect_state)()
+        (_lib.SSL_set_accept_state if server_side else _lib.SSL_set_connect_state)(self._ssl)
         self._of_thread = thread_buffer()
 
-    def take_in(self, count: int) -> None:
-        """Bytes that came from the peer: the first `count` of the thread's buffer."""
-        _BIO_write(self._into_ssl, self._of_thread.c, count)
+    def shake_hands(self, count: int = 0) -> bool:
+        """Go on with the handshake, with what came from the peer: the first `count` bytes of the thread's buffer.
 
-    def shake_hands(self) -> bool:
-        """Go on with the handshake; whether it is done. Raises SSL.Error."""
+        Whether it is done. Raises SSL.Error.
+        """
+        if count:
+            _BIO_write(self._into_ssl, self._of_thread.c, count)
         result = _SSL_do_handshake(self._ssl)
         if result == 1:
             return True
@@ -69,9 +74,14 @@ class TlsSession(SSL.Connection):
             self._raise_ssl_error(self._ssl, result)
         return False
 
-    def decrypt_into(self, received: bytearray) -> bool:
-        """Add all that can be decrypted to `received`; whether the peer has ended the session. Raises SSL.Error."""
+    def decrypt_into(self, received: bytearray, count: int = 0) -> bool:
+        """Add all that can be decrypted, with what came from the peer, to `received`; `count` as in `shake_hands`.
+
+        Whether the peer has ended the session. Raises SSL.Error.
+        """
         ssl, buffer = self._ssl, self._of_thread
+        if count:
+            _BIO_write(self._into_ssl, buffer.c, count)
         while True:
             count = _SSL_read(ssl, buffer.c, BUFFER_BYTES)
             if count > 0:
@@ -93,5 +103,5 @@ class TlsSession(SSL.Connection):
     def take_out(self) -> bytes:
         """Up to 16 KiB of what is to be sent to the peer; b"" when there is nothing."""
         buffer = self._of_thread
-        count = _BIO_read(self._from_ssl, buffer.c, BUFFER_BYTES)
-        return bytes(buffer.view[:count]) if count > 0 else b""
+        count = _BIO_read(self._from_ssl, buffer.out_c, BUFFER_BYTES)
+        return bytes(buffer.out_view[:count]) if count > 0 else b""

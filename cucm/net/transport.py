@@ -18,6 +18,9 @@ DEFAULT_HIGH_WATER: Final = 64 * 1024
 Data = bytes | bytearray | memoryview
 
 
+_NOBODY: Final = asyncio.BufferedProtocol()
+
+
 class SocketTransport(asyncio.Transport):
     """Reads for its protocol from `start` on, always into the one buffer that the protocol has; `peer` is what
     `accept` said.
@@ -227,7 +230,10 @@ class SocketTransport(asyncio.Transport):
         if self._events:
             self._events = 0
             self._poller.forget(self._descriptor, is_closing=True)
+        protocol = self._protocol
+        # it has this transport, too: a ring of the two, with the TLS session, would wait for the garbage collector
+        self._protocol = _NOBODY
         try:
-            self._protocol.connection_lost(error)
+            protocol.connection_lost(error)
         finally:
             self._socket.close()

@@ -75,7 +75,7 @@ class TvsTrace:
     def __init__(self, dialect: TraceDialect = TraceDialect.PLAIN) -> None:
         self._prefix = _PREFIXES[dialect]
         self._is_bracketed = dialect is TraceDialect.BRACKETED
-        self._second = 0
+        self._second: int | None = None
         self._second_text = ""
 
     def lines(self, record: EventRecord) -> list[str]:
@@ -90,16 +90,13 @@ class TvsTrace:
         text = render(record.event)
         if not text:
             return ""
-        moment = self._moment(record.time)
-        text = text.replace(_PREFIX_HERE, moment + self._prefix)
-        return f"{moment}{ENTRY_MARK}\n{text}{moment}{EXIT_MARK}\n" if self._is_bracketed else text
-
-    def _moment(self, time: float) -> str:
-        second, microseconds = divmod(round(time * 1_000_000), 1_000_000)
-        if second != self._second or not self._second_text:
+        second, microseconds = divmod(round(record.time * 1_000_000), 1_000_000)
+        if second != self._second:
             self._second = second
             self._second_text = f"{datetime.fromtimestamp(second, UTC):%H:%M:%S}"
-        return f"{self._second_text}.{microseconds // 1000:03d}"
+        moment = f"{self._second_text}.{microseconds // 1000:03d}"
+        text = text.replace(_PREFIX_HERE, moment + self._prefix)
+        return f"{moment}{ENTRY_MARK}\n{text}{moment}{EXIT_MARK}\n" if self._is_bracketed else text
 
 
 def _accepted(event: TvsConnectionAccepted) -> str:

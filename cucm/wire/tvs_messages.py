@@ -390,10 +390,13 @@ def decode_message(data: bytes) -> TvsMessage:
     return decode_body(data)
 
 
+_TYPE_NAMES: Final = {int(kind): kind.name for kind in MessageType}
+
+
 def decode_body(data: bytes) -> TvsMessage:
     """The message of `data`, whose header is checked and whose length is right. Raises DecodeError, LimitExceeded."""
     cls = MESSAGE_CLASSES[data[2]]
-    elements = read_elements(data, HEADER_BYTES, len(data), cls.type.name, cls.schema)
+    elements = read_elements(data, HEADER_BYTES, len(data), _TYPE_NAMES[data[2]], cls.schema)
     message = cls(int.from_bytes(data[4:8], "big"), data[3], data[1], elements)
     if isinstance(message, QueryCertificateRequest):
         # which element is which depends on what they hold, so the schema cannot check these two

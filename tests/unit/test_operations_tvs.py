@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import re
 import shutil
@@ -78,6 +79,16 @@ def ask(address: str, port: int, wanted: Identity, times: int) -> None:
 
 
 @contextmanager
+def leaving_garbage_alone() -> Iterator[None]:
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
 def counting(calls: Counter[str]) -> Iterator[None]:
     """Python functions called by this thread."""
 
@@ -150,6 +161,31 @@ def test_python_calls_and_events_of_a_traced_connection(
 def test_python_calls_of_a_silent_connection(loopback: Draw, database: Path, tvs: Identity, foreign: Identity) -> None:
     calls = counted(loopback(), database, tvs, foreign, ignore)
     assert calls.total() / COUNTED <= bounds.TVS_SILENT_PYTHON_CALLS, explained(calls)
+
+
+def test_a_connection_leaves_nothing_for_the_collector(
+    loopback: Draw, database: Path, tvs: Identity, foreign: Identity
+) -> None:
+    async def work() -> int:
+        server = TvsServer(
+            loopback(),
+            0,
+            certificate_der=tvs.certificate_der,
+            private_key_der=tvs.private_key_der,
+            cache=CertificateCache(database),
+        )
+        await server.start()
+        await asyncio.to_thread(ask, server.address, server.port, foreign, WARM_UP)
+        with leaving_garbage_alone():
+            await asyncio.to_thread(ask, server.address, server.port, foreign, COUNTED)
+            while server.connections:
+                await asyncio.sleep(0)
+            found = gc.collect()
+        await server.stop()
+        return found
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(work()) / COUNTED <= bounds.TVS_GARBAGE
 
 
 @pytest.mark.needs("strace")
