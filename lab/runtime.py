@@ -32,6 +32,7 @@ from cucm.records import dataclass
 from cucm.roles import CertificateUnit
 from cucm.signalling import DeviceSecurityMode
 from cucm.versions import TraceDialect, profile_of
+from cucm.whole_files import write_private
 from lab.capf import CertificateAuthorityProxyFunction
 from lab.cluster import Cluster
 from lab.dhcp_pools import DhcpPool
@@ -465,6 +466,7 @@ class Lab:
         table = self.topology.sftp
         folder = self.options.directory / "sftp"
         (folder / "files" / table.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._tell_sftp_password(table.password)
         return SftpServer(
             self.address(table.host),
             port=self.ports.sftp,
@@ -475,6 +477,16 @@ class Lab:
             emit=self.events.emitter("sftp:lab"),
             faults=self.faults,
         )
+
+    @property
+    def sftp_password_file(self) -> Path:
+        """For users of an SFTP client of their own: mode 0600, and beside what the server hands out."""
+        return self.options.directory / "sftp" / "password"
+
+    def _tell_sftp_password(self, password: str) -> None:
+        told = f"{password}\n".encode()
+        if not self.sftp_password_file.exists() or self.sftp_password_file.read_bytes() != told:
+            write_private(self.sftp_password_file, told)
 
     def _build_plain_server(self, name: str, address: str) -> PlainServer:
         identity = node_certificate(

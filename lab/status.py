@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from cucm.net.addresses import PortMap
@@ -29,7 +30,7 @@ def status_of(lab: Lab) -> dict[str, Any]:
         "seed": lab.options.seed,
         "clusters": [_cluster(cluster, lab.ports) for cluster in lab.clusters.values()],
         "dhcp": _dhcp(lab.dhcp),
-        "sftp": _sftp(lab.sftp),
+        "sftp": _sftp(lab.sftp, lab.sftp_password_file.absolute()),
         "phones": [_phone(lab, name, phone) for name, phone in lab.phones.items()],
     }
 
@@ -125,12 +126,13 @@ def _dhcp(server: DhcpServer) -> dict[str, Any]:
     }
 
 
-def _sftp(server: SftpServer) -> dict[str, Any]:
+def _sftp(server: SftpServer, password_file: Path) -> dict[str, Any]:
     return {
         "address": server.address,
         "port": server.port,
         "running": server.is_running,
         "user": server.user,
+        "password_file": str(password_file),
         "directory": str(server.directory),
         "host_key": server.host_key,
     }

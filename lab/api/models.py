@@ -109,6 +109,7 @@ class Sftp(BaseModel):
     port: int
     running: bool
     user: str
+    password_file: Annotated[str, Field(description="the file that holds the password, for its owner alone")]
     directory: str
     host_key: str
 

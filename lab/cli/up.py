@@ -111,7 +111,16 @@ def _run(arguments: argparse.Namespace, wishes: Wishes, exposed: tuple[str, ...]
         with _claimed(folder, wishes, auto=arguments.network == AUTO) as claim:
             description = folder.describe(replace(wishes, network=claim.network))
             run_on_event_loop(serve(folder, description, settings, printer))
+            _ignore_late_signals()
     return EXIT_OK
+
+
+def _ignore_late_signals() -> None:
+    """The lab has ended, there is nothing left to end: the exit code stays what it is while the process goes."""
+    import signal
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _directory(arguments: argparse.Namespace) -> Path:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import stat
+from pathlib import Path
 
 import pytest
 from lab_on_sockets import PHONE, make_lab, network_of
@@ -33,6 +35,18 @@ async def test_everything_is_json_and_text(lab):
     assert f"tls://{lab.cluster('source').publisher.address}:2445" in places
     assert f"sftp://{lab.sftp.user}@{lab.sftp.address}:{lab.sftp.port}" in places
     assert f"udp://{lab.dhcp.address}:{lab.dhcp.port}" in places
+
+
+async def test_the_sftp_password_is_in_a_file_for_the_user_alone_and_nowhere_else(lab):
+    status = status_of(lab)
+    path = Path(status["sftp"]["password_file"])
+    assert f"password in {path}" in "\n".join(status_lines(status))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    password = path.read_text().removesuffix("\n")
+    assert lab.sftp.may_log_in(lab.sftp.user, password, "127.0.0.1")
+    assert lab.sftp.directory not in path.parents
+    assert password not in json.dumps(status)
+    assert password not in json.dumps([record.as_json() for record in lab.events])
 
 
 async def test_states_of_services(lab):
