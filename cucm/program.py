@@ -28,14 +28,15 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from cucm import quiet_start
 from cucm.errors import LabError, UsageError
 from cucm.events import Emit, EventLog, EventRecord
 from cucm.faults import Fault, FaultBoard, FaultPoint, fault_of
+from cucm.quiet_start import EXIT_INTERRUPTED
 from cucm.render.trace_writer import TraceWriter
 
 RETENTION: Final = 1000
 """Events a program keeps in memory; standalone nobody asks for older ones."""
-EXIT_INTERRUPTED: Final = 130
 MAX_FILE: Final = 4 * 1024 * 1024
 """Bytes of a certificate, key or list given on the command line."""
 MAX_FAULT_FILE: Final = 1024 * 1024
@@ -52,6 +53,7 @@ class Renderer(Protocol):
 
 def exit_code_of(name: str, work: Callable[[], int]) -> int:
     """Do `work`; a LabError becomes words on stderr (what, where, mend) and its exit code, Ctrl-C 130."""
+    quiet_start.end()
     try:
         return work()
     except LabError as error:

@@ -6,6 +6,11 @@ network namespace below. Nothing leads out of either.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from cucm import quiet_start
+
+    quiet_start.begin()
+
 import asyncio
 import os
 import shutil
@@ -18,6 +23,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Final
 
+from cucm import quiet_start
 from cucm.errors import EXIT_ENVIRONMENT, EnvironmentProblem, LabError
 from cucm.events import EventRecord
 from cucm.events.dhcp import Option66Set, Option150Set
@@ -31,6 +37,7 @@ from lab.lab_folder import LabFolder, Wishes
 from lab.namespace import DEFAULT_NETWORK, LAB_NAME, Session
 from lab.running_lab import RunningLab
 from lab.runtime import Lab
+from lab.start_progress import start_progress
 from lab.topology import DEFAULT_POOL, Topology
 from lab.web_server import NodeWeb
 
@@ -57,7 +64,8 @@ async def run(session: Session) -> int:
         lab = Lab(description.topology, description.options(folder.directory), clock=clock)
         running = RunningLab(lab, clock)
         async with AsyncExitStack() as parts:
-            await running.start(phones=session.phones)
+            with start_progress(lab, is_wanted=sys.stderr.isatty()):
+                await running.start(phones=session.phones)
             parts.push_async_callback(running.stop)
             folder.keep()
             api = ApiServer(running, private_name=LAB_NAME)
@@ -218,6 +226,7 @@ def _network_of(process: int | str) -> Path:
 
 def main() -> int:
     session = Session.of(sys.argv[1])
+    quiet_start.end()
     try:
         return asyncio.run(run(session))
     except KeyboardInterrupt:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from cucm import quiet_start
+
+    quiet_start.begin()
+
 import argparse
 import ipaddress
 import json

@@ -1,5 +1,5 @@
 from __future__ import annotations
 
-from lab.cli.frame import main
+from lab.cli import main
 
 raise SystemExit(main())

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from cucm.errors import EXIT_OK, EnvironmentProblem
+from cucm.quiet_start import EXIT_INTERRUPTED
 
-EXIT_INTERRUPTED: Final = 130
 MAX_LOG: Final = 4 * 1024 * 1024
 """Bytes of the log file from which on it is begun anew."""
 _CHUNK: Final = 65_536
@@ -84,7 +84,13 @@ def _in_parent(child: int, ends: list[int]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, pass_on)
-    if _copy_until_the_end(ends) and not received:
+    try:
+        is_ready = _copy_until_the_end(ends)
+    except OSError:  # a full disk behind stdout: who asked cannot read where the lab is, so there is to be none
+        os.kill(child, signal.SIGTERM)
+        os.waitpid(child, 0)
+        raise
+    if is_ready and not received:
         return EXIT_OK
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if received:

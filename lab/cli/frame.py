@@ -17,10 +17,10 @@ from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, NoReturn
 
 from cucm.errors import EXIT_ENVIRONMENT, EXIT_NO, EXIT_USAGE, LabError, UsageError
+from cucm.quiet_start import EXIT_INTERRUPTED
 
 PROGRAM: Final = "cucm-lab"
 JSON_SCHEMA: Final = 1
-EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141
 """128 + SIGPIPE, what a shell reports for a program that wrote to a pipe nobody reads."""
 

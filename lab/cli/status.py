@@ -87,8 +87,8 @@ def _server_lines(status: dict[str, Any]) -> list[str]:
     return [
         f"DHCP   udp://{dhcp['address']}:{dhcp['port']}{_how(dhcp)}, {dhcp['leases']} leases",
         *(f"  pool {pool['name']}: {_options(pool)}" for pool in dhcp["pools"]),
-        f"SFTP   sftp://{sftp['user']}@{sftp['address']}:{sftp['port']}{_how(sftp)}, password in {sftp['password_file']}",
-        f"  host key {sftp['host_key']}",
+        f"SFTP   sftp://{sftp['user']}@{sftp['address']}:{sftp['port']}{_how(sftp)}, host key {sftp['host_key']}",
+        f"  password in {sftp['password_file']}",
     ]
 
 

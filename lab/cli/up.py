@@ -15,6 +15,7 @@ from lab.cli.inputs import AUTO
 
 if TYPE_CHECKING:
     from lab.cli.detach import Background
+    from lab.cli.up_session import Settings
     from lab.lab_folder import LabFolder, Wishes
     from lab.network_claim import NetworkClaim
 
@@ -30,7 +31,8 @@ is bound, every list is signed, and every phone has booted, registered or not. C
 ends it; its folder stays, and the next `up` with the same --directory resumes it, also after a kill. What a first start
 that failed has left is removed. Other terminals: cucm-lab status, op, sql, truth, certificates, show; any program: the
 control socket (HTTP and JSON, `curl --unix-socket DIR/control.sock http://lab/v1/status`).
-exit codes: 0 ended in order (--detach: ready); 2 wrong words, or the folder holds another lab; 3 an address is taken"""
+exit codes: 0 ended in order (--detach: ready); 2 wrong words, or the folder holds another lab; 3 an address is
+taken; 130 ended before it was ready"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,9 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
     exposed = _exposed(arguments.expose)
     if arguments.detach and arguments.until_stdin_ends:
         raise UsageError("--detach and --until-stdin-ends contradict each other", mend="leave one out")
+    tells_progress = sys.stderr.isatty() and not arguments.json
     background = go_into_background() if arguments.detach else None
     if background is None or isinstance(background, Background):
-        return _run(arguments, wishes, exposed, background)
+        settings = _settings(arguments, exposed, tells_progress=tells_progress)
+        return _run(arguments, wishes, settings, background)
     return background
 
 
@@ -90,29 +94,35 @@ def _exposed(text: str | None) -> tuple[str, ...]:
     return addresses
 
 
-def _run(arguments: argparse.Namespace, wishes: Wishes, exposed: tuple[str, ...], background: Background | None) -> int:
-    from cucm.errors import EXIT_OK
-    from cucm.program import run as run_on_event_loop
-    from lab.cli.up_session import Settings, serve
-    from lab.lab_folder import LabFolder
+def _settings(arguments: argparse.Namespace, exposed: tuple[str, ...], *, tells_progress: bool) -> Settings:
+    from lab.cli.up_session import Settings
     from lab.ready_file import ReadyFile
 
-    ready_file = ReadyFile(arguments.ready_file) if arguments.ready_file else None
-    settings = Settings(
+    return Settings(
         arguments.events,
         arguments.phones == "on",
         arguments.api_port,
         exposed,
-        ready_file,
+        ReadyFile(arguments.ready_file) if arguments.ready_file else None,
         arguments.until_stdin_ends,
+        tells_progress,
     )
+
+
+def _run(arguments: argparse.Namespace, wishes: Wishes, settings: Settings, background: Background | None) -> int:
+    from cucm.errors import EXIT_OK
+    from cucm.program import run as run_on_event_loop
+    from cucm.quiet_start import EXIT_INTERRUPTED
+    from lab.cli.up_session import serve
+    from lab.lab_folder import LabFolder
+
     with LabFolder(_directory(arguments), temporary=arguments.temporary) as folder:
         printer = _Printer(arguments.json, folder, background)
         with _claimed(folder, wishes, auto=arguments.network == AUTO) as claim:
             description = folder.describe(replace(wishes, network=claim.network))
-            run_on_event_loop(serve(folder, description, settings, printer))
+            was_ready = run_on_event_loop(serve(folder, description, settings, printer))
             _ignore_late_signals()
-    return EXIT_OK
+    return EXIT_OK if was_ready else EXIT_INTERRUPTED
 
 
 def _ignore_late_signals() -> None:

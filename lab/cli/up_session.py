@@ -18,6 +18,7 @@ from lab.lab_folder import Description, LabFolder
 from lab.ready_file import ReadyFile, remove_pid, write_pid
 from lab.running_lab import RunningLab
 from lab.runtime import Lab
+from lab.start_progress import start_progress
 from lab.status import status_of
 
 STDIN: Final = 0
@@ -26,7 +27,10 @@ READ_BYTES: Final = 4096
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`events` are kept; `phones`: whether they boot; the API has `api_port`, also on the `exposed` addresses."""
+    """`events` are kept; `phones`: whether they boot; the API has `api_port`, also on the `exposed` addresses.
+
+    `tells_progress`: on stderr while it starts.
+    """
 
     events: int
     phones: bool
@@ -34,6 +38,7 @@ class Settings:
     exposed: tuple[str, ...]
     ready_file: ReadyFile | None
     until_stdin_ends: bool = False
+    tells_progress: bool = False
 
 
 class Printer(Protocol):
@@ -42,8 +47,11 @@ class Printer(Protocol):
     def ending(self, why: str) -> None: ...
 
 
-async def serve(folder: LabFolder, description: Description, settings: Settings, printer: Printer) -> None:
-    """Returns at the lab's end. A signal during the start ends that too. Raises LabError, also a failed restore's."""
+async def serve(folder: LabFolder, description: Description, settings: Settings, printer: Printer) -> bool:
+    """Returns at the lab's end, whether it was ready: a signal during the start ends that too.
+
+    Raises LabError, also a failed restore's.
+    """
     received = _told_to_end(listens_to_stdin=settings.until_stdin_ends)
     clock = folder.clock()
     lab = Lab(description.topology, description.options(folder.directory, settings.events), clock=clock)
@@ -56,12 +64,13 @@ async def serve(folder: LabFolder, description: Description, settings: Settings,
             with suppress(asyncio.CancelledError):
                 await starting
             printer.ending(received.result())
-            return
+            return False
         starting.result()
         folder.keep()
         printer.ending(await _end_of(running, received))
     if running.failure is not None:
         raise running.failure
+    return True
 
 
 async def _start(
@@ -70,7 +79,8 @@ async def _start(
     """What is begun is ended by `parts`, in reverse."""
     write_pid(directory)
     parts.callback(remove_pid, directory)
-    await running.start(phones=settings.phones)
+    with start_progress(running.lab, is_wanted=settings.tells_progress):
+        await running.start(phones=settings.phones)
     parts.push_async_callback(running.stop)
     api = ApiServer(running, port=settings.api_port, expose=settings.exposed)
     await api.start()

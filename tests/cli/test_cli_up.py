@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
-from test_cli_running_lab import PHONE, RunningLab
+from test_cli_running_lab import PHONE, ROOT, RunningLab
 
 from lab.api.client import ApiClient
 
@@ -164,3 +166,49 @@ def test_commands_that_ask_a_lab_read_no_server_code():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout == "set()\n"
+
+
+def at_a_terminal(*words: str) -> tuple[int, str]:
+    """Exit code and what is said on stderr, a terminal, until the lab is ready; then it is asked to end."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "lab.cli", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs, text=True
+    ) as process:
+        os.close(theirs)
+        assert process.stdout is not None
+        for line in process.stdout:
+            if line == "ready\n" or line.startswith("}"):
+                process.terminate()
+        code = process.wait(60)
+    said = b""
+    with suppress(OSError):  # a terminal whose other end is closed
+        while data := os.read(ours, 4096):
+            said += data
+    os.close(ours)
+    return code, said.decode().replace("\r\n", "\n")
+
+
+def test_a_start_says_what_it_is_about_at_a_terminal(tmp_path, loopback):
+    network = loopback().rpartition(".")[0] + ".0/24"
+    words = ("up", "--directory", str(tmp_path / "lab"), "--network", network)
+    assert at_a_terminal(*words) == (
+        0,
+        "cucm-lab: certificates and lists of 2 nodes ...\n"
+        "cucm-lab: services of 2 nodes ...\n"
+        "cucm-lab: boot of 1 phone ...\n",
+    )
+    assert at_a_terminal(*words, "--json") == (0, "")
+
+
+def test_a_start_that_is_interrupted_is_none(tmp_path, loopback):
+    network = loopback().rpartition(".")[0] + ".0/24"
+    words = ["up", "campus", "--directory", str(tmp_path / "lab"), "--network", network]
+    with subprocess.Popen(
+        [sys.executable, "-m", "lab.cli", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (tmp_path / "lab" / "up.pid").exists() and process.poll() is None:
+            pass  # handlers are in place from here on, and forty phones have yet to boot
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    assert (process.returncode, out, err) == (130, "ending (SIGINT)\n", "")
+    assert not (tmp_path / "lab").exists()

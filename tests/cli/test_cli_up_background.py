@@ -264,3 +264,21 @@ def test_wrong_words(cucm_lab, tmp_path, words, text):
     done = cucm_lab("up", "--directory", tmp_path / "lab", *words)
     assert (done.returncode, text in done.stderr) == (2, True), done
     assert not (tmp_path / "lab").exists()
+
+
+def test_who_cannot_be_told_where_the_lab_is_gets_none(tmp_path, network, begun):
+    begun(tmp_path / "lab")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "lab.cli", "up", "--detach", "--directory", tmp_path / "lab", "--network", network],
+            cwd=ROOT,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 3
+    assert "No space left on device" in done.stderr
+    assert not (tmp_path / "lab" / "up.pid").exists()
+    assert not ApiClient(tmp_path / "lab").is_running()

@@ -1,0 +1,49 @@
+"""Ctrl-C while a program still imports: 130 and no traceback, for every entry point."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+AT = """
+import sys, os, signal
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+sys.argv = [{program!r}, *{words!r}]
+import runpy
+runpy.run_module({program!r}, run_name="__main__", alter_sys=True)
+"""
+ENTRIES = [
+    ("lab.cli", ["wait", "--for", "phones"], "lab.cli.frame", ""),
+    ("lab.cli", ["wait", "--for", "phones"], "lab.api.client", "cucm-lab: interrupted\n"),
+    ("lab.cli", ["tvs", "query", "127.0.0.1"], "lab.cli.tvs", "cucm-lab: interrupted\n"),
+    ("lab.cli", ["tvs", "query", "127.0.0.1", "--certificate", "x.pem"], "cryptography", "cucm-lab: interrupted\n"),
+    ("tvs_server", ["--help"], "cucm.certificates", ""),
+    ("tftp_server", ["--help"], "cryptography", ""),
+    ("phone_agent", ["--help"], "phone_agent.driver", ""),
+]
+
+
+@pytest.mark.parametrize(("program", "words", "module", "says"), ENTRIES)
+def test_interrupted_while_it_imports(program: str, words: list[str], module: str, says: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT.format(module=module, program=program, words=words)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", says)
