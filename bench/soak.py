@@ -1,7 +1,8 @@
-"""`python -m bench.soak`: phones that reset at random against faults that come and go, for as long as is asked for.
+"""`python -m bench.soak`: phones that reset at random against every fault there is, for as long as is asked for.
 
 Looks at memory, descriptors, tasks, databases and the folder all along, and at the numbers of the events. The verdict
-is whether they stay where they are after a warm-up. What is done depends on the seed alone, not on the machine's pace.
+is whether they stay where they are after a warm-up. What is done depends on the seed alone; only who is cut short
+depends on the machine's pace.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, Final
 
 from bench.servers import free_address
 from cucm.errors import LabError
+from cucm.faults.board import FaultStatus
 from cucm.faults.catalogue import POINTS
 from cucm.program import run, whole_number
 from lab.api.client import ApiClient
@@ -39,13 +41,23 @@ WITNESS_S: Final = 10.0
 WARM_UP_SHARE: Final = 0.3
 SAMPLE_EVERY: Final = 10
 """Rounds."""
-SLOW_ACTIONS: Final = frozenset(
-    {"blackhole", "stall", "stall-before", "stall-inside", "silent", "slow", "drop", "delay", "no-answer"}
-    | {"wrong-length", "truncate", "wrong-session-id", "cut-body", "wrong-option-150", "rogue-server"}
-)
-"""Left out: a phone waits for its own deadlines, and a soak of waiting tells little."""
-KEPT_BY_REPAIR: Final = frozenset({"lose"})
-"""Left out: what is lost stays lost, which is no leak."""
+PATIENCE_S: Final = 3.0
+"""For what a round does to phones or over SFTP. Who then still waits for its own deadline, because a peer is silent,
+is cut short by a reset of the lab, which must find everything where it belongs all the same."""
+NOWHERE: Final = "127.255.255.254"
+ATTRIBUTES: Final[dict[tuple[str, str], dict[str, Any]]] = {
+    ("dhcp.request", "wrong-option-150"): {"servers": [NOWHERE]},
+    ("dhcp.request", "rogue-server"): {"servers": [NOWHERE]},
+    ("tcp.accept", "slow"): {"bytes_per_s": 20_000},
+    ("tvs.request", "delay"): {"seconds": 0.2},
+    ("tvs.response", "delay"): {"seconds": 0.2},
+    ("tftp.packet", "delay"): {"seconds": 0.2},
+    ("sip.request", "delay"): {"seconds": 0.2},
+    ("http.response", "slow"): {"bytes_per_s": 20_000},
+    ("http.response", "stall"): {"seconds": 2},
+    ("replication.link", "lag"): {"seconds": 2},
+}
+"""What takes as long as it is told to takes little here."""
 ALLOWED: Final = {"memory_mb": 0.10, "descriptors": 0.05, "tasks": 0.05, "folder_mb": 0.10, "databases_mb": 0.10}
 """How much the later half may lie above the earlier one, after the warm-up."""
 FLOOR: Final = {"memory_mb": 4.0, "descriptors": 4.0, "tasks": 4.0, "folder_mb": 1.0, "databases_mb": 1.0}
@@ -72,7 +84,9 @@ class Soak:
     seed: int
     samples: list[Sample] = field(default_factory=list)
     resets: int = 0
-    faults_hit: int = 0
+    cut_short: int = 0
+    hits: dict[str, int] = field(default_factory=dict)
+    """How many rounds each action hit something in, as `point action`."""
     refusals: int = 0
     missing_events: int = 0
     different: list[str] = field(default_factory=list)
@@ -83,6 +97,10 @@ class Soak:
         settled = self.samples[int(len(self.samples) * WARM_UP_SHARE) :]
         early, late = settled[: len(settled) // 2], settled[len(settled) // 2 :]
         return [text for name in ALLOWED if early and late and (text := _rise(name, early, late))]
+
+    @property
+    def never_hit(self) -> list[str]:
+        return [name for name in (f"{point} {action}" for point, action in rules()) if name not in self.hits]
 
     @property
     def is_flat(self) -> bool:
@@ -123,23 +141,72 @@ class Soaker:
         self._running = running
         self._found = found
         self._dice = Random(found.seed)
-        self._rules = _rules()
+        self._deck: list[tuple[str, str]] = []
+        self._moves = 0
 
     async def round(self) -> None:
-        """A fault, resets of some phones, perhaps an operation; now and then everything back to the beginning."""
+        """A fault, what meets it, perhaps an operation; now and then everything back to the beginning."""
         dice, lab = self._dice, self._running.lab
-        point, action = dice.choice(self._rules)
-        try:
-            rule = {"point": point, "action": action}
-            await self._running.set_fault(rule if POINTS[point].is_state else rule | {"times": HITS})
-        except LabError:
-            self._found.refusals += 1
-        for phone in dice.sample(sorted(lab.phones), k=min(len(lab.phones), 4)):
-            await self._perform({"do": "reset-phone", "phone": phone})
-        self._found.faults_hit += sum(bool(status.hits) for status in await self._running.end_faults())
+        point, action = self._next_rule()
+        await self._perform_all(self._prepared(point))
+        if point.startswith("tftp."):
+            await self._set("tcp.accept", "refuse", {"match": {"service": "TFTP"}})  # no HTTP: phones take TFTP
+        await self._set(point, action, {} if POINTS[point].is_state else {"times": HITS})
+        await self._within_patience(self._meeting(point))
+        self._count(await self._running.end_faults())
         await self._perform(dice.choice(_OPERATIONS) | {"cluster": dice.choice(sorted(lab.clusters))})
         if dice.random() < 0.1:
             self._found.different += await self._running.reset()
+
+    def _next_rule(self) -> tuple[str, str]:
+        """Each comes once before any comes again."""
+        if not self._deck:
+            self._deck = rules()
+            self._dice.shuffle(self._deck)
+        return self._deck.pop()
+
+    def _prepared(self, point: str) -> list[dict[str, Any]]:
+        """Phones ask TVS when they meet another cluster's CTL, clusters need to know of the SFTP server."""
+        if point.startswith("tvs."):
+            self._moves += 1
+            clusters = sorted(self._running.lab.clusters)
+            return [*_VOUCHED_FOR, {"do": "set-option-150", "cluster": clusters[self._moves % 2]}]
+        return list(_SFTP_SET) if point.startswith("sftp.") else []
+
+    async def _set(self, point: str, action: str, more: dict[str, Any]) -> None:
+        rule = {"point": point, "action": action, "attributes": ATTRIBUTES.get((point, action), {})}
+        try:
+            await self._running.set_fault(rule | more)
+        except LabError:
+            self._found.refusals += 1
+
+    def _meeting(self, point: str) -> list[dict[str, Any]]:
+        if point.startswith("sftp."):
+            return list(_TRANSFERS)
+        phones = sorted(self._running.lab.phones)
+        chosen = self._dice.sample(phones, k=min(len(phones), 4))
+        resets = [{"do": "reset-phone", "phone": one} for one in chosen]
+        return [*_WRITES, *resets] if point.startswith("replication.") else resets
+
+    async def _within_patience(self, operations: Sequence[dict[str, Any]]) -> None:
+        task = asyncio.create_task(self._perform_all(operations))
+        await asyncio.wait({task}, timeout=PATIENCE_S)
+        if not task.done():
+            self._found.cut_short += 1
+            self._count(await self._running.end_faults())
+            task.cancel()
+            self._found.different += await self._running.reset()
+        await asyncio.wait({task})
+
+    def _count(self, ended: Sequence[FaultStatus]) -> None:
+        for status in ended:
+            if status.hits:
+                name = f"{status.fault.point.name} {status.fault.action.name}"
+                self._found.hits[name] = self._found.hits.get(name, 0) + 1
+
+    async def _perform_all(self, operations: Sequence[dict[str, Any]]) -> None:
+        for operation in operations:
+            await self._perform(operation)
 
     async def _perform(self, operation: dict[str, Any]) -> None:
         try:
@@ -150,6 +217,29 @@ class Soaker:
             self._found.resets += operation["do"] == "reset-phone"
 
 
+_SFTP_SET: Final[tuple[dict[str, Any], ...]] = (
+    {"do": "set-bulk-sftp", "cluster": "source"},
+    {"do": "set-bulk-sftp", "cluster": "destination"},
+)
+_VOUCHED_FOR: Final[tuple[dict[str, Any], ...]] = tuple(
+    operation
+    for here, there in (("source", "destination"), ("destination", "source"))
+    for operation in (
+        {"do": "upload-certificate", "certificate": "CallManager", "from": there, "to": here}
+        | {"stores": ["Phone-SAST-trust"]},
+        {"do": "restart-service", "cluster": here, "service": "TVS"},
+    )
+)
+_WRITES: Final[tuple[dict[str, Any], ...]] = tuple(
+    {"do": "set-enterprise-parameter", "parameter": "soak", "value": value, "cluster": cluster}
+    for cluster in ("source", "destination")
+    for value in ("1", "2")
+)
+_TRANSFERS: Final[tuple[dict[str, Any], ...]] = (
+    {"do": "bulk-export", "cluster": "source"},
+    {"do": "bulk-export", "cluster": "destination"},
+    {"do": "bulk-consolidate", "cluster": "destination"},
+)
 _OPERATIONS: Final[tuple[dict[str, Any], ...]] = (
     {"do": "restart-service", "service": "TVS"},
     {"do": "restart-service", "service": "TFTP"},
@@ -157,17 +247,13 @@ _OPERATIONS: Final[tuple[dict[str, Any], ...]] = (
     {"do": "update-ctl-file"},
     {"do": "set-enterprise-parameter", "parameter": "soak", "value": "1"},
     {"do": "synchronise-certificates"},
+    {"do": "set-option-150"},
 )
 
 
-def _rules() -> list[tuple[str, str]]:
-    left_out = SLOW_ACTIONS | KEPT_BY_REPAIR
-    return [
-        (point.name, action.name)
-        for point in POINTS.values()
-        for action in point.actions
-        if action.name not in left_out
-    ]
+def rules() -> list[tuple[str, str]]:
+    """Point and action of all there are."""
+    return [(point.name, action.name) for point in POINTS.values() for action in point.actions]
 
 
 async def soak(folder: LabFolder, wishes: Wishes, *, seconds: float, rounds: int | None, seed: int) -> Soak:
@@ -235,9 +321,11 @@ def report(found: Soak) -> str:
     lines = ["rounds seconds memory_mb descriptors tasks folder_mb databases_mb    events"]
     lines += [_line(sample) for sample in found.samples[::step]]
     lines.append(
-        f"{found.topology}, seed {found.seed}: {found.resets} resets of phones, {found.faults_hit} faults hit, "
-        f"{found.refusals} refusals, {found.missing_events} events missing"
+        f"{found.topology}, seed {found.seed}: {found.resets} resets of phones, {sum(found.hits.values())} faults hit, "
+        f"{found.cut_short} cut short, {found.refusals} refusals, {found.missing_events} events missing"
     )
+    lines.append(f"{len(rules()) - len(found.never_hit)} of {len(rules())} actions have hit something")
+    lines += [f"never hit: {', '.join(found.never_hit)}"] if found.never_hit else []
     lines += [*found.risen, *(f"not as before: {one}" for one in sorted(set(found.different)))]
     return "\n".join([*lines, "flat" if found.is_flat else "NOT FLAT"])
 

@@ -6,8 +6,8 @@ import asyncio
 import os
 import posixpath
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Final
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
+from typing import Any, Final
 
 import asyncssh
 
@@ -43,7 +43,7 @@ class RemoteDirectory:
 
     async def read(self, name: str, limit: int) -> bytes:
         """The whole file. LimitExceeded if it has more than `limit` bytes."""
-        async with self._step("read", name), self._client.open(self._path(name), "rb") as file:
+        async with self._step("read", name), self._open(self._path(name), "rb") as file:
             data: bytes = await file.read(limit + 1)
         if len(data) > limit:
             raise LimitExceeded(
@@ -56,7 +56,7 @@ class RemoteDirectory:
         partial = self._path(f".{name}.{writer}{_PARTIAL}")
         async with self._step("written", name):
             try:
-                async with self._client.open(partial, "wb") as file:
+                async with self._open(partial, "wb") as file:
                     await file.write(data)
                 await self._replace(partial, self._path(name))
             except BaseException:
@@ -72,6 +72,11 @@ class RemoteDirectory:
             if await self._client.exists(path):
                 await self._client.remove(path)
             await self._client.rename(partial, path)
+
+    def _open(self, path: str, how: str) -> AbstractAsyncContextManager[Any]:
+        """One request at a time: of several, asyncssh looks at one only when the connection is lost."""
+        opened: AbstractAsyncContextManager[Any] = self._client.open(path, how, max_requests=1)
+        return opened
 
     def _path(self, name: str) -> str:
         if "/" in name or name in ("", ".", ".."):

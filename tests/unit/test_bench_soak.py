@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from lab_on_sockets import network_of
 
-from bench.soak import Sample, Soak, report, soak
+from bench.soak import ATTRIBUTES, Sample, Soak, report, rules, soak
+from cucm.faults import fault_of
+from cucm.faults.catalogue import POINTS
 from lab.lab_folder import LabFolder, Wishes
 
 
@@ -34,6 +36,15 @@ def test_what_rises_is_named(name: str) -> None:
 def test_lost_events_and_what_did_not_come_back_are_a_no() -> None:
     assert not Soak("x", 0, missing_events=1).is_flat
     assert not Soak("x", 0, different=["SEP1"]).is_flat
+
+
+def test_every_action_takes_part_with_attributes_that_it_has() -> None:
+    assert set(rules()) == {(point.name, action.name) for point in POINTS.values() for action in point.actions}
+    for (point, action), attributes in ATTRIBUTES.items():
+        assert fault_of({"point": point, "action": action, "attributes": attributes}).point.name == point
+    found = Soak("x", 0, hits={"tvs.request drop": 2})
+    assert "tvs.request drop" not in found.never_hit
+    assert len(found.never_hit) == len(rules()) - 1
 
 
 async def test_a_short_one_on_a_lab(tmp_path: Path, loopback: Callable[[], str]) -> None:
