@@ -38,6 +38,7 @@ from phone_agent.commands import (
     TvsAnswer,
     TvsFailure,
 )
+from phone_agent.dhcp_lease import DhcpDeadlines
 from phone_agent.flash import FlashContents
 from phone_agent.models import PhoneModel
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
@@ -46,8 +47,9 @@ from tvs_server.server import TvsServer
 
 REFUSED: Final = "connection refused"
 TFTP_SILENCE_S: Final = tftp_client.RETRANSMISSION_TIMEOUT_S * (tftp_client.MAX_RETRANSMISSIONS + 1)
-DHCP_SILENCE_S: Final = 4.0
-"""A phone that nobody answers asks again for so long, about; it then goes on with what it knows."""
+_DHCP: Final = DhcpDeadlines()
+DHCP_SILENCE_S: Final = sum(_DHCP.first_s * 2**attempt for attempt in range(_DHCP.attempts))
+"""A phone that nobody answers asks again for so long; it then goes on with what it knows."""
 
 
 @dataclass(frozen=True, slots=True)
