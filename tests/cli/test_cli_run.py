@@ -85,10 +85,10 @@ def test_out_holds_what_is_promised(run, tmp_path):
     nodes = ("ucm105pub", "ucm11pub")
     assert files_below(out) == {
         "cucm-lab-run.json",
-        "dhcp-lab.log",
         "events.jsonl",
         f"phone-{PHONE}.log",
-        *(f"{kind}-{node}.log" for kind in ("tvs", "tftp", "callmanager") for node in nodes),
+        *(f"{name}.log" for name in ("dhcp-lab", "sftp-lab", "lab-story", "cluster-source", "cluster-destination")),
+        *(f"{kind}-{node}.log" for kind in ("tvs", "tftp", "callmanager", "node") for node in nodes),
         *(f"flash/{PHONE}/{moment}/{name}" for moment in ("before", "after") for name in lists),
         *(f"served/{node}/{name}" for node in nodes for name in served),
     }
