@@ -21,6 +21,7 @@ from cucm.records import dataclass
 from lab.operations import AnyOperation, Operation
 from lab.operations.pem import file_context
 from lab.topology import Refers
+from lab.validation_words import words_of
 
 MAX_PROBLEMS: Final = 4
 REFERENCES: Final = {
@@ -233,12 +234,13 @@ def _bounds(form: Mapping[str, Any]) -> str:
 
 
 def _problems(error: ValidationError, kind: OperationKind) -> str:
-    """`phone: Field required; ...`, unknown fields first and with the nearest known one."""
+    """`phone: is missing; ...`, unknown fields first and with the nearest known one."""
     found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
     told = []
     for one in found[:MAX_PROBLEMS]:
         place = ".".join(str(part + 1) if isinstance(part, int) else part for part in one["loc"]) or "the operation"
-        text = one["msg"]
+        wrong, hint = words_of(dict(one))
+        text = f"{wrong}, {hint}" if hint else wrong
         if one["type"] == "extra_forbidden":
             text = f"no such field, {_hint(place, [field.name for field in kind.fields])}"
         told.append(f"{place}: {text}")

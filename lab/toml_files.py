@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from cucm.errors import UsageError
 from cucm.records import dataclass
+from lab.validation_words import words_of
 
 MAX_TOML: Final = 1024 * 1024
 MAX_PROBLEMS: Final = 4
@@ -117,23 +118,20 @@ def nearest(word: object, known: Sequence[str]) -> str:
 def _problem(found: dict[str, Any], data: Any, model: type[BaseModel]) -> Problem:
     location = _in_file(found["loc"], data)
     context = found.get("ctx", {})
+    text, hint = words_of(found)
     match found["type"]:
         case "extra_forbidden":
-            return Problem(location, found["msg"], nearest(location[-1], _keys_at(model, found["loc"][:-1])))
+            return Problem(location, text, nearest(location[-1], _keys_at(model, found["loc"][:-1])) or hint)
         case "union_tag_invalid":
             key = context["discriminator"].strip("'")
             text = f"there is no {context['tag']!r}"
             return Problem((*location, key), text, nearest(context["tag"], _words(context["expected_tags"])))
         case "union_tag_not_found":
-            return Problem((*location, context["discriminator"].strip("'")), "Field required")
+            return Problem((*location, context["discriminator"].strip("'")), text, hint)
         case "enum" | "literal_error":
-            known = _words(context["expected"])
-            text = f"there is no {found['input']!r}" if known else found["msg"]
-            return Problem(location, text, nearest(found["input"], known))
-        case "value_error":
-            return Problem(location, str(context["error"]))
+            return Problem(location, text, nearest(found["input"], _words(context["expected"])) or hint)
         case _:
-            return Problem(location, found["msg"])
+            return Problem(location, text, hint)
 
 
 def _words(listed: str) -> list[str]:

@@ -20,16 +20,17 @@ from cucm.net.tls import TlsProfile
 from cucm.records import dataclass
 from cucm.versions import profile_of
 from lab.toml_files import read_toml
+from lab.validation_words import CAPF_NAME_PATTERN, COUNTRY_PATTERN, MAC_PATTERN, NAME_PATTERN, SERIAL_PATTERN
 from tvs_server.certificate_cache import FreshnessMode
 
 DEFAULT_NETWORK = IPv4Network("127.0.11.0/24")
 """127.0.11.32 stands for the seed's 192.168.11.32."""
 MAX_HOST = 254
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 HostNumber = Annotated[int, Field(ge=1, le=254)]
-HexSerial = Annotated[str, Field(pattern=r"^([0-9a-fA-F]{2}){1,20}$")]
-MacAddress = Annotated[str, Field(pattern=r"^[0-9A-F]{12}$")]
+HexSerial = Annotated[str, Field(pattern=SERIAL_PATTERN)]
+MacAddress = Annotated[str, Field(pattern=MAC_PATTERN)]
 Service = Literal["CallManager", "TVS", "TFTP", "CAPF", "CertificateChangeNotification"]
 """Names of Serviceability without "Cisco"; the last one is a network service and runs on every node (facts 5.5)."""
 FeatureService = Literal["CallManager", "TVS", "TFTP", "CAPF"]
@@ -92,7 +93,7 @@ class OrganizationTable(Table):
     company: str
     locality: str
     state: str
-    country: Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+    country: Annotated[str, Field(pattern=COUNTRY_PATTERN)]
 
 
 class ClusterTable(Table):
@@ -101,7 +102,7 @@ class ClusterTable(Table):
     version: str
     security_mode: SecurityMode = "mixed"
     organization: OrganizationTable
-    capf_name: Annotated[str, Field(pattern=r"^CAPF-[0-9a-f]{8}$")]
+    capf_name: Annotated[str, Field(pattern=CAPF_NAME_PATTERN)]
     tvs_cache: FreshnessMode | None = None
     tls_profile: TlsProfile | None = None
     installed_days_ago: Annotated[int, Field(ge=1, le=3650)] = 30

@@ -64,7 +64,7 @@ def test_a_value_may_hold_an_equals_sign_and_odd_brackets():
         ("update-ctl-file", ("cluster=a", "cluster=b"), "given twice"),
         ("update-ctl-file", ("cluster=a", "do=b"), "given twice"),
         ("update-ctl-file", ("clustr=a",), "did you mean cluster?"),
-        ("update-ctl-file", (), "cluster: Field required"),
+        ("update-ctl-file", (), "cluster: is missing"),
         ("update-ctl-file", ("cluster=",), "cluster: "),
         ("alter-ctl-file", ("cluster=a", "from_end=x"), "from_end: "),
         ("upload-certificate", (*UPLOAD[:3], "stores=Phone-SAST"), "stores.1: "),
