@@ -18,6 +18,7 @@ from lab.topology import ALL_PHONES, DEFAULT_POOL, Refers, Topology, is_path, lo
 from lab.truth import FOREIGN, NONE, NOWHERE
 
 STORY_KEYS: Final = frozenset({"acts", "teaches", "failure", "topology"})
+TOPOLOGY_KEYS: Final = frozenset({"clusters", "phones", "option_150", "dhcp", "sftp", "plain_servers"})
 _KINDS: Final = {"phones": "phone or group of phones", "pool": "DHCP pool", "server": "plain call server"}
 _KINDS_IN_MATCH: Final = ("cluster", "node", "phone")
 """What a fault's `match` may name of the topology."""
@@ -44,6 +45,9 @@ def check_file(path: Path) -> CheckedFile:
         text, data = read_tables(path)
     except TomlProblems as error:
         return CheckedFile(None, error.problems)
+    if not STORY_KEYS.union(TOPOLOGY_KEYS).intersection(data):
+        text = "is neither a story nor a topology" if data else "is empty"
+        return CheckedFile(None, (Problem((), text, "a story has [[acts]], a topology has [clusters.NAME]"),))
     kind = FileKind.STORY if STORY_KEYS.intersection(data) else FileKind.TOPOLOGY
     try:
         if kind is FileKind.TOPOLOGY:

@@ -355,6 +355,9 @@ def packaged(folder: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(root.glob("*.toml"))}
 
 
+_OTHER_KIND: Final = {"topologies": ("topology", "cucm-lab up"), "scenarios": ("scenario", "cucm-lab run")}
+
+
 def packaged_file(folder: str, name: str) -> Path:
     """The packaged file of that name. Raises UsageError that suggests the nearest name, or lists all."""
     known = packaged(folder)
@@ -362,7 +365,10 @@ def packaged_file(folder: str, name: str) -> Path:
         return known[name]
     near = get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"one of: {', '.join(known)}"
-    what = {"scenarios": "scenario", "topologies": "topology"}[folder]
+    what, other = {"scenarios": ("scenario", "topologies"), "topologies": ("topology", "scenarios")}[folder]
+    if name in packaged(other):
+        kind, command = _OTHER_KIND[other]
+        raise UsageError(f"{name!r} is a {kind}, no {what}", mend=f"use it with `{command} {name}`; {what}: {hint}")
     raise UsageError(f"no {what} {name!r}", mend=f"{hint} (your own file: by its path, ending in .toml)")
 
 

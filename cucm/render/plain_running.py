@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from cucm.events import Event, running
+from cucm.render.text import duration
 
 
 def running_headline(event: Event) -> str | None:
@@ -20,7 +21,8 @@ def running_headline(event: Event) -> str | None:
         case running.LabRestored(checkpoint=name, different=different):
             return f"the lab is as it was at checkpoint {name}, but for {', '.join(different)}"
         case running.ClockMoved(seconds=seconds, now=now):
-            return f"the lab's date is moved by {seconds:g} s and is {datetime.fromtimestamp(now, UTC):%Y-%m-%d %H:%M}"
+            date = datetime.fromtimestamp(now, UTC)
+            return f"the lab's date is moved by {duration(seconds)} and is {date:%Y-%m-%d %H:%M}"
         case running.LabEnded(why=why):
             return f"the lab ends: {why}"
         case _:

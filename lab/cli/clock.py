@@ -27,6 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from cucm.render.text import duration
     from lab.cli.frame import print_json
     from lab.cli.running import client
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print_json({name: value for name, value in clock.items() if name != "schema"})
     else:
-        print(f"{clock['date']}  (moved by {_duration(clock['moved_s'])})")
+        print(f"{clock['date']}  (moved by {duration(clock['moved_s'])})")
     return EXIT_OK
 
 
@@ -49,13 +50,3 @@ def seconds_of(text: str) -> float:
         raise UsageError(f"{text!r} is no time to move by", mend="write a number with s, m, h, d or y: +30d")
     sign, number, unit = found.groups()
     return float(number) * SECONDS[unit] * (-1 if sign == "-" else 1)
-
-
-def _duration(seconds: float) -> str:
-    """2593800.0 -> `+30d 30m`: in the units that the command takes."""
-    left, parts = round(abs(seconds)), []
-    for unit in ("d", "h", "m", "s"):
-        number, left = divmod(left, int(SECONDS[unit]))
-        if number:
-            parts.append(f"{number}{unit}")
-    return ("-" if seconds < 0 else "+") + " ".join(parts) if parts else "0s"

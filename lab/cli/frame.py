@@ -16,8 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, NoReturn
 
-from cucm.errors import EXIT_ENVIRONMENT, EXIT_NO, EXIT_USAGE, LabError, UsageError
+from cucm.errors import EXIT_ENVIRONMENT, EXIT_NO, EXIT_OK, EXIT_USAGE, LabError, UsageError
 from cucm.quiet_start import EXIT_INTERRUPTED
+from lab.cli.help_text import HelpFormatter
 
 PROGRAM: Final = "cucm-lab"
 JSON_SCHEMA: Final = 1
@@ -62,7 +63,7 @@ SUBCOMMANDS: Final = (
 )
 
 EPILOG: Final = """\
-`cucm-lab COMMAND --help` explains a command; every one takes --json.
+`cucm-lab COMMAND --help` explains a command, in text; every one takes --json.
 exit codes: 0 yes or done; 1 it ran and the answer is no, or the file is bad; 2 wrong words; 3 the machine or the
 network lacks something. Certificates and keys of the lab are toys: never use them elsewhere."""
 
@@ -74,14 +75,16 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, mend=f"`{self.prog} --help` lists the words it takes")
 
 
-class _Version(argparse.Action):
-    """`--version`, read from the installed distribution only when it is asked for."""
+def _tell_version(*, as_json: bool) -> int:
+    """Read from the installed distribution only when it is asked for."""
+    from importlib.metadata import version
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
-        from importlib.metadata import version
-
-        print(PROGRAM, version("cucm-migration-lab"))
-        parser.exit()
+    number = version("cucm-migration-lab")
+    if as_json:
+        print_json({"program": PROGRAM, "version": number})
+    else:
+        print(PROGRAM, number)
+    return EXIT_OK
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -140,6 +143,8 @@ def _dispatch(words: list[str]) -> int:
     if not words:
         _parser(None).print_help(sys.stderr)
         return EXIT_USAGE
+    if words[0] == "--version":
+        return _tell_version(as_json="--json" in words)
     if words[0] == "help":
         words = [*words[1:], "--help"]
     chosen = None if words[0].startswith("-") else _find(words[0])
@@ -176,10 +181,10 @@ def _parser(chosen: Subcommand | None) -> Parser:
         description="Rehearse moving Cisco IP phones between secure CUCM clusters, and look into the bytes.",
         usage=f"{PROGRAM} [--help] [--version] COMMAND ...",
         epilog=f"commands:\n{_listing()}\n\n{EPILOG}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and leave")
+    parser.add_argument("--version", action="store_true", help="print the version and leave")
     # argparse would break the line behind the longest name: the listing is in the epilog
     commands = parser.add_subparsers(
         prog=PROGRAM, metavar="COMMAND", dest="command", required=True, help=argparse.SUPPRESS
@@ -188,7 +193,7 @@ def _parser(chosen: Subcommand | None) -> Parser:
         command = commands.add_parser(
             subcommand.name,
             description=f"{subcommand.summary[0].upper()}{subcommand.summary[1:]}.",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             conflict_handler="resolve",  # a command may word --json its own way
             allow_abbrev=False,
         )

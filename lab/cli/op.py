@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from lab.operation_words import OperationKind
 
 EPILOG: Final = """\
-`cucm-lab op --list` names all operations, `cucm-lab op NAME --help` the fields of one.
+`cucm-lab op --list` names all operations, `cucm-lab op NAME --help` explains the fields of one, in text; for programs
+`cucm-lab op --list --json` has all fields of all.
 examples:
   cucm-lab op boot-phone phone=SEPB000B4BA0AEE
   cucm-lab op upload-certificate certificate=CallManager from=destination to=source \\

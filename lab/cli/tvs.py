@@ -25,6 +25,7 @@ exit codes: 0 found or valid; 1 not found, not valid, or not the expected server
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from lab.cli.frame import add_common_arguments
+    from lab.cli.help_text import HelpFormatter
 
     parser.epilog = EPILOG
     questions = parser.add_subparsers(title="questions", metavar="QUESTION", dest="question", required=True)
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             help=summary,
             description=f"{summary[0].upper()}{summary[1:]}.",
             epilog=EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpFormatter,
             allow_abbrev=False,
         )
         question.add_argument(

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from lab.api.problems import Problem
 
 EPILOG: Final = """\
 The expression is JMESPath on what `cucm-lab inspect` prints; waited is until its value is neither false nor empty.
+With --json a no has the last `value` too.
 examples:
   cucm-lab wait --for "phones.SEPB000B4BA0AEE.registered == 'destination'" --timeout 60
   cucm-lab wait --for "length(values(phones)[?registered=='destination']) == \\`40\\`"
@@ -37,13 +41,28 @@ def _seconds(text: str) -> float:
 def run(arguments: argparse.Namespace) -> int:
     from cucm.errors import EXIT_OK
     from lab.api.client import READ_TIMEOUT_S
+    from lab.api.problems import Problem
     from lab.cli.frame import print_json
     from lab.cli.running import client
 
     body = {"for": arguments.expression, "timeout_s": arguments.timeout}
-    answer = client(arguments).post("wait", body=body, timeout_s=arguments.timeout + READ_TIMEOUT_S)
+    try:
+        answer = client(arguments).post("wait", body=body, timeout_s=arguments.timeout + READ_TIMEOUT_S)
+    except Problem as problem:
+        if not arguments.json or "value" not in problem.more:
+            raise
+        return _never_true(problem)
     if arguments.json:
-        print_json({"value": answer["value"], "waited_s": answer["waited_s"]})
+        print_json({"true": True, "value": answer["value"], "waited_s": answer["waited_s"]})
     else:
         print(json.dumps(answer["value"], ensure_ascii=False))
     return EXIT_OK
+
+
+def _never_true(problem: Problem) -> int:
+    """It ran and the answer is no: that has the same form as a yes."""
+    from cucm.errors import EXIT_NO
+    from lab.cli.frame import print_json
+
+    print_json({"true": False, "value": problem.more["value"], "what": problem.what, "mend": problem.mend})
+    return EXIT_NO

@@ -60,13 +60,27 @@ def test_help_lists_every_command_and_imports_none(cucm_lab):
         "json",
         "inspect",
     }
-    assert not {name for name in loaded if name.startswith("lab.cli.")} - {"lab.cli.frame"}
+    assert not {name for name in loaded if name.startswith("lab.cli.")} - {"lab.cli.frame", "lab.cli.help_text"}
 
 
 def test_version(cucm_lab):
     done = cucm_lab("--version")
     assert done.returncode == 0
     assert done.stdout.startswith("cucm-lab 0.")
+
+
+def test_version_as_json(cucm_lab):
+    answer = json.loads(cucm_lab("--version", "--json").stdout)
+    assert cucm_lab("--version").stdout == f"cucm-lab {answer['version']}\n"
+
+
+@pytest.mark.parametrize("columns", [60, 100, 200])
+def test_help_is_as_wide_as_the_terminal(cucm_lab, columns):
+    lines = cucm_lab("up", "--help", COLUMNS=str(columns)).stdout.splitlines()
+    assert columns - 30 < max(map(len, lines)) <= columns
+    assert next(line for line in lines if line.startswith("exit codes: 0 ended in order"))
+    kept = cucm_lab("wait", "--help", COLUMNS=str(columns)).stdout
+    assert """  cucm-lab wait --for 'events."tvs.response_sent"'\n""" in kept, "examples stay whole"
 
 
 @pytest.mark.parametrize("subcommand", ["show", "verify", "tvs", "decode", "doctor"])

@@ -51,6 +51,9 @@ def test_waiting_in_vain_says_what_was_last_and_an_expression_that_is_none_is_to
     done = ask("wait", "--for", f"phones.{PHONE}.registered == 'destination'", "--timeout", "0.2")
     assert done.returncode == 1
     assert "last it was False" in done.stderr
+    no = ask("wait", "--for", f"phones.{PHONE}.registered == 'destination'", "--timeout", "0.2", "--json")
+    assert no.returncode == 1
+    assert (json.loads(no.stdout)["true"], json.loads(no.stdout)["value"], no.stderr) == (False, False, "")
     wrong = ask("wait", "--for", "phones[")
     assert wrong.returncode == 2
     assert "cannot be read" in wrong.stderr

@@ -50,3 +50,23 @@ def test_broken_toml_is_a_problem_and_no_file_is_a_mistake(cucm_lab: Run, tmp_pa
     assert missing.returncode == 2
     assert "No such file" in missing.stderr
     assert str(tmp_path / "none.toml") in missing.stderr
+
+
+@pytest.mark.parametrize(("content", "what"), [("", "is empty"), ("a = 1\n", "is neither a story nor a topology")])
+def test_what_is_neither_is_taken_for_neither(cucm_lab: Run, tmp_path: Path, content: str, what: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(content)
+    done = cucm_lab("validate", path)
+    assert done.returncode == 1
+    assert f"{what}; a story has [[acts]], a topology has [clusters.NAME]" in done.stdout
+    assert json.loads(cucm_lab("validate", path, "--json").stdout)["kind"] is None
+
+
+def test_a_topology_is_no_story_and_a_story_no_topology(cucm_lab: Run, tmp_path: Path) -> None:
+    run = cucm_lab("run", "two-clusters")
+    assert run.returncode == 2
+    assert "'two-clusters' is a topology, no scenario" in run.stderr
+    assert "`cucm-lab up two-clusters`" in run.stderr
+    up = cucm_lab("up", "migrate", "--directory", tmp_path / "lab")
+    assert up.returncode == 2
+    assert "'migrate' is a scenario, no topology" in up.stderr

@@ -11,7 +11,10 @@ from cucm.events.administration import (
     ServiceStarted,
     ServiceStopped,
 )
+from cucm.events.running import ClockMoved
 from cucm.render.plain import BASIS_TEXTS, PlainLines, headline
+from cucm.render.plain_running import running_headline
+from cucm.render.text import duration
 
 NAMES = ("CN=n1.example;OU=IST", "CN=ca", b"\x01")
 
@@ -105,3 +108,12 @@ def test_a_plain_log_has_time_and_source_and_leaves_out_what_only_traces_need() 
 def test_a_signed_list_names_its_signer_and_records() -> None:
     signed = trust_lists.TrustListSigned("CTLFile.tlv", NAMES[0], b"\1", "SHA1", ("SAST n1", "CAPF n1"), 1, b"\2")
     assert headline(signed) == "CTLFile.tlv signed by n1.example: SAST n1; CAPF n1"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(-1e6, "-11d 13h 46m 40s"), (2_593_800.0, "+30d 30m"), (0.0, "0s"), (0.25, "+0.25s"), (-90, "-1m 30s")],
+)
+def test_a_moved_date_is_told_in_days(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+    assert f"is moved by {text} and" in (running_headline(ClockMoved(seconds, 1e9)) or "")
