@@ -84,10 +84,15 @@ class Transaction:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All replicated rows as of a position."""
+    """All replicated rows as of a position.
+
+    `deletions` are rows of `localdeletion`: what the publisher alone deleted (facts 5.5) the copy lacks too, and as on
+    the publisher it comes back while another node has it.
+    """
 
     position: ReplicationPosition
     rows: tuple[Change, ...] = field(repr=False)
+    deletions: tuple[tuple[str | int | None, ...], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +183,8 @@ def take_snapshot(connection: Connection, where: str) -> Snapshot:
             rows.append(Change(0, table.name, str(row[table.key]), row))
         if len(rows) > MAX_CHANGES:
             raise DatabaseError(f"more than {MAX_CHANGES} rows: too many for a full copy", where=where)
-    return Snapshot(ReplicationPosition(history_of(connection), last_sequence(connection)), tuple(rows))
+    deletions = tuple(connection.execute("SELECT * FROM localdeletion ORDER BY rowid").fetchall())
+    return Snapshot(ReplicationPosition(history_of(connection), last_sequence(connection)), tuple(rows), deletions)
 
 
 def _replicated_only(table: Table) -> str:
@@ -243,6 +249,7 @@ def install_snapshot(connection: Connection, snapshot: Snapshot, where: str) -> 
         connection.execute(f"DELETE FROM {name} WHERE NOT ({stays.get(name, '0')})")
     connection.execute("DELETE FROM localdeletion")
     _write(connection, snapshot.rows, where)
+    connection.executemany("INSERT INTO localdeletion VALUES (?, ?, ?, ?, ?)", snapshot.deletions)
     connection.execute(
         "UPDATE replicationstate SET history = ?, position = ?, broken = NULL",
         (snapshot.position.history, snapshot.position.sequence),

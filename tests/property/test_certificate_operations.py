@@ -247,6 +247,12 @@ ADMINISTERED = st.lists(
     max_size=14,
 )
 ONE_DELETED = [("upload", "pub", FEW[0], CERTIFICATES[1]), ("delete", "sub1", FEW[0], "a")]
+COPIED_WITHOUT = [
+    ("upload", "pub", FEW[0], CERTIFICATES[1]),
+    ("delete", "pub", FEW[0], "a"),
+    ("repair", "sub1"),
+]
+"""A full copy of a publisher that alone deleted a certificate; sub2 still has it."""
 ALL_DELETED = [("upload", "pub", FEW[0], CERTIFICATES[1]), ("delete on all", FEW[0], "a")]
 
 
@@ -263,6 +269,7 @@ def installed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 @settings(RULES, max_examples=20)
 @example(steps=ONE_DELETED)
 @example(steps=ALL_DELETED)
+@example(steps=COPIED_WITHOUT)
 @given(steps=ADMINISTERED)
 def test_stores_follow_the_rules_and_end_alike(installed: tuple[str, Path], steps: list[tuple]) -> None:
     version, template = installed
