@@ -16,6 +16,7 @@ from cucm.identity import Identity
 from cucm.key_store import KeyStore
 from cucm.net.reachability import Reachability
 from cucm.signalling import CAPF_PORT
+from lab.key_making import keys_made
 from phone_agent.flash import DeviceIdentity
 from phone_agent.models import PhoneModel
 
@@ -61,6 +62,9 @@ class CertificateAuthorityProxyFunction:
     async def issue(self, model: PhoneModel, serial_number: str) -> DeviceIdentity:
         """A certificate from now on, in the seed's forms (facts 7.7). Raises LabError when CAPF cannot be reached."""
         self._require_reachable()
+        label = f"lsc of a fleet {int(model.mac, 16) % LSC_KEYS}"
+        await keys_made(self._keys, [(label, 2048)])
+        self._require_reachable()
         issued = lsc(
             self._identity,
             self._keys,
@@ -69,7 +73,7 @@ class CertificateAuthorityProxyFunction:
             serial_number=serial_number,
             seed=self._seed,
             not_before=self._clock.now(),
-            key_label=f"lsc of a fleet {int(model.mac, 16) % LSC_KEYS}",
+            key_label=label,
         )
         self._emit(LscIssued(model.name, issued.subject, issued.issuer, issued.serial))
         return DeviceIdentity(issued.certificate_der, issued.private_key_der)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from cryptography.x509.oid import NameOID
@@ -14,6 +16,7 @@ from cucm.events import Event
 from cucm.events.capf import LscIssued
 from cucm.events.phone import LscDeleted, LscInstalled, LscRefused
 from cucm.identity import Identity, describe, load_certificate
+from cucm.key_store import KeyStore
 from cucm.net.reachability import Reachability
 from lab.capf import CertificateAuthorityProxyFunction
 from phone_agent.address import FixedTftpServers
@@ -51,6 +54,26 @@ async def test_the_names_are_those_of_the_seed() -> None:
     certificate.verify_directly_issued_by(OLD.capf.certificate)
     assert certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == PHONE.device_name
     assert told == [LscIssued(PHONE.name, known.subject, known.issuer, known.serial)]
+
+
+async def test_the_loop_goes_on_while_the_phones_key_is_made(tmp_path: Path) -> None:
+    keys, turns = KeyStore(tmp_path), 0
+    service = CertificateAuthorityProxyFunction(
+        "oldpub", OLD.capf, keys=keys, clock=MovableClock(NOW, frozen=True), seed=1
+    )
+    await service.start()
+    issuing = asyncio.create_task(service.issue(PHONE, "X"))
+    while not issuing.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert describe((await issuing).certificate).issuer == OLD.capf.subject
+    assert keys.generated == 1
+    assert turns > 1  # without a thread the first turn is the whole work
+    stopped = asyncio.create_task(service.issue(replace(PHONE, mac=MAC[:-1] + "1"), "X"))
+    await asyncio.sleep(0)
+    await service.stop()
+    with pytest.raises(LabError, match="does not run"):
+        await stopped
 
 
 async def test_it_issues_only_while_it_runs_and_can_be_reached() -> None:
