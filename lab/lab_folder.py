@@ -34,6 +34,8 @@ CLOCK_NAME: Final = "clock.json"
 MAX_DESCRIPTION: Final = 4 * 1024 * 1024
 DEFAULT_TOPOLOGY: Final = "two-clusters"
 LOCK_NAME: Final = "up.lock"
+LOG_NAME: Final = "up.log"
+"""What `up` says where it has no terminal; whoever starts it may have made this file."""
 TEMPORARY_NAME: Final = "temporary"
 """Marks a folder that is deleted when its lab ends."""
 
@@ -242,7 +244,8 @@ class LabFolder:
 
     def _require_ours(self) -> None:
         """An empty folder or one of a lab, closed to others: keys and databases are in it."""
-        foreign = sorted(path.name for path in self.directory.iterdir() if path.name not in (LOCK_NAME, TEMPORARY_NAME))
+        ours = (LOCK_NAME, TEMPORARY_NAME, LOG_NAME)
+        foreign = sorted(path.name for path in self.directory.iterdir() if path.name not in ours)
         if foreign and not self.is_resumed:
             raise UsageError(
                 f"holds files that no lab made ({foreign[0]})",

@@ -35,6 +35,8 @@ EXTENSIONS: Final = frozenset({"norefersub"})
 """What a request may require (facts 7.6)."""
 MAX_WRONG_CREDENTIALS: Final = 3
 """On one connection, before it is closed; ours."""
+UNREGISTERED_REQUESTS: Final = 6
+"""A connection without a registration ends after so many request time-outs (a minute), whatever is asked; ours."""
 
 
 @dataclass(slots=True)
@@ -67,6 +69,7 @@ class StationConnection:
         self._station = Station(transport, stream.peer_address, stream.cipher, stream.tls_version, stream.abort)
         self._receiver = SipReceiver()
         self._wrong_credentials = 0
+        self._unregistered_until: float | None = None
 
     async def serve(self) -> None:
         """Until the phone hangs up, errs, or (as long as it is not registered) is silent too long."""
@@ -97,7 +100,7 @@ class StationConnection:
     async def _next_request(self) -> Request | None:
         """None when the phone has hung up. A registered phone may be silent until its registration expires."""
         self._stream.idle_timeout_s = None
-        async with asyncio.timeout(None if self._station.devices else self._parts.limits.request_timeout_s):
+        async with asyncio.timeout_at(self._deadline()):
             while True:
                 message = self._receiver.next_message()
                 if isinstance(message, Request):
@@ -107,6 +110,16 @@ class StationConnection:
                     if not data:
                         return None
                     self._receiver.receive_data(data)
+
+    def _deadline(self) -> float | None:
+        """Of the next request, in the loop's time: soon, and not for ever, as long as no device is registered."""
+        if self._station.devices:
+            self._unregistered_until = None
+            return None
+        now, patience_s = asyncio.get_running_loop().time(), self._parts.limits.request_timeout_s
+        if self._unregistered_until is None:
+            self._unregistered_until = now + UNREGISTERED_REQUESTS * patience_s
+        return min(now + patience_s, self._unregistered_until)
 
     async def _handle(self, request: Request) -> bool:
         """Answer, unless a fault comes first; whether the connection goes on."""

@@ -1,7 +1,7 @@
 """Reads the phone's configuration file, `SEP<mac>.cnf.xml` or `XMLDefault.cnf.xml`, into a frozen value.
 
-Facts 2.9 (TVS list), 7.7 (security mode, transport, ports); element names [recall]. Unknown elements are skipped: real
-files carry hundreds. What is there but makes no sense is an error, and the phone then keeps the configuration it had.
+Facts 2.9 (TVS list), 7.7 (security mode, ports); element names [recall]. Unknown elements are skipped: real files carry
+hundreds. What is there but makes no sense is an error, and the phone then keeps the configuration it had.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from defusedxml.ElementTree import DefusedXMLParser
 
 from cucm.errors import DecodeError, LimitExceeded, WireError
 from cucm.records import dataclass
-from cucm.signalling import CAPF_PORT, SECURE_SIP_PORT, SIP_PORT, TVS_PORT, DeviceSecurityMode, TransportLayerProtocol
+from cucm.signalling import CAPF_PORT, SECURE_SIP_PORT, SIP_PORT, TVS_PORT, DeviceSecurityMode
 from phone_agent.commands import TvsServer
 
 MAX_KEPT_BYTES: Final = 64 * 1024
@@ -60,7 +60,6 @@ class PhoneConfiguration:
     """What the phone needs of its configuration. Servers are in priority order, lowest number first."""
 
     device_security_mode: DeviceSecurityMode
-    transport: TransportLayerProtocol
     call_managers: tuple[CallManager, ...]
     tvs_servers: tuple[TvsServer, ...]
     capf_servers: tuple[CapfServer, ...]
@@ -92,7 +91,6 @@ def _parse(data: bytes) -> PhoneConfiguration:
     group = root.find("devicePool/callManagerGroup") if root.tag == "device" else root.find("callManagerGroup")
     return PhoneConfiguration(
         device_security_mode=_security_mode(root),
-        transport=_transport(root),
         call_managers=_call_managers(group),
         tvs_servers=_tvs_servers(root.find("TVS")),
         capf_servers=tuple(
@@ -159,14 +157,6 @@ def _security_mode(root: Element) -> DeviceSecurityMode:
         return DeviceSecurityMode(number)
     except ValueError:
         _refuse(f"{number} is no security mode: 1 non-secure, 2 authenticated, 3 encrypted", "deviceSecurityMode")
-
-
-def _transport(root: Element) -> TransportLayerProtocol:
-    number = _number(root, "transportLayerProtocol", TransportLayerProtocol.TCP)
-    try:
-        return TransportLayerProtocol(number)
-    except ValueError:
-        _refuse(f"{number} is no transport: 1 TCP, 2 UDP, 3 TLS", "transportLayerProtocol")
 
 
 def _call_managers(group: Element | None) -> tuple[CallManager, ...]:

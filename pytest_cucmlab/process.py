@@ -21,13 +21,18 @@ TAIL_LINES: Final = 30
 
 
 class LabProcess:
-    """`cucm-lab up` in `folder`, which exists and is empty. It ends when this process does, however that ends."""
+    """`cucm-lab up` in `folder`, which exists and is empty. It ends when this process does, however that ends.
+
+    Unless `keep`, it takes `folder` with it, also when nobody is left to tidy up behind it.
+    """
 
     def __init__(self, folder: Path, topology: str, words: Sequence[str], *, keep: bool) -> None:
         self.folder = folder
-        self.directory = folder / "lab"
+        self.directory = folder / "lab" if keep else folder
         self.keep = keep
         self._log = folder / "up.log"
+        self._log.touch(mode=0o600)
+        self._log_file = self._log.open("rb")  # is read also when the lab has taken it away
         self._ready_file = folder / "ready.json"
         self._process = self._start(topology, words)
         try:
@@ -46,13 +51,12 @@ class LabProcess:
 
     def log(self, start: int = 0) -> str:
         """What the process has printed, from a place (`log_length`) on."""
-        with self._log.open("rb") as file:
-            file.seek(start)
-            return file.read().decode("utf-8", "replace")
+        self._log_file.seek(start)
+        return self._log_file.read().decode("utf-8", "replace")
 
     @property
     def log_length(self) -> int:
-        return self._log.stat().st_size
+        return os.fstat(self._log_file.fileno()).st_size
 
     def stop(self) -> None:
         """End it in order; by force when it does not."""
@@ -63,13 +67,16 @@ class LabProcess:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._log_file.close()
         if not self.keep:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)  # where it was ended by force
 
     def _start(self, topology: str, words: Sequence[str]) -> subprocess.Popen[bytes]:
         # -P and no PYTHONPATH: a folder `lab` or `cucm` of the user's own must not come before the lab's
         command = [sys.executable, "-P", "-m", "lab.cli", "up", topology, "--until-stdin-ends", *words]
         command += ["--directory", str(self.directory), "--ready-file", str(self._ready_file)]
+        if not self.keep:
+            command.append("--temporary")
         if "--network" not in words:
             command += ["--network", "auto"]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}

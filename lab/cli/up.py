@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from lab.network_claim import NetworkClaim
 
 DEFAULT_API_PORT: Final = 8480
-LOG_NAME: Final = "up.log"
 DEFAULT_EVENTS: Final = 50_000
 FEWEST_EVENTS: Final = 1_000
 MOST_EVENTS: Final = 1_000_000
@@ -154,6 +153,8 @@ class _Printer:
     """Says where everything is, as text or as one JSON object; then lets a parent go that waits for it."""
 
     def __init__(self, as_json: bool, folder: LabFolder, background: Background | None) -> None:
+        from lab.lab_folder import LOG_NAME
+
         self._json = as_json
         self._resumed = folder.is_resumed
         self._log = folder.directory / LOG_NAME

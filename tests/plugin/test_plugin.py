@@ -323,6 +323,7 @@ def test_no_lab_outlives_pytest(project: Project, number: signal.Signals) -> Non
         running.send_signal(number)
         running.wait(PATIENCE_S)
     until(lambda: not labs_in(directory))
+    assert not Path(directory).exists(), "and leaves nothing behind, not even its log"
 
 
 def labs_in(directory: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -726,6 +726,23 @@ async def test_a_client_that_says_nothing_is_cut(database: NodeDatabase, loopbac
             assert await stream.read() == b""
         event = await refused(bench)
         assert (event.reason, event.sip_status) == (RegistrationRefusal.TIMEOUT, None)
+
+
+async def test_a_client_that_asks_on_and_on_and_never_registers_is_cut(
+    database: NodeDatabase, loopback: Callable[[], str]
+) -> None:
+    limits = Limits(request_timeout_s=0.1)
+    async with new_bench(database, loopback(), limits=limits) as bench, by_hand(bench) as (stream, _):
+        question = register(bench).replace(b"REGISTER", b"OPTIONS")
+        answers = 0
+        async with asyncio.timeout(20):
+            with suppress(ConnectionError):
+                stream.write(question)
+                while await stream.read():
+                    answers += 1
+                    stream.write(question)
+        assert answers > 1
+        assert (await refused(bench)).reason is RegistrationRefusal.TIMEOUT
 
 
 async def test_a_registered_phone_may_be_silent(database: NodeDatabase, loopback: Callable[[], str]) -> None:

@@ -8,7 +8,6 @@ from phone_agent.configuration import (
     CallManager,
     CapfServer,
     DeviceSecurityMode,
-    TransportLayerProtocol,
     parse_configuration,
 )
 from tftp_server.configuration import (
@@ -31,7 +30,6 @@ def test_reads_what_our_file_server_writes() -> None:
     served = device_configuration(DeviceSettings("desk", "Default", GROUP, (PUBLISHER,), DeviceSecurityMode.ENCRYPTED))
     read = parse_configuration(served)
     assert read.device_security_mode is DeviceSecurityMode.ENCRYPTED
-    assert read.transport is TransportLayerProtocol.TLS
     assert read.wants_tls
     assert [(server.address, server.port) for server in read.tvs_servers] == [
         ("192.168.11.33", 2445),
@@ -77,7 +75,6 @@ def test_ports_have_defaults_and_unknown_elements_are_skipped() -> None:
     [
         ("<deviceSecurityMode>4</deviceSecurityMode>", "deviceSecurityMode"),
         ("<deviceSecurityMode>secure</deviceSecurityMode>", "deviceSecurityMode"),
-        ("<transportLayerProtocol>0</transportLayerProtocol>", "transportLayerProtocol"),
         ("<TVS><members><member><address/></member></members></TVS>", "TVS/members/member/address"),
         (f"<TVS><members><member><address>{'a' * 51}</address></member></members></TVS>", "TVS/members/member/address"),
         ("<TVS><members><member><address>a b</address></member></members></TVS>", "TVS/members/member/address"),
