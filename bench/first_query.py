@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 
-gc.disable()  # as `cucm-lab` does while it imports
+gc.set_threshold(200_000)  # as `cucm-lab` does while it imports
 # ruff: noqa: E402
 
 import json

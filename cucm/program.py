@@ -65,15 +65,19 @@ def exit_code_of(name: str, work: Callable[[], int]) -> int:
         return EXIT_INTERRUPTED
 
 
+USUAL_THRESHOLD: Final = 700
+"""Of the garbage collector, as CPython begins."""
+
+
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine on uvloop where it is installed (it serves more per second), else on asyncio's own loop.
 
-    Where the command line has held the garbage collector back while it imported, it begins now, and leaves alone what
-    is there already.
+    Where the command line has held the garbage collector back while it imported, it has its usual pace from now on, and
+    leaves alone what is there already.
     """
-    if not gc.isenabled():
+    if gc.get_threshold()[0] > USUAL_THRESHOLD:
         gc.freeze()
-        gc.enable()
+        gc.set_threshold(USUAL_THRESHOLD)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         return runner.run(work)
 

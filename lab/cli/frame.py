@@ -22,6 +22,8 @@ from lab.cli.help_text import HelpFormatter
 
 PROGRAM: Final = "cucm-lab"
 JSON_SCHEMA: Final = 1
+OBJECTS_OF_A_START: Final = 200_000
+"""More than the imports of any command leave; the collector waits for so many, and then works as ever."""
 EXIT_BROKEN_PIPE: Final = 141
 """128 + SIGPIPE, what a shell reports for a program that wrote to a pipe nobody reads."""
 
@@ -90,23 +92,22 @@ def _tell_version(*, as_json: bool) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (default: the process's own) and return its exit code; never raises."""
     words = list(sys.argv[1:] if argv is None else argv)
-    with _no_collection():
+    with _seldom_collecting():
         return _main(words)
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
+def _seldom_collecting() -> Iterator[None]:
     """What is imported stays for the life of the process, so looking for garbage in it is an eighth of the start.
 
-    `cucm.program.run` lets the collector begin, for commands that go on.
+    `cucm.program.run` sets the usual pace again, for commands that go on with an event loop.
     """
-    collects = gc.isenabled()
-    gc.disable()
+    before = gc.get_threshold()
+    gc.set_threshold(OBJECTS_OF_A_START)
     try:
         yield
     finally:
-        if collects:
-            gc.enable()
+        gc.set_threshold(*before)
 
 
 def _main(words: list[str]) -> int:

@@ -64,3 +64,19 @@ async def begin():
 asyncio.run(begin())
 """
     assert not loaded_by(code) & SLOW
+
+
+def test_the_collector_waits_for_the_imports_and_no_longer():
+    code = """
+import gc
+from lab.cli import frame
+from cucm.program import USUAL_THRESHOLD, run
+async def paces():
+    return gc.get_threshold()[0], gc.isenabled()
+seen = []
+frame._main = lambda words: seen.append(gc.get_threshold()[0]) or seen.append(run(paces())) or 0
+frame.main([])
+assert seen == [frame.OBJECTS_OF_A_START, (USUAL_THRESHOLD, True)], seen
+assert gc.get_threshold()[0] == USUAL_THRESHOLD
+"""
+    assert "gc" in loaded_by(code)
