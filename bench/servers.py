@@ -89,6 +89,29 @@ def our_tvs(material: Material, case: TlsCase, placement: Placement, *, silent: 
 
 
 @contextmanager
+def tvs_program(material: Material, placement: Placement, *, processes: int) -> Iterator[Server]:
+    """`python -m tvs_server` as a user starts it, with its trace in a file."""
+    folder = material.folder / f"program-{processes}"
+    _write_identity(folder, material)
+    address = free_address()
+    files = ["--certificate", str(folder / "server.pem"), "--private-key", str(folder / "server-key.pem")]
+    command = [sys.executable, "-m", "tvs_server", "--database", str(material.database), *files, "--trace"]
+    command += ["--address", address, "--port", "0", "--processes", str(processes), "--client-certificate", "off"]
+    with (folder / "trace").open("wb") as trace, subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stdout=trace, stderr=subprocess.PIPE, text=True
+    ) as process:  # fmt: skip
+        pin(process.pid, placement.server)
+        try:
+            assert process.stderr is not None
+            said = [process.stderr.readline() for _ in range(processes)]
+            if not all(" port " in line for line in said):
+                raise EnvironmentProblem(f"our own server did not start: {''.join(said)[:200]}")
+            yield Server("ours", "this tree", process.pid, address, {"tls": int(said[0].rpartition(" ")[2])})
+        finally:
+            process.terminate()
+
+
+@contextmanager
 def our_files(material: Material, placement: Placement, *, silent: bool = False) -> Iterator[Server]:
     order = {"kind": "files", "folder": str(material.file_folder)}
     with _ours(order, material, placement, silent=silent) as server:

@@ -10,7 +10,7 @@ from typing import Final
 from bench import goals, servers
 from bench.floor import handshake_cost, rsa_sign_per_s
 from bench.load import Bounds, LoadResult
-from bench.machine import pinned, private_memory_bytes
+from bench.machine import Placement, pinned, private_memory_bytes
 from bench.material import IDLE_CASE, TLS_CASES, TlsCase
 from bench.measurements import Bench
 from bench.rounds import Contender, Figures, Group, Table, run_rounds
@@ -43,6 +43,7 @@ def tvs_tables(bench: Bench) -> Iterator[Table]:
         yield from run.crowds(nginx)
         yield run.stalled()
         yield run.idle(nginx)
+    yield run.two_processes()
 
 
 class _TvsRun:
@@ -64,6 +65,11 @@ class _TvsRun:
             plan = bench.plan
             run_rounds(group, contenders, plan.rounds, plan.run, plan.warm_up_s, lambda: self._floors(case))
         group.notes.append(_negotiated_note(negotiated))
+        if case.client_certificate:
+            group.notes.append(
+                "All clients show one certificate: our server remembers that its CA has signed it, nginx looks each "
+                "time."
+            )
         return group
 
     def crowds(self, nginx: Server | None) -> Iterator[Group]:
@@ -114,6 +120,24 @@ class _TvsRun:
             if nginx:
                 self._memory(figures, nginx, nginx.ports["idle"], connections)
         return figures
+
+    def two_processes(self) -> Group:
+        """SO_REUSEPORT: two processes of ours, one, and two workers of nginx; all of them wherever there is room."""
+        bench, plan, case, anywhere = self.bench, self.bench.plan, IDLE_CASE, Placement(None, None)
+        group = self._group(goals.TWO_TABLE)
+        group.notes.append(
+            "`python -m tvs_server --processes 2 --trace`, and nginx with two workers. Nothing is pinned: on two CPUs "
+            "servers and load share both, so that the second process can use only what the load leaves."
+        )
+        with ExitStack() as ending:
+            two = ending.enter_context(servers.tvs_program(bench.material, anywhere, processes=2))
+            one = ending.enter_context(servers.tvs_program(bench.material, anywhere, processes=1))
+            nginx = bench.start(ending, goals.NGINX, servers.nginx(bench.material, TLS_CASES, anywhere, workers=2))
+            contenders = [self._ours(two, case), replace(self._ours(one, case), label=goals.ONE)]
+            contenders += [self._nginx(nginx, case)] if nginx else []
+            bounds = replace(plan.run, concurrency=2 * plan.run.concurrency)
+            run_rounds(group, contenders, plan.rounds, bounds, plan.warm_up_s)
+        return group
 
     def _memory(self, figures: Figures, server: Server, port: int, connections: int) -> None:
         before = private_memory_bytes(server.pid)
