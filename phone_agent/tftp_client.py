@@ -41,7 +41,8 @@ _HEAD: Final = struct.Struct(">HH")
 _ERROR_TEXTS: Final = MappingProxyType({3: b"File too large", 4: b"Illegal TFTP operation", 5: b"Unknown transfer ID"})
 _DATA_OPERATION: Final = _DATA.to_bytes(2, "big")
 _ACK_OPERATION: Final = _ACK.to_bytes(2, "big")
-_NOTHING_STARTS_SO: Final = b"\xff\xff\xff\xff"
+_NOTHING_STARTS_SO: Final = ()
+"""No datagram starts with one of none, whatever a server may send."""
 _REFUSED_OPTION: Final = 8
 _ERROR_STATUSES: Final = MappingProxyType({1: FetchStatus.NOT_FOUND, 2: FetchStatus.ACCESS_ERROR})
 
@@ -107,7 +108,7 @@ class ReadTransfer:
         self._content = bytearray()
         self._announced_size: int | None = None
         self._is_agreed = False
-        self._awaited = _NOTHING_STARTS_SO
+        self._awaited: bytes | tuple[()] = _NOTHING_STARTS_SO
         self._repeated = False
         self._retransmissions = 0
         self._strangers = 0

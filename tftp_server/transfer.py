@@ -29,8 +29,8 @@ LARGEST_WINDOW: Final = 65535
 MAX_NETASCII_BYTES: Final = 4 * 1024 * 1024
 """A text file is converted at one go on the event loop; phones ask for octets."""
 _ACKNOWLEDGEMENT: Final = Operation.ACKNOWLEDGEMENT.to_bytes(2, "big")
-_NOBODY_SAYS: Final = b""
-"""What no client's datagram is taken for: it has to be looked at."""
+_NOBODY_SAYS: Final = None
+"""Equal to no datagram, not even to an empty one: whatever comes has to be looked at."""
 
 
 class TransferState(StrEnum):
@@ -300,7 +300,7 @@ class ReadTransfer:
             return (self._option_acknowledgement,)
         return [self._packets[number - 1] for number in range(first, first + self._in_flight())]
 
-    def _next_awaited(self) -> bytes:
+    def _next_awaited(self) -> bytes | None:
         """In lock-step one acknowledgement brings the transfer forward; while nothing was sent twice, that is all."""
         lock_step = self._terms.window_blocks == 1
         return packets.encode_acknowledgement(self.next_block) if lock_step else _NOBODY_SAYS

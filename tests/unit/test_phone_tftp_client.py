@@ -315,6 +315,14 @@ def test_nonsense_ends_the_transfer_with_error_4(datagram: bytes) -> None:
     assert transfer.receive(data(1, b"late"), PEER) == []
 
 
+def test_no_operation_is_taken_for_a_block_before_the_first_one() -> None:
+    transfer = new_transfer(options={"blksize": 512})
+    transfer.receive(oack(blksize=512), PEER)
+    assert bytes_of(transfer.receive(b"\xff\xff\xff\xff" + bytes(512), PEER)) == [error(4, b"Illegal TFTP operation")]
+    assert transfer.outcome is not None
+    assert transfer.outcome.status is FetchStatus.ERROR
+
+
 def test_option_names_are_case_insensitive() -> None:
     assert decode_options(b"\0\6BlkSize\x001428\0") == {"blksize": 1428}
     with pytest.raises(DecodeError):

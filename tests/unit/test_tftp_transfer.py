@@ -279,3 +279,15 @@ def test_an_error_of_the_client_ends_the_transfer_without_an_answer() -> None:
     assert (transfer.failure, transfer.detail) == (FailureReason.CLIENT_ERROR, "ERROR 0 enough")
     transfer.fail(FailureReason.SERVER_STOPPED, "later")
     assert transfer.failure is FailureReason.CLIENT_ERROR
+
+
+@pytest.mark.parametrize("windowsize", [1, 4])
+@pytest.mark.parametrize("repeats", [False, True])
+def test_an_empty_datagram_is_no_acknowledgement(windowsize: int, repeats: bool) -> None:
+    transfer = reading(bytes(512 * 10), windowsize=windowsize)
+    transfer.start()
+    acknowledge(transfer, 0)
+    if repeats:
+        transfer.timed_out()
+    assert list(transfer.receive(b"")) == [encode_error(ErrorCode.ILLEGAL_OPERATION, "Illegal TFTP operation")]
+    assert (transfer.failure, transfer.sent_bytes) == (FailureReason.PROTOCOL, 0)
