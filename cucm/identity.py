@@ -24,6 +24,8 @@ from cucm.wire.signature_header import DigestAlgorithm, SignerId
 
 MAX_CERTIFICATE: Final = 0xFFFF
 """What a two-byte length on the wire can hold."""
+MAX_REMEMBERED: Final = 4 * 1024
+"""Bytes; ours. Larger certificates, which only strangers show, are read anew: 64 KiB of each of thousands would stay."""
 HASHES: Final[dict[DigestAlgorithm, hashes.HashAlgorithm]] = {
     DigestAlgorithm.SHA1: hashes.SHA1(),
     DigestAlgorithm.SHA256: hashes.SHA256(),
@@ -129,9 +131,12 @@ class CertificateSummary:
     signature: bytes = field(repr=False)
 
 
-@lru_cache(maxsize=256)
 def load_certificate(der: bytes) -> x509.Certificate:
     """DecodeError if the bytes are no X.509 certificate."""
+    return _known_certificate(der) if len(der) <= MAX_REMEMBERED else _load_certificate(der)
+
+
+def _load_certificate(der: bytes) -> x509.Certificate:
     with _decoding(der):
         certificate = x509.load_der_x509_certificate(der)
         # read once and kept by the certificate, so that nobody who asks for a name later is warned or surprised
@@ -139,9 +144,15 @@ def load_certificate(der: bytes) -> x509.Certificate:
     return certificate
 
 
-@lru_cache(maxsize=2048)
+_known_certificate: Final = lru_cache(maxsize=256)(_load_certificate)
+
+
 def describe(der: bytes) -> CertificateSummary:
     """The fields of a certificate. DecodeError if it is none, or has a key that is neither RSA nor EC."""
+    return _known_summary(der) if len(der) <= MAX_REMEMBERED else _describe(der)
+
+
+def _describe(der: bytes) -> CertificateSummary:
     with _decoding(der):
         certificate = x509.load_der_x509_certificate(der)
         return CertificateSummary(
@@ -155,6 +166,9 @@ def describe(der: bytes) -> CertificateSummary:
             public_key_record=public_key_record(certificate.public_key()),
             signature=certificate.signature,
         )
+
+
+_known_summary: Final = lru_cache(maxsize=2048)(_describe)
 
 
 @contextmanager

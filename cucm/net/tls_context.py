@@ -140,16 +140,19 @@ def _load_certificate(der: bytes) -> x509.Certificate:
 
 def _issued_by(authorities: Sequence[x509.Certificate], now: Callable[[], float]) -> VerifyPeer:
     @lru_cache(maxsize=_REMEMBERED_CERTIFICATES)
-    def judged(der: bytes) -> tuple[CertificateSummary, bool]:
-        """What does not change: a phone comes again, and its certificate's signature is what it was."""
-        certificate, summary = _parse_offered(der)
-        return summary, any(_is_issuer(authority, certificate) for authority in authorities)
+    def ours(der: bytes) -> CertificateSummary:
+        """What does not change: a phone comes again, and its certificate's signature is what it was.
 
-    def verify(der: bytes) -> None:
-        summary, is_ours = judged(der)
-        if not is_ours:
+        Raises TrustError, which is not remembered: strangers can make as many certificates as they like.
+        """
+        certificate, summary = _parse_offered(der)
+        if not any(_is_issuer(authority, certificate) for authority in authorities):
             what = f"client certificate is not of a known CA: issuer {summary.issuer}"
             raise TrustError(TrustReason.SIGNER_UNKNOWN, what)
+        return summary
+
+    def verify(der: bytes) -> None:
+        summary = ours(der)
         moment = now()
         if moment > summary.not_after:
             raise TrustError(TrustReason.CERTIFICATE_EXPIRED, "client certificate has expired")

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,13 +16,16 @@ import pytest
 from both_loops import on_both_loops
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL, crypto
+from test_cucm_identity import certificate_of
 
 from cucm.certificates import Identity, capf_certificate, lsc, node_certificate
 from cucm.errors import TlsError, TrustError, TrustReason, UsageError
+from cucm.identity import MAX_REMEMBERED
 from cucm.key_store import KeyStore
 from cucm.net.listener import Limits, Listener
 from cucm.net.stream import READ_HIGH_WATER, READ_SIZE, Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, client_context, open_stream, server_context
+from cucm.net.tls_context import client_check
 from cucm.roles import CertificateUnit
 
 NOT_BEFORE = 1_700_000_000.0
@@ -245,6 +249,18 @@ async def test_a_strangers_certificate_is_refused_with_an_alert(
         assert isinstance(failure, TrustError)
         assert failure.reason is TrustReason.SIGNER_UNKNOWN
         assert there.streams.empty()
+
+
+def test_nothing_is_kept_of_a_strangers_certificate(capf: Identity) -> None:
+    """He can make another one for every connection, of 64 KiB each."""
+    check = client_check([capf.certificate_der], lambda: NOT_BEFORE)
+    der = certificate_of(MAX_REMEMBERED, "stranger")
+    references = sys.getrefcount(der)
+    with pytest.raises(TrustError) as refused:
+        check(der)
+    assert refused.value.reason is TrustReason.SIGNER_UNKNOWN
+    del refused
+    assert sys.getrefcount(der) == references
 
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects:DeprecationWarning")  # cryptography reads it not
