@@ -25,9 +25,13 @@ Ready = Callable[[int], None]
 
 
 class ConnectionPoller:
-    """Watches sockets for a loop. Whoever makes one holds it until `release`; it closes when nothing is left in it."""
+    """Watches sockets for a loop. Whoever makes one holds it until `release`; it closes when all `members` have left.
+
+    A member is one whose socket is open, whether it is watched or not: it may want to be watched again.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.members = 0
         self._loop = loop
         self._ready: dict[int, Ready] = {}
         self._later: list[Callable[[], None]] = []
@@ -52,15 +56,21 @@ class ConnectionPoller:
         else:
             self._watch_by_loop(descriptor, events)
 
-    def forget(self, descriptor: int, *, is_closing: bool = False) -> None:
-        """`is_closing`: it is closed next, which takes it out of the epoll set without another system call."""
+    def forget(self, descriptor: int) -> None:
+        """It is to be silent. Nothing happens if it is not watched."""
         if self._ready.pop(descriptor, None) is None:
             return
         if self._epoll is None:
             self._watch_by_loop(descriptor, 0)
-        elif not is_closing:
+        else:
             self._epoll.unregister(descriptor)
-        if self._released and not self._ready:
+
+    def leave(self, descriptor: int) -> None:
+        """A member's socket is closed next, which takes it out of the epoll set without another system call."""
+        if self._ready.pop(descriptor, None) is not None and self._epoll is None:
+            self._watch_by_loop(descriptor, 0)
+        self.members -= 1
+        if self._released and not self.members:
             self._close()
 
     def soon(self, call: Callable[[], None]) -> None:
@@ -71,9 +81,9 @@ class ConnectionPoller:
             self._loop.call_soon(call)
 
     def release(self) -> None:
-        """Nothing new will be watched."""
+        """Nobody new will come."""
         self._released = True
-        if not self._ready:
+        if not self.members:
             self._close()
 
     def _close(self) -> None:

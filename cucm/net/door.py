@@ -48,7 +48,6 @@ class Door:
         self.address = address
         self._protocol = protocol
         self._loop = asyncio.get_running_loop()
-        self._poller = ConnectionPoller(self._loop)
         self._fillers: list[socket.socket] = []
         self._pause: asyncio.TimerHandle | None = None
         self._how = Reachability.OPEN
@@ -56,8 +55,13 @@ class Door:
         self._socket = bind_tcp(address, port, backlog=LISTEN_BACKLOG, is_shared=is_shared)
         self.port: int = self._socket.getsockname()[1]
         self._family = int(self._socket.family)
+        self._poller = ConnectionPoller(self._loop)
         self._accept_from_now_on()
-        self.set(how)
+        try:
+            self.set(how)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def socket_number(self) -> int:

@@ -39,6 +39,7 @@ class SocketTransport(asyncio.Transport):
         "_pending",
         "_poller",
         "_protocol",
+        "_reads",
         "_socket",
     )
 
@@ -55,11 +56,13 @@ class SocketTransport(asyncio.Transport):
         self._events = 0
         self._high = DEFAULT_HIGH_WATER
         self._closing = self._lost = self._eof = self._paused_writer = False
+        self._reads = True
+        poller.members += 1
 
     def start(self) -> None:
-        """Tell the protocol of its connection, then read for it."""
+        """Tell the protocol of its connection, then read for it, unless it has said already that it wants nothing."""
         self._protocol.connection_made(self)
-        if not self._closing:
+        if self._reads and not self._closing:
             self._watch(self._events | READ)
 
     # -- asyncio.Transport -------------------------------------------------------------------------------------
@@ -86,10 +89,12 @@ class SocketTransport(asyncio.Transport):
         return self._protocol
 
     def pause_reading(self) -> None:
+        self._reads = False
         if not self._closing:
             self._watch(self._events & ~READ)
 
     def resume_reading(self) -> None:
+        self._reads = True
         if not self._closing:
             self._watch(self._events | READ)
 
@@ -227,9 +232,8 @@ class SocketTransport(asyncio.Transport):
             self._end(None)
 
     def _end(self, error: OSError | None) -> None:
-        if self._events:
-            self._events = 0
-            self._poller.forget(self._descriptor, is_closing=True)
+        self._events = 0
+        self._poller.leave(self._descriptor)
         protocol = self._protocol
         # it has this transport, too: a ring of the two, with the TLS session, would wait for the garbage collector
         self._protocol = _NOBODY

@@ -14,9 +14,11 @@ from contextlib import contextmanager
 import pytest
 from both_loops import on_both_loops
 
+from cucm.errors import AddressBusy
 from cucm.net import door
 from cucm.net.descriptors import raise_descriptor_limit
 from cucm.net.listener import Listener
+from cucm.net.reachability import Reachability
 from cucm.net.stream import Stream
 
 Draw = Callable[[], str]
@@ -118,3 +120,34 @@ async def test_more_at_once_than_one_turn_lets_in(loopback: Draw) -> None:
         for client in clients:
             client.close()
         await listener.stop()
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@on_both_loops
+async def test_a_port_that_cannot_be_had_leaves_no_descriptor_open(loopback: Draw) -> None:
+    listener = Listener(loopback(), 0, echo)
+    await listener.start()
+    before = open_descriptors()
+    for how in (Reachability.OPEN, Reachability.REFUSE, Reachability.UNREACHABLE):
+        another = Listener(listener.address, listener.port, echo)
+        another.set_reachability(how)
+        with pytest.raises(AddressBusy):
+            await another.start()
+    assert open_descriptors() == before
+    await listener.stop()
+
+
+@on_both_loops
+async def test_a_door_that_cannot_be_set_is_closed(loopback: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, before = loopback(), open_descriptors()
+
+    def taken(address: str, port: int) -> socket.socket:
+        raise AddressBusy("another program holds this address and port", where=f"{address} TCP port {port}")
+
+    monkeypatch.setattr(door, "bind_silent_tcp", taken)  # another program was quicker: that cannot be had for sure
+    with pytest.raises(AddressBusy):
+        door.Door(address, 0, asyncio.BufferedProtocol, Reachability.REFUSE)
+    assert open_descriptors() == before
