@@ -52,7 +52,8 @@ class Alarms:
         if loop is not self._loop or self._timer is None:
             self._loop = loop
             self._look_in(0 if moment <= self._clock.now() else self._wait_s(moment))
-        elif moment - self._clock.now() < self._check_s:
+        elif self._waiting[0][2] is alarm and moment - self._clock.now() < self._check_s:
+            # the first of all: for one behind it the look at the clock would be put off, again and again
             self._timer.cancel()
             self._look_in(self._wait_s(moment))
         return alarm

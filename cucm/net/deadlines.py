@@ -55,4 +55,7 @@ class Countdown(Generic[Waiting]):
                 self._timer = loop.call_at(due, self._check)
                 return
             del self._due[item]
-            self._expired(item)
+            try:
+                self._expired(item)
+            except Exception as trouble:  # told as the loop tells it; whoever waits behind it must not wait for ever
+                loop.call_exception_handler({"message": f"{self._expired!r} failed", "exception": trouble})

@@ -30,6 +30,7 @@ class TimerWheel:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._slots: dict[int, dict[Waiting, None]] = {}  # ordered, so that a run can be repeated
+        self._due: dict[Waiting, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._next = 0
         self.now = loop.time()
@@ -51,12 +52,14 @@ class TimerWheel:
 
     def remove(self, waiting: Waiting) -> None:
         """Nothing happens if it is not there."""
+        self._due.pop(waiting, None)
         members = self._slots.get(waiting.slot)
         if members is not None:
             members.pop(waiting, None)
 
     def close(self) -> None:
         self._slots.clear()
+        self._due.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -71,7 +74,16 @@ class TimerWheel:
         self._timer = None
         self.turn()
         for slot in sorted(slot for slot in self._slots if slot <= self._next or slot * TICK_S <= self.now):
-            for waiting in self._slots.pop(slot):
-                waiting.time_is_up()
+            self._due = self._slots.pop(slot, {})  # gone when one before it closes the wheel
+            for waiting in tuple(self._due):
+                if waiting in self._due:  # not taken out by one before it
+                    self._call(waiting)
+            self._due = {}
         if self._slots and self._timer is None:
             self._set_timer(min(self._slots))
+
+    def _call(self, waiting: Waiting) -> None:
+        try:
+            waiting.time_is_up()
+        except Exception as trouble:  # told as the loop tells it; whoever waits behind it must not wait for ever
+            self._loop.call_exception_handler({"message": f"{waiting!r} failed", "exception": trouble})

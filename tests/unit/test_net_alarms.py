@@ -1,8 +1,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
-from cucm.clock import MovableClock
+from cucm.clock import MovableClock, SystemClock
 from cucm.net.alarms import Alarms
 
 NOW = 1_000_000.0
@@ -72,3 +73,14 @@ def test_another_loop_may_go_on_with_them() -> None:
 
     asyncio.run(set_only())
     asyncio.run(wait_for(NOW - 1))
+
+
+async def test_those_who_come_later_do_not_put_off_who_waits() -> None:
+    """Somebody who waits for less than a look at the clock comes at every turn: the first one rings all the same."""
+    alarms, rings = Alarms(SystemClock(), check_s=0.2), asyncio.Event()
+    alarms.at(time.time() + 0.1, rings.set)
+    async with asyncio.timeout(5):
+        while not rings.is_set():
+            alarms.at(time.time() + 0.19, lambda: None)
+            await asyncio.sleep(0)
+    assert rings.is_set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import uvloop
@@ -72,3 +73,67 @@ def test_a_closed_wheel_calls_nobody() -> None:
         return never.called_at
 
     assert asyncio.run(run()) == []
+
+
+class Acting(Waiter):
+    """Does something in its turn."""
+
+    def __init__(self, wheel: TimerWheel, act: Callable[[], object]) -> None:
+        super().__init__(wheel, asyncio.Event())
+        self.act = act
+
+    def time_is_up(self) -> None:
+        super().time_is_up()
+        self.act()
+
+
+def test_who_is_taken_out_by_one_of_the_same_slot_is_not_called() -> None:
+    async def run() -> tuple[list[float], list[float]]:
+        wheel = TimerWheel(asyncio.get_running_loop())
+        gone, last = Waiter(wheel, asyncio.Event()), Waiter(wheel, asyncio.Event())
+        deadline = wheel.now + TICK_S
+        for one in (Acting(wheel, lambda: wheel.remove(gone)), gone, last):
+            wheel.add(one, deadline)
+        async with asyncio.timeout(20):
+            await last.done.wait()
+        wheel.close()
+        return gone.called_at, last.called_at
+
+    gone, last = asyncio.run(run())
+    assert gone == []
+    assert len(last) == 1
+
+
+def test_one_that_fails_does_not_keep_the_others_waiting() -> None:
+    async def run() -> list[str]:
+        loop, told = asyncio.get_running_loop(), list[str]()
+        loop.set_exception_handler(lambda _, context: told.append(type(context["exception"]).__name__))
+        wheel = TimerWheel(loop)
+        beside, later = Waiter(wheel, asyncio.Event()), Waiter(wheel, asyncio.Event())
+        wheel.add(Acting(wheel, lambda: 1 / 0), wheel.now + TICK_S)
+        wheel.add(beside, wheel.now + TICK_S)
+        wheel.add(later, wheel.now + 2 * TICK_S)
+        async with asyncio.timeout(20):
+            await beside.done.wait()
+            await later.done.wait()
+        wheel.close()
+        return told
+
+    assert asyncio.run(run()) == ["ZeroDivisionError"]
+
+
+def test_the_wheel_may_be_closed_by_one_who_is_called() -> None:
+    async def run() -> tuple[list[float], list[dict[str, Any]]]:
+        loop, troubles = asyncio.get_running_loop(), list[dict[str, Any]]()
+        loop.set_exception_handler(lambda _, context: troubles.append(context))
+        wheel = TimerWheel(loop)
+        beside, later = Waiter(wheel, asyncio.Event()), Waiter(wheel, asyncio.Event())
+        closing = Acting(wheel, wheel.close)
+        wheel.add(closing, wheel.now - 2 * TICK_S)
+        wheel.add(beside, wheel.now - 2 * TICK_S)
+        wheel.add(later, wheel.now - TICK_S)
+        async with asyncio.timeout(20):
+            await closing.done.wait()
+        return beside.called_at + later.called_at, troubles
+
+    assert asyncio.run(run()) == ([], [])
