@@ -25,7 +25,7 @@ from cucm.wire.signature_header import DigestAlgorithm, SignerId
 MAX_CERTIFICATE: Final = 0xFFFF
 """What a two-byte length on the wire can hold."""
 MAX_REMEMBERED: Final = 4 * 1024
-"""Bytes; ours. Larger certificates, which only strangers show, are read anew: 64 KiB of each of thousands would stay."""
+"""Bytes; ours. Larger certificates, which only strangers show, are read anew: thousands of 64 KiB would stay."""
 HASHES: Final[dict[DigestAlgorithm, hashes.HashAlgorithm]] = {
     DigestAlgorithm.SHA1: hashes.SHA1(),
     DigestAlgorithm.SHA256: hashes.SHA256(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import sys
 from collections import deque
@@ -64,13 +65,16 @@ class TransferPort:
             self.close()
             raise
 
-    def lead_to(self, client: Peer) -> None:
-        """From now on it is this client's. What others have sent before is thrown away. Raises OSError."""
+    def lead_to(self, client: Peer) -> bool:
+        """From now on it is this client's. What came from another before is thrown away; whether that was all of it.
+
+        Raises OSError.
+        """
         self._socket.connect(client)
         self.client = client
-        self.discard()
+        return self.discard()
 
-    def on_readable(self, callback: Callable[[], None]) -> None:
+    def on_readable(self, callback: Callable[[], object]) -> None:
         """Call back when something has come from the client."""
         self._readers.redirect(self._socket.fileno(), callback)
 
@@ -80,15 +84,16 @@ class TransferPort:
         self.on_stranger = _ignore
         self._readers.redirect(self._socket.fileno(), self.discard)
 
-    def discard(self) -> None:
-        """Throw away what waits to be read."""
+    def discard(self) -> bool:
+        """Throw away what waits to be read, MAX_STALE datagrams of it; whether nothing more waits."""
         for _ in range(MAX_STALE):
             try:
                 self.receive(1)
             except BlockingIOError:
-                return
+                return True
             except OSError:  # of an earlier datagram
                 continue
+        return False
 
     def send_to(self, datagram: bytes, stranger: Peer) -> None:
         """Raises OSError."""
@@ -132,13 +137,14 @@ class TransferPorts:
 
     def take(self, own: str, client: Peer) -> TransferPort:
         """A port at the address `own` that leads to this client. Raises OSError, LabError."""
-        port = self._rested(own) or TransferPort(own, self._readers)
-        try:
-            port.lead_to(client)
-        except OSError:
-            port.close()
-            raise
-        return port
+        port = self._rested(own)
+        if port is not None and _leads_to(client, port):
+            return port
+        # none has rested, or an earlier client floods the one that has: what he sent would pass for the new one's
+        port = TransferPort(own, self._readers)
+        if _leads_to(client, port):
+            return port
+        raise OSError(errno.EBUSY, "strangers fill a new port")
 
     def give_back(self, port: TransferPort) -> None:
         if len(self._idle) >= MAX_IDLE_PORTS:
@@ -176,6 +182,17 @@ class TransferPorts:
             return port
         port.close()  # a server on all addresses is asked at more than one
         return None
+
+
+def _leads_to(client: Peer, port: TransferPort) -> bool:
+    """Whether it does from now on; otherwise it is closed. Raises OSError."""
+    is_empty = False
+    try:
+        is_empty = port.lead_to(client)
+    finally:
+        if not is_empty:
+            port.close()
+    return is_empty
 
 
 def _sharing_the_port_of(first: socket.socket) -> socket.socket:

@@ -37,19 +37,25 @@ class Readers:
         self._loop = loop
         self._before = before
         self._after = after
-        self._callbacks: dict[int, Callable[[], None]] = {}
+        self._callbacks: dict[int, Callable[[], object]] = {}
         self._epoll: select.epoll | None = None
         self._has_epoll = hasattr(select, "epoll")
 
-    def add(self, descriptor: int, callback: Callable[[], None]) -> None:
-        """Call back whenever it can be read (or has an error to tell). Raises OSError."""
+    def add(self, descriptor: int, callback: Callable[[], object]) -> None:
+        """Call back whenever it can be read (or has an error to tell); what that returns is ignored. Raises OSError."""
         if not self._has_epoll:
             self._loop.add_reader(descriptor, partial(self._call, descriptor))
         else:
-            self._open().register(descriptor, select.EPOLLIN)
+            epoll = self._open()
+            try:
+                epoll.register(descriptor, select.EPOLLIN)
+            except BaseException:
+                if not self._callbacks:
+                    self._shut(epoll)
+                raise
         self._callbacks[descriptor] = callback
 
-    def redirect(self, descriptor: int, callback: Callable[[], None]) -> None:
+    def redirect(self, descriptor: int, callback: Callable[[], object]) -> None:
         """Another callback for one that was added; no system call."""
         self._callbacks[descriptor] = callback
 

@@ -10,6 +10,7 @@ import resource
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from both_loops import on_both_loops
@@ -123,7 +124,7 @@ async def test_more_at_once_than_one_turn_lets_in(loopback: Draw) -> None:
 
 
 def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
+    return len(tuple(Path("/proc/self/fd").iterdir()))
 
 
 @on_both_loops

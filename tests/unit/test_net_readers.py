@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import uvloop
@@ -120,3 +121,14 @@ def test_one_that_fails_keeps_nobody_from_being_served(new_loop: NewLoop, pairs:
             far.send(b"broken")
         run_some_turns(loop)
         assert told == ["turn", "broken", "broken", "broken"]
+
+
+def test_what_cannot_be_watched_leaves_nothing_open(new_loop: NewLoop) -> None:
+    loop = new_loop()
+    readers = Readers(loop)
+    with Path(__file__).open() as file:
+        before = len(tuple(Path("/proc/self/fd").iterdir()))
+        with pytest.raises(PermissionError):  # a file is always ready, says the kernel
+            readers.add(file.fileno(), lambda: None)
+        assert len(tuple(Path("/proc/self/fd").iterdir())) == before
+    loop.close()

@@ -45,7 +45,7 @@ class Told(asyncio.BufferedProtocol):
         if self.pauses:
             transport.pause_reading()
 
-    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002
+    def get_buffer(self, sizehint: int) -> memoryview:
         return self.buffer
 
     def buffer_updated(self, nbytes: int) -> None:

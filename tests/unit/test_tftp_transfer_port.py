@@ -13,7 +13,7 @@ import pytest
 from cucm.net.readers import Readers
 from cucm.net.timer_wheel import TimerWheel
 from tftp_server.request_port import Peer
-from tftp_server.transfer_port import MAX_IDLE_PORTS, RESTING_PORTS, TransferPort, TransferPorts
+from tftp_server.transfer_port import MAX_IDLE_PORTS, MAX_STALE, RESTING_PORTS, TransferPort, TransferPorts
 
 Draw = Callable[[], str]
 
@@ -113,6 +113,23 @@ def test_what_came_late_for_the_transfer_before_meets_nobody(loopback: Draw) -> 
         again._on_stranger()
         assert heard == []
         again.close()
+
+
+def test_a_flood_for_the_transfer_before_does_not_pass_for_the_next_clients(loopback: Draw) -> None:
+    own = loopback()
+    with ports_of_a_loop() as (_, ports), client(loopback()) as before, client(loopback()) as now:
+        first = ports.take(own, before.getsockname())
+        ports.give_back(first)
+        for _ in range(RESTING_PORTS):
+            ports.give_back(ports.take(own, before.getsockname()))
+        for _ in range(MAX_STALE + 1):
+            before.sendto(b"\0\5\0\0I give up\0", first._socket.getsockname())
+        port = ports.take(own, now.getsockname())
+        port.send(b"data")
+        _, transfer_id = now.recvfrom(100)
+        now.sendto(b"mine", transfer_id)
+        assert has_come(port) == b"mine"
+        port.close()
 
 
 def test_a_clients_closed_port_is_no_error_of_the_next_transfer(loopback: Draw) -> None:
