@@ -120,13 +120,14 @@ _WHY_NGINX: Final = (
     "buffers, requests answered without a task, one timer for all deadlines of a kind, answers, trace texts and "
     "CA signatures remembered, no ring for the garbage collector. Tried without effect: other settings of malloc. "
     "Not done: the database's version asked once a turn instead of before each answer, which could answer from a "
-    "state some milliseconds old; C of our own. A signature costs a quarter of a millisecond on this processor "
-    "and three quarters on the one that the goals were measured on: the same Python is three times the share."
+    "state some milliseconds old; C of our own. The cheaper a signature is (the floor says what it costs here; on "
+    "the machine that the goals were measured on it was three quarters of a millisecond), the larger is the share "
+    "of the same Python."
 )
 _WHY_TRACING: Final = (
     "Seven events a connection are made, dated, weighed, kept and rendered into fifty lines of trace, each event "
-    "by one format string; parts that come again are remembered. What is left is spread over all of it; next to a "
-    "handshake that costs a third of what it did where the goal was set, it is more than a tenth."
+    "by one format string; parts that come again are remembered. What is left is spread over all of it, and its "
+    "share is the larger the less the handshake beside it costs."
 )
 
 
