@@ -144,7 +144,7 @@ def _dispatch(words: list[str]) -> int:
     if not words:
         _parser(None).print_help(sys.stderr)
         return EXIT_USAGE
-    if words[0] == "--version":
+    if words[0].startswith("-") and "--version" in words:
         return _tell_version(as_json="--json" in words)
     if words[0] == "help":
         words = [*words[1:], "--help"]

@@ -71,6 +71,7 @@ def test_version(cucm_lab):
 
 def test_version_as_json(cucm_lab):
     answer = json.loads(cucm_lab("--version", "--json").stdout)
+    assert json.loads(cucm_lab("--json", "--version").stdout) == answer
     assert cucm_lab("--version").stdout == f"cucm-lab {answer['version']}\n"
 
 
