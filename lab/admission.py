@@ -27,6 +27,10 @@ NONCE_VALIDITY_S: Final = 600
 """Default of a phone security profile [recall]."""
 
 
+MAX_KNOWN: Final = 256
+"""Devices that a node remembers of its database; ours."""
+
+
 class DeviceDatabase(Protocol):
     def device(self, name: str) -> Device | None:
         """The device of this name, None if it is not provisioned."""
@@ -38,10 +42,21 @@ class ClusterDevices:
 
     def __init__(self, database: NodeDatabase) -> None:
         self._database = database
+        self._version: int | None = None
+        self._known: dict[str, Device] = {}
 
     def device(self, name: str) -> Device | None:
-        device = self._database.device(name)
-        return device and replace(device, security_mode=security_mode_of(self._database, device))
+        """A phone that registers is asked about three times: as long as nobody writes, the database is asked once."""
+        version = self._database.data_version()
+        if version != self._version or len(self._known) >= MAX_KNOWN:
+            self._version = version
+            self._known.clear()
+        if name not in self._known:
+            found = self._database.device(name)
+            if found is None:
+                return None
+            self._known[name] = replace(found, security_mode=security_mode_of(self._database, found))
+        return self._known[name]
 
 
 @dataclass(frozen=True, slots=True)

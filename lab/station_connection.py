@@ -87,15 +87,18 @@ class StationConnection:
                 self._parts.registrar.end(name, end, self._station)
 
     async def _serve_requests(self) -> None:
-        is_open = True
-        while is_open:
-            try:
-                request = await self._next_request()
-            except WireError as error:
-                self._tell_refused(None, malformed(error))
-                await self._send(response_to(None, 400, "Bad Request"))
-                return
-            is_open = request is not None and not self._station.is_cut and await self._handle(request)
+        while await self._serve_one():
+            pass  # nothing of a request is held while a registered phone is silent
+
+    async def _serve_one(self) -> bool:
+        """Whether the connection goes on."""
+        try:
+            request = await self._next_request()
+        except WireError as error:
+            self._tell_refused(None, malformed(error))
+            await self._send(response_to(None, 400, "Bad Request"))
+            return False
+        return request is not None and not self._station.is_cut and await self._handle(request)
 
     async def _next_request(self) -> Request | None:
         """None when the phone has hung up. A registered phone may be silent until its registration expires."""
@@ -173,6 +176,7 @@ class StationConnection:
                 return await self._ask_for_credentials(request, name, verdict)
         if expires_s:
             self._parts.registrar.register(name, self._station, expires_s)
+            self._stream.rest()
         else:
             self._parts.registrar.end(name, RegistrationEnd.DEREGISTERED, self._station)
         await self._send(_accepted(request, expires_s))

@@ -321,6 +321,7 @@ class RegistrationClient:
             await connection.abort()
             raise
         if result.status is RegistrationStatus.REGISTERED:
+            stream.rest()
             return Registration(result, dialogue, on_lost, self._alarms)
         await connection.close()
         return Registration(result)

@@ -15,6 +15,9 @@ from cucm.wire.sip import SipReceiver, response_to, transaction_of
 METHODS: Final = "OPTIONS"
 """What a phone of this lab answers; a CallManager's NOTIFY, INVITE and the like are not emulated."""
 
+MAX_UNSENT_BYTES: Final = 64 * 1024
+"""Of answers that the CallManager does not take; ours."""
+
 OnEnd = Callable[[Exception | None], None]
 """Called once when the other side ends the connection; None: in good order."""
 
@@ -24,7 +27,12 @@ def _nothing(_error: Exception | None) -> None:
 
 
 class SipConnection:
-    """Reads as long as the stream lives. `close` or `abort` it; neither calls `on_end`."""
+    """Hears what comes as long as the stream lives. `close` or `abort` it; neither calls `on_end`.
+
+    Nothing waits for it meanwhile: a task that reads would cost every registered phone 2 KiB.
+    """
+
+    __slots__ = ("_error", "_has_ended", "_receiver", "_stream", "_waiting", "on_end")
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -33,7 +41,9 @@ class SipConnection:
         self._has_ended = False
         self._error: Exception | None = None
         self.on_end: OnEnd = _nothing
-        self._reading = asyncio.create_task(self._read())
+        stream.receiver = stream.when_lost = self._hear
+        if stream.received or stream.has_ended:
+            self._hear(stream)
 
     @property
     def local_address(self) -> tuple[str, int]:
@@ -67,40 +77,47 @@ class SipConnection:
 
     async def close(self) -> None:
         """Hang up in good order; also when cancelled."""
-        self._reading.cancel()
-        try:
-            await asyncio.wait([self._reading])
-        finally:
-            await self._stream.close()
+        self._stop_hearing()
+        await self._stream.close()
 
     async def abort(self) -> None:
         """Cut the connection: the other side meets a reset."""
+        self._stop_hearing()
         self._stream.reset()
-        self._reading.cancel()
-        await asyncio.wait([self._reading])
+
+    def _stop_hearing(self) -> None:
+        """Also lets go of whoever listens, who holds this: without a circle memory is free at once."""
+        self._stream.receiver = self._stream.when_lost = None
+        self.on_end = _nothing
 
     def _raise_trouble(self) -> None:
         if self._error is not None:
             raise self._error
 
-    async def _read(self) -> None:
-        error: Exception | None = None
+    def _hear(self, stream: Stream) -> None:
+        """What came, as far as it is whole; then the end, if it has come."""
         try:
-            while data := await self._stream.read():
-                self._receiver.receive_data(data)
-                while (message := self._receiver.next_message()) is not None:
-                    await self._take(message)
-        except (OSError, LabError) as trouble:
-            error = trouble
+            self._receiver.receive_data(stream.take())
+            while not self._has_ended and (message := self._receiver.next_message()) is not None:
+                self._take(message)
+        except LabError as error:
+            self._end(error)
+        if stream.has_ended:
+            self._end(stream.error)
+
+    def _end(self, error: Exception | None) -> None:
+        if self._has_ended:
+            return
         self._has_ended, self._error = True, error
+        self._stream.receiver = self._stream.when_lost = None
         for answer in self._waiting.values():
             _settle(answer, error)
         self.on_end(error)
 
-    async def _take(self, message: Request | Response) -> None:
+    def _take(self, message: Request | Response) -> None:
         """What is provisional, late or no answer to us is passed over."""
         if isinstance(message, Request):
-            await self._answer(message)
+            self._answer(message)
         elif message.code >= 200:
             answer = self._waiting.get(transaction_of(message))
             if answer is None and message.code == 400 and transaction_of(message) == ("", ""):
@@ -109,14 +126,17 @@ class SipConnection:
             if answer is not None and not answer.done():
                 answer.set_result(message)
 
-    async def _answer(self, request: Request) -> None:
+    def _answer(self, request: Request) -> None:
+        """A peer that asks and takes no answers is cut off: the answers would pile up."""
         if request.method == "ACK":
+            return
+        if self._stream.unsent_bytes() > MAX_UNSENT_BYTES:
+            self._stream.abort()
             return
         is_known = request.method == METHODS
         response = response_to(request, 200 if is_known else 405, "OK" if is_known else "Method Not Allowed")
         response.headers.set("Allow", METHODS)
         self._stream.write(bytes(response))
-        await self._stream.drain()
 
 
 def _settle(answer: asyncio.Future[Response | None], error: Exception | None) -> None:

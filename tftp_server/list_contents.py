@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import field
+from functools import lru_cache
 from typing import Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -68,7 +69,13 @@ class Signer:
 
     def identity(self, keys: SigningKeys) -> Identity:
         """Certificate and key together. Raises LabError when the key is missing or belongs to another certificate."""
-        return Identity.load(self.certificate, keys.private_key_der(self.unit), ours=True)
+        return _identity(self.certificate, keys.private_key_der(self.unit))
+
+
+@lru_cache(maxsize=32)
+def _identity(certificate: bytes, private_key: bytes) -> Identity:
+    """One object for a key, for its first signature costs as much again as every other."""
+    return Identity.load(certificate, private_key, ours=True)
 
 
 @dataclass(frozen=True, slots=True)

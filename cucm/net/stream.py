@@ -78,6 +78,7 @@ class Stream(asyncio.BufferedProtocol):
         "received",
         "receiver",
         "socket_number",
+        "when_lost",
     )
 
     def __init__(self, owner: StreamOwner, *, idle_timeout_s: float | None = None) -> None:
@@ -98,6 +99,8 @@ class Stream(asyncio.BufferedProtocol):
         self.socket_number = -1
         self.receiver: Callable[[Stream], None] | None = None
         """Called when there is something new to `take` or to learn, instead of waking a coroutine that reads."""
+        self.when_lost: Callable[[Stream], None] | None = None
+        """Called once, when the connection is gone: for whoever has set `receiver`, which does not hear of that."""
 
     # -- what a coroutine does with it -------------------------------------------------------------------------
 
@@ -140,6 +143,11 @@ class Stream(asyncio.BufferedProtocol):
     def has_ended_well(self) -> bool:
         """By a goodbye, or the end of the peer's half, rather than by an error."""
         return self._error is None and (self._eof or self._lost)
+
+    @property
+    def error(self) -> Exception | None:
+        """What `read` raises once all that came has been read; None while nothing is wrong, and after a good end."""
+        return self._error
 
     def unsent_bytes(self) -> int:
         """Written, and not yet taken by the system."""
@@ -200,6 +208,9 @@ class Stream(asyncio.BufferedProtocol):
         finally:
             timer.cancel()
             self.abort()
+
+    def rest(self) -> None:
+        """A long silence begins, as of a registered phone: memory that the beginning needed is given back."""
 
     def end(self) -> None:
         """As `close`, but without waiting, and without a bound for a peer that does not take what was written."""
@@ -307,6 +318,9 @@ class Stream(asyncio.BufferedProtocol):
         if self._lost_event is not None:
             self._lost_event.set()
         self._owner.lost(self)
+        when_lost, self.when_lost = self.when_lost, None
+        if when_lost is not None:
+            when_lost(self)
 
     # -- inside ------------------------------------------------------------------------------------------------
 

@@ -166,8 +166,11 @@ class TlsStream(Stream):
 
     def show(self, identity: Identity) -> None:
         """Take another certificate and key than the context's. Nothing of the handshake may have been sent."""
-        self._tls.use_certificate(identity.certificate)
-        self._tls.use_privatekey(identity.private_key)
+        self._tls.show(identity.certificate, identity.private_key)
+
+    def rest(self) -> None:
+        if not self._handshaking and not self._lost:
+            self._tls.rest()
 
     # -- inside ------------------------------------------------------------------------------------------------
 

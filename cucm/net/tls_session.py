@@ -8,9 +8,13 @@ context manager: 25 microseconds for a connection. The functions of OpenSSL that
 from __future__ import annotations
 
 import threading
+from functools import lru_cache
 from typing import Any, Final
 
-from OpenSSL import SSL
+from cryptography import x509
+from OpenSSL import SSL, crypto
+
+from cucm.key_store import PrivateKey
 
 BUFFER_BYTES: Final = 16 * 1024
 """One TLS record."""
@@ -27,6 +31,11 @@ _BIO_read: Final = _lib.BIO_read
 _BIO_write: Final = _lib.BIO_write
 
 _of_thread = threading.local()
+
+
+@lru_cache(maxsize=64)
+def _native(key: PrivateKey) -> crypto.PKey:
+    return crypto.PKey.from_cryptography_key(key)
 
 
 class ThreadBuffer:
@@ -59,6 +68,28 @@ class TlsSession(SSL.Connection):
         super().__init__(context, None)
         (_lib.SSL_set_accept_state if server_side else _lib.SSL_set_connect_state)(self._ssl)
         self._of_thread = thread_buffer()
+
+    def show(self, certificate: x509.Certificate, key: PrivateKey) -> None:
+        """Take another certificate and key than the context's. Raises SSL.Error when they do not go together.
+
+        Keys are kept in OpenSSL's own form: pyOpenSSL's way makes a new one for each connection, whose first signature
+        costs as much again as the signature, and which takes 8 KiB for as long as the connection lives.
+        """
+        shown = crypto.X509.from_cryptography(certificate)
+        if _lib.SSL_use_certificate(self._ssl, shown._x509) != 1:
+            self._raise_ssl_error(self._ssl, 0)
+        if _lib.SSL_use_PrivateKey(self._ssl, _native(key)._pkey) != 1:
+            self._raise_ssl_error(self._ssl, 0)
+
+    def rest(self) -> None:
+        """Give back what the handshake needed, if nothing is on its way: the buffers of both BIOs stay as large as the
+        largest flight was, 4 KiB of each end for as long as the connection lives.
+        """
+        for held in (self._into_ssl, self._from_ssl):
+            if _lib.BIO_get_mem_data(held, _ffi.new("char **")) > 0:
+                return
+        self._into_ssl, self._from_ssl = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(self._ssl, self._into_ssl, self._from_ssl)  # frees those before
 
     def shake_hands(self, count: int = 0) -> bool:
         """Go on with the handshake, with what came from the peer: the first `count` bytes of the thread's buffer.
