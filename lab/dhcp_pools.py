@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field, replace
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, Final
@@ -80,12 +81,18 @@ class DhcpPool:
 
     def has(self, address: str) -> bool:
         """Whether the address is one of the pool's network."""
-        return IPv4Address(address) in self.network
+        return _in_network(address, self.network)
 
     def _require_inside(self, address: str) -> None:
         if not is_host_address(address, str(self.network.netmask)) or not self.has(address):
             where = f"DHCP pool {self.name}"
             raise UsageError(f"{address} is no address of {self.network}", where=where, mend="give one of the network")
+
+
+@lru_cache(maxsize=1024)
+def _in_network(address: str, network: IPv4Network) -> bool:
+    """Asked several times for each message, always of the client's own address."""
+    return IPv4Address(address) in network
 
 
 def require_option_150(servers: Sequence[str]) -> tuple[str, ...]:

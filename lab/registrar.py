@@ -12,7 +12,7 @@ from cucm.events.cluster import RegistrationAccepted, RegistrationEnd, Registrat
 from cucm.records import dataclass
 from cucm.wire.alarm import NOT_INSTALLED, DeviceTlInfo
 
-MAX_DEVICES: Final = 20_000
+MAX_DEVICES: Final = 65_536
 """Ours. Names come from the network: of more, those not registered are forgotten, the oldest news first."""
 
 Transport = Literal["tls", "tcp"]

@@ -136,17 +136,25 @@ def _parse(data: bytes) -> Element:
     return root
 
 
+_PLAIN: Final = re.compile(r"[A-Za-z0-9 ._:/-]*")
+"""Texts that XML takes as they are: nearly all."""
+
+
 def _escaped(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return text
     return escape(_NOT_XML.sub("\ufffd", text), {"\r": "&#13;"})
 
 
 def _quoted(text: str) -> str:
+    if _PLAIN.fullmatch(text):
+        return f'"{text}"'
     return quoteattr(_NOT_XML.sub("\ufffd", text))
 
 
 def _signature_text(digest: bytes | None) -> str:
     """20 hex bytes, each with a space behind it, also the last (facts 7.6)."""
-    return NOT_INSTALLED if digest is None else "".join(f"{byte:02X} " for byte in digest)
+    return NOT_INSTALLED if digest is None else f"{digest.hex(' ').upper()} "
 
 
 def _signature(text: str) -> bytes | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 from typing import Final, TypeVar
 
@@ -20,6 +21,7 @@ from cucm.wire.dhcp_options import (
     MessageType,
     OptionCode,
     address_bytes,
+    address_text,
     as_address,
     as_address_list,
     as_number,
@@ -172,7 +174,7 @@ def decode_message(data: bytes) -> DhcpMessage:
     (op, htype, hlen, hops, xid, secs, flags, *addresses, chaddr, sname, file, magic) = _FIXED.unpack_from(data)
     _check_fixed(op, htype, hlen, magic)
     options, overload = _read_all_options(data)
-    ciaddr, yiaddr, siaddr, giaddr = (str(IPv4Address(address)) for address in addresses)
+    ciaddr, yiaddr, siaddr, giaddr = map(address_text, addresses)
     return DhcpMessage(
         op,
         xid,
@@ -364,6 +366,7 @@ def _fixed_bytes(message: DhcpMessage, sname: bytes, file: bytes) -> bytes:
     )
 
 
+@lru_cache(maxsize=1024)
 def is_host_address(address: str, mask: str | None = None) -> bool:
     """Whether one host can have this address: not unspecified, multicast, reserved or broadcast, nor, where a usable
     `mask` is known, its network's first or last address.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any, Final, NamedTuple
 
@@ -56,6 +57,7 @@ class DhcpOption(NamedTuple):
     value: bytes
 
 
+@lru_cache(maxsize=256)
 def option_path(code: int) -> str:
     """`option 150 TFTP_SERVER_ADDRESSES`; the number alone for an option without a name here."""
     known = code in OptionCode._value2member_map_
@@ -73,16 +75,21 @@ def as_number(size: int) -> Callable[[bytes], int]:
     return parse
 
 
+def address_text(value: bytes) -> str:
+    """Of four bytes. A message holds a dozen addresses: `ipaddress` would be a quarter of what reading it costs."""
+    return f"{value[0]}.{value[1]}.{value[2]}.{value[3]}"
+
+
 def as_address(value: bytes) -> str:
     if len(value) != 4:
         raise ValueError(f"{len(value)} bytes where an address needs 4")
-    return str(IPv4Address(value))
+    return address_text(value)
 
 
 def as_address_list(value: bytes) -> tuple[str, ...]:
     if not value or len(value) % 4:
         raise ValueError(f"{len(value)} bytes are no list of addresses of 4 bytes each")
-    return tuple(str(IPv4Address(value[at : at + 4])) for at in range(0, len(value), 4))
+    return tuple(address_text(value[at : at + 4]) for at in range(0, len(value), 4))
 
 
 def as_text(value: bytes) -> str:
@@ -147,9 +154,14 @@ def number_bytes(value: int, size: int, where: str) -> bytes:
     return value.to_bytes(size, "big")
 
 
+@lru_cache(maxsize=1024)
+def _packed(address: str) -> bytes:
+    return IPv4Address(address).packed
+
+
 def address_bytes(address: str, where: str) -> bytes:
     """Raises EncodeError for what is no IPv4 address."""
     try:
-        return IPv4Address(address).packed
+        return _packed(address)
     except AddressValueError:
         raise EncodeError(f"{address!r} is no IPv4 address", where=where, mend="give one like 127.0.11.32") from None

@@ -27,7 +27,7 @@ from phone_agent.state import PhoneState
 
 SIGNATURE: Final = "signature"
 VERIFICATION: Final = "verification"
-_BEGINS: Final = {
+_BEGINS: Final[dict[str, Phase]] = {
     PhoneState.REQUESTING_ADDRESS: Phase.ADDRESS,
     PhoneState.UPDATING_CTL: Phase.CTL,
     PhoneState.UPDATING_ITL: Phase.ITL,
@@ -63,7 +63,7 @@ class PhoneMeter:
         now_s = time.perf_counter()
         if self._phase is not None:
             stage.latency(self._phase).add(now_s - self._since_s)
-        self._phase, self._since_s = _BEGINS.get(PhoneState(event.after)), now_s
+        self._phase, self._since_s = _BEGINS.get(event.after), now_s
 
     def _ask(self, _stage: Stage, _event: Event) -> None:
         self._asked_s = time.perf_counter()
