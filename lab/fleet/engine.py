@@ -66,7 +66,7 @@ class Fleet:
             self._playing = asyncio.create_task(self._play(lab, crew))
             if not self.result.interrupted:
                 await asyncio.wait([self._playing])
-            await self._take_down(lab, self._playing)
+            await self._take_down(self._playing)
             accounts = await crew.findings()
             where = self._attendance.places(accounts) if crew.parts else _registrations(lab)
             self.result.ends = _ends(lab, accounts, where)
@@ -108,21 +108,20 @@ class Fleet:
             return await CrewOfWorkers.start(lab.surroundings(), lab.states(), self.request.workers, self.progress)
         return CrewHere(lab.surroundings(), lab.states(), self.progress)
 
-    async def _take_down(self, lab: FleetLab, playing: asyncio.Task[None]) -> None:
+    async def _take_down(self, playing: asyncio.Task[None]) -> None:
         """Wait for the end of what was given up; keep what went wrong."""
         await asyncio.wait([playing])
-        self._measure_floor(lab)
         self.result.loads = self._meter.loads()
         if not playing.cancelled() and (error := playing.exception()) is not None:
             if not isinstance(error, LabError):
                 raise error
             self.result.trouble = f"{error} ({error.mend})" if error.mend else str(error)
 
-    def _measure_floor(self, lab: FleetLab) -> None:
+    def _measure_floor(self, lab: FleetLab, stage: Stage) -> None:
+        """Right behind the stage that it is compared with: what the machine has to give varies."""
         floor = Floor(*lab.samples())
-        for stage in self.result.stages:
-            stage.floor_s = floor.seconds(stage.operations)
-        self.result.floor_ms = floor.as_json()
+        stage.floor_s = floor.seconds(stage.operations)
+        self.result.floor_ms |= floor.as_json()
 
     # --- the story
 
@@ -142,7 +141,7 @@ class Fleet:
         if phones is not None:
             work = Work(phones.verb, phones.title, phones.models, self.request.concurrency)
             self.progress.begin(act.title, step.do, self._count(phones.models))
-            await self._measured(crew, work, act)
+            await self._measured(lab, crew, work, act)
             return
         self.progress.begin(act.title, step.do)
         if isinstance(step, AddDevice | RemoveDevice):
@@ -158,7 +157,7 @@ class Fleet:
         whole, rest = divmod(self.request.phones, len(tables))
         return sum(whole + (number < rest) for number, table in enumerate(tables) if table.name in models)
 
-    async def _measured(self, crew: Crew, work: Work, act: Act) -> None:
+    async def _measured(self, lab: FleetLab, crew: Crew, work: Work, act: Act) -> None:
         servers = self._meter.stage = Stage(work.title)
         cpu_s = time.process_time()
         stage: Stage | None = None
@@ -173,6 +172,7 @@ class Fleet:
             stage.events += servers.events
             if work.verb in BOOTING:
                 self.result.stages.append(stage)
+                self._measure_floor(lab, stage)
         self.result.memory = await self._memory(crew) or self.result.memory
 
     async def _memory(self, crew: Crew) -> Memory | None:

@@ -84,7 +84,8 @@ def _stranded(result: FleetResult) -> str:
     note = f"<p class=note>... and {rest} more in fleet.json</p>" if rest else ""
     head = ("phone", "registered", "CTL", "ITL", "configuration", "reasons", "last trouble")
     by_reason = _table(("why", "phones"), [(why, f"{count}") for why, count in result.reasons().most_common()])
-    return f"<h2>Stranded</h2>{by_reason}{_table(head, rows)}{note}"
+    each = f"<details><summary>each of them</summary>{_table(head, rows)}{note}</details>"
+    return f"<h2>Stranded</h2>{by_reason}{each}"
 
 
 def _stage_text(stage: Stage) -> str:

@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -70,6 +73,18 @@ def test_every_chart_is_data_that_plotly_can_read() -> None:
     assert len(charts) == 5  # ends, rate, latency, load, cost
     assert charts[1][0]["y"] == [1, 2]
     assert [trace["name"] for trace in charts[2]] == ["p50", "p90", "p99"]
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_draws_every_chart_without_a_network(tmp_path: Path) -> None:
+    document = tmp_path / "fleet.html"
+    document.write_text(page(sample()))
+    words = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}"]
+    words += ["--proxy-server=127.0.0.1:1", "--virtual-time-budget=10000", "--dump-dom", document.as_uri()]
+    drawn = subprocess.run(words, capture_output=True, text=True, timeout=100, check=True).stdout
+    assert drawn.count('class="plot-container plotly"') == 5
+    assert "Where the phones ended" in drawn
+    assert "everything else" in drawn
 
 
 def test_what_a_network_said_is_text_and_no_markup() -> None:
