@@ -27,7 +27,7 @@ from cucm.net.tls_faults import FalseCertificates
 from cucm.signalling import SECURE_SIP_PORT, SIP_PORT
 from cucm.wire.sip import is_device_name
 from lab.admission import Admission, DeviceDatabase, device_in
-from lab.registrar import MAX_DEVICES, DeviceState, DeviceStatus, RegisteredDevice, Registrar, Station, Transport
+from lab.registrar import DeviceState, DeviceStatus, RegisteredDevice, Registrar, Station, Transport
 from lab.station_connection import EXPIRES_S, CallManagerParts, ServiceEnding, StationConnection
 
 __all__ = [
@@ -42,8 +42,6 @@ __all__ = [
 
 EXPIRY_CHECK_S: Final = 0.25
 """How often, in real seconds, the lab's clock is looked at; ours."""
-STATIONS: Final = Limits(connections=MAX_DEVICES)
-"""Ours: a registered phone is a connection that stays, and one node may have all phones of a fleet."""
 EXPIRY_GRACE_S: Final = 2.0
 """Real seconds between the end of a registration's time and its end; ours. A story may move the lab's clock by days,
 and the phones, which live by the same clock, are to have a chance to refresh."""
@@ -95,7 +93,7 @@ class CallProcessing:
         self._registrar = Registrar(node_name, now, emit, on_registered)
         self._ending = ServiceEnding()
         self._parts = CallManagerParts(
-            Admission(database, now, identity[1]), self._registrar, limits or STATIONS, emit, self._ending, faults
+            Admission(database, now, identity[1]), self._registrar, limits or Limits(), emit, self._ending, faults
         )
         self._listeners: dict[Transport, Listener] = {
             "tcp": self._listener(sip_port, "tcp"),

@@ -25,6 +25,7 @@ from cucm.faults import NO_FAULTS, FaultSource
 from cucm.identity import Identity
 from cucm.key_store import KeyStore
 from cucm.net.addresses import PortMap
+from cucm.net.listener import Limits
 from cucm.net.reachability import Reachability
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.records import dataclass
@@ -43,6 +44,7 @@ from tftp_server.server import FileServer
 from tvs_server.certificate_cache import CertificateCache, FreshnessMode
 from tvs_server.server import TvsServer
 
+DEFAULT_STATIONS: Final = Limits().connections
 IMPOSTOR: Final = "impostor of TVS"
 CHANGE_NOTIFICATION: Final[Literal["CertificateChangeNotification"]] = "CertificateChangeNotification"
 """The network service that copies trust certificates between nodes (facts 5.5)."""
@@ -104,6 +106,8 @@ class Surroundings:
     seed: int
     manufacturing_ca: bytes
     faults: FaultSource = NO_FAULTS
+    stations: int = DEFAULT_STATIONS
+    """Connections that a CallManager lets in; a registered phone is one that stays."""
 
 
 class Node:
@@ -375,6 +379,7 @@ class Node:
             (identity.certificate_der, identity.private_key_der),
             client_cas=self._client_cas,
             profile=self._plan.tls_profile,
+            limits=Limits(connections=self._around.stations),
             now=self._around.clock.now,
             on_registered=lambda device: self.on_registered(device),
             emit=self._around.events.emitter(f"callmanager:{self.name}"),

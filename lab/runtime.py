@@ -40,7 +40,7 @@ from lab.dhcp_server import DhcpServer
 from lab.disturbed_settings import DISTURBED_NAME, DisturbedSettings
 from lab.fault_states import FaultStates
 from lab.folder_claim import claim_folder
-from lab.node import Node, NodePlan, Surroundings
+from lab.node import DEFAULT_STATIONS, Node, NodePlan, Surroundings
 from lab.plain_server import PlainServer
 from lab.served_files import FILE_NAME as SERVED_NAME
 from lab.served_files import ServedFiles
@@ -76,13 +76,14 @@ MANUFACTURING_BEGAN: Final = 1_262_304_000.0
 class LabOptions:
     """`directory` is new, or an earlier lab's; `network` a /24 of 127.0.0.0/8; `seed` makes serial numbers.
 
-    `events`: how many are kept, the newest.
+    `events`: how many are kept, the newest. `stations`: connections that each CallManager lets in.
     """
 
     directory: Path
     network: IPv4Network = DEFAULT_NETWORK
     seed: int = 0
     events: int = DEFAULT_RETENTION
+    stations: int = DEFAULT_STATIONS
 
 
 class Lab:
@@ -342,6 +343,7 @@ class Lab:
             self.options.seed,
             maker.certificate_der,
             self.faults,
+            self.options.stations,
         )
         self._dhcp = self._build_dhcp()
         self._sftp = self._build_sftp()

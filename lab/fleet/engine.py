@@ -25,6 +25,7 @@ from lab.fleet.request import FleetRequest
 from lab.fleet.result import NONE, NOWHERE, UNKNOWN, FleetResult, Memory, PhoneEnd, Stage
 from lab.fleet.servers import KEPT_EVENTS, FleetLab, phones_network
 from lab.fleet.workers import CrewOfWorkers
+from lab.node import DEFAULT_STATIONS
 from lab.operations import AddDevice, AdvanceClock, Operation, RemoveDevice
 from lab.runtime import LabOptions
 from lab.scenario import Act
@@ -80,7 +81,8 @@ class Fleet:
         self.progress.begin("", f"setting up two clusters and {self.request.phones} phones")
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="cucm-fleet-")))
         population = Population(self.plan.topology, self.request.phones, self._phones_network(ending))
-        options = LabOptions(folder, self._network, self.request.seed, events=KEPT_EVENTS)
+        stations = DEFAULT_STATIONS + self.request.phones  # one node may have all of them, and those that come anew
+        options = LabOptions(folder, self._network, self.request.seed, events=KEPT_EVENTS, stations=stations)
         lab = await ending.enter_async_context(FleetLab(self.plan, population, options, clock=MovableClock()))
         self._meter = LoadMeter({node: name for name, one in lab.clusters.items() for node in one.nodes})
         lab.events.subscribe(self._meter)
