@@ -6,14 +6,14 @@ Everything it knows lies in its folder; a lab on the folder of one that ended, o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from cucm.certificates import ca_key_label, lsc, manufacturing_ca, mic, node_certificate, phone_key_label
+from cucm.certificates import node_certificate
 from cucm.clock import Clock, SystemClock
 from cucm.database import Device
 from cucm.errors import LabError, UsageError
@@ -23,8 +23,7 @@ from cucm.faults import Fault, FaultBoard, fault_of
 from cucm.faults.board import FaultStatus
 from cucm.faults.catalogue.cluster import REPLICATION_CHANGE
 from cucm.faults.rules import FaultTable
-from cucm.identity import Identity
-from cucm.key_store import KeyKind, KeyStore
+from cucm.key_store import KeyStore
 from cucm.net.addresses import detect_ports
 from cucm.net.alarms import Alarms
 from cucm.net.tls import TlsProfile
@@ -32,22 +31,21 @@ from cucm.records import dataclass
 from cucm.roles import CertificateUnit
 from cucm.signalling import DeviceSecurityMode
 from cucm.versions import TraceDialect, profile_of
-from cucm.whole_files import write_private
 from lab.capf import CertificateAuthorityProxyFunction
 from lab.cluster import Cluster
-from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import DhcpServer
 from lab.disturbed_settings import DISTURBED_NAME, DisturbedSettings
 from lab.fault_states import FaultStates
 from lab.folder_claim import claim_folder
 from lab.node import DEFAULT_STATIONS, Node, NodePlan, Surroundings
+from lab.phone_certificates import PhoneCertificates
 from lab.plain_server import PlainServer
 from lab.served_files import FILE_NAME as SERVED_NAME
 from lab.served_files import ServedFiles
+from lab.servers_beside import build_dhcp, build_sftp
 from lab.sftp_server import SftpServer
 from lab.topology import (
     DEFAULT_NETWORK,
-    DEFAULT_POOL,
     ClusterTable,
     NodeTable,
     PhoneTable,
@@ -56,7 +54,7 @@ from lab.topology import (
 from phone_agent.boot import PhoneModel
 from phone_agent.dhcp_client import DhcpClient
 from phone_agent.driver import Phone, PhonePorts, PhoneSettings
-from phone_agent.flash import DeviceIdentity, Flash
+from phone_agent.flash import Flash, FlashChanges
 from tvs_server.certificate_cache import FreshnessMode
 
 if TYPE_CHECKING:
@@ -67,9 +65,6 @@ Part = TypeVar("Part")
 _DAY_S: Final = 86_400.0
 PHONES_AT_ONCE: Final = 16
 """Phones that are busy at the same time: two cores have no use for more."""
-PHONE_CERTIFICATES_DAYS_AGO: Final = 20
-MANUFACTURING_BEGAN: Final = 1_262_304_000.0
-"""2010-01-01: the emulated manufacturer's CA is the same on whatever day a lab is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +104,7 @@ class Lab:
         self.plain_servers: dict[str, PlainServer] = {}
         self.ports = detect_ports(self.address(1))
         self._tables = {table.name: table for table in topology.phones}
-        self._maker: Identity | None = None
+        self.phone_certificates = PhoneCertificates(self.keys, self.clock, options.seed)
         self._dhcp: DhcpServer | None = None
         self._sftp: SftpServer | None = None
 
@@ -333,20 +328,20 @@ class Lab:
 
     def _build(self) -> None:
         self.served = ServedFiles(self.options.directory / SERVED_NAME)
-        self.keys.prepare([(ca_key_label(), 2048), *self._phone_keys()])
-        maker = self._maker = manufacturing_ca(self.keys, seed=self.options.seed, not_before=MANUFACTURING_BEGAN)
+        new = [table for table in self.topology.phones if not self._flash_folder(table).exists()]
+        self.phone_certificates.prepare(new)
         around = Surroundings(
             self.events,
             self.clock,
             self.keys,
             self.served,
             self.options.seed,
-            maker.certificate_der,
+            self.phone_certificates.maker.certificate_der,
             self.faults,
             self.options.stations,
         )
         self._dhcp = self._build_dhcp()
-        self._sftp = self._build_sftp()
+        self._sftp = build_sftp(self)
         for name, table in self.topology.clusters.items():
             self.clusters[name] = self._build_cluster(name, table, around)
             self.clusters[name].phone_resets.phones = self.phones.keys()
@@ -357,16 +352,9 @@ class Lab:
         for phone in self.topology.phones:
             for name in phone.provisioned_in:
                 self._provision_once(phone, self.clusters[name])
-            self.phones[phone.name] = self._build_phone(phone, maker)
+            self.phones[phone.name] = self._build_phone(phone)
         for name, plain in self.topology.plain_servers.items():
             self.plain_servers[name] = self._build_plain_server(name, self.address(plain.host))
-
-    def _phone_keys(self) -> Iterator[tuple[str, KeyKind]]:
-        """Labels and kinds of the keys of phones that have no flash yet."""
-        for table in self.topology.phones:
-            if not self._flash_folder(table).exists():
-                for kind in (mic, lsc) if table.lsc_from else (mic,):
-                    yield _phone_key(kind, table), 2048
 
     def _flash_folder(self, table: PhoneTable) -> Path:
         return self.options.directory / "phones" / table.name
@@ -395,9 +383,6 @@ class Lab:
             digest_password=table.digest_password,
         )
 
-    def _days_ago(self, days: float) -> float:
-        return self.clock.now() // _DAY_S * _DAY_S - days * _DAY_S
-
     def _build_cluster(self, name: str, table: ClusterTable, around: Surroundings) -> Cluster:
         profile = profile_of(table.version)
         cache = table.tvs_cache or FreshnessMode(profile.tvs_cache)
@@ -424,79 +409,13 @@ class Lab:
             is_publisher=node is table.nodes[0],
         )
 
-    def _build_dhcp(self) -> DhcpServer:
-        """One pool for all phones, and one for each group that is told something else."""
-        table = self.topology.dhcp
-        pools = self._first_option_150()
-        return DhcpServer(
-            self.address(table.host),
-            port=self.ports.dhcp,
-            pools=[
-                DhcpPool(
-                    name=name,
-                    network=self.options.network,
-                    reservations=self._reservations(name, pools),
-                    option_150=servers,
-                    lease_s=table.lease_s,
-                )
-                for name, servers in pools.items()
-            ],
-            state_file=self.options.directory / "dhcp.json",
-            clock=self.clock,
-            emit=self.events.emitter("dhcp:lab"),
-            faults=self.faults,
-        )
-
-    def _first_option_150(self) -> dict[str, tuple[str, ...]]:
-        """By DHCP pool."""
-        named = self.topology.clusters[self.topology.option_150]
-        default = tuple(self.address(node.host) for node in named.nodes if "TFTP" in named.services_of(node))
-        hosts = {node.name: node.host for each in self.topology.clusters.values() for node in each.nodes}
-        pools = self.topology.dhcp.pools
-        return {DEFAULT_POOL: default} | {
-            name: tuple(self.address(hosts[node]) for node in pool.option_150) for name, pool in pools.items()
-        }
-
-    def _reservations(self, pool: str, pools: Mapping[str, object]) -> dict[str, str]:
-        return {
-            phone.mac: self.address(phone.host)
-            for phone in self.topology.phones
-            if pool == (phone.group if phone.group in pools else DEFAULT_POOL)
-        }
-
-    def _build_sftp(self) -> SftpServer:
-        table = self.topology.sftp
-        folder = self.options.directory / "sftp"
-        (folder / "files" / table.directory).mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._tell_sftp_password(table.password)
-        return SftpServer(
-            self.address(table.host),
-            port=self.ports.sftp,
-            directory=folder / "files",
-            user=table.user,
-            password=table.password,
-            host_key=folder / "host_key",
-            emit=self.events.emitter("sftp:lab"),
-            faults=self.faults,
-        )
-
-    @property
-    def sftp_password_file(self) -> Path:
-        """For users of an SFTP client of their own: mode 0600, and beside what the server hands out."""
-        return self.options.directory / "sftp" / "password"
-
-    def _tell_sftp_password(self, password: str) -> None:
-        told = f"{password}\n".encode()
-        if not self.sftp_password_file.exists() or self.sftp_password_file.read_bytes() != told:
-            write_private(self.sftp_password_file, told)
-
     def _build_plain_server(self, name: str, address: str) -> PlainServer:
         identity = node_certificate(
             self.keys,
             CertificateUnit.CALLMANAGER,
             name,
             seed=self.options.seed,
-            not_before=self._days_ago(1),
+            not_before=self.clock.now() // _DAY_S * _DAY_S - _DAY_S,
         )
         return PlainServer(
             name,
@@ -511,24 +430,22 @@ class Lab:
             faults=self.faults,
         )
 
-    def _phone_certificate(
-        self, kind: Callable[..., Identity], issuer: Identity, table: PhoneTable, issued: float
-    ) -> Identity:
-        return kind(
-            issuer,
-            self.keys,
-            model=table.model,
-            mac=table.mac,
-            serial_number=table.serial_number,
-            seed=self.options.seed,
-            not_before=issued,
-            key_label=_phone_key(kind, table),
-        )
+    def _build_dhcp(self) -> DhcpServer:
+        """One pool for all phones, and one for each group that is told something else."""
+        where = {phone.mac: (self.address(phone.host), phone.group) for phone in self.topology.phones}
+        return build_dhcp(self, self.options.network, where, self.options.directory / "dhcp.json")
 
-    def _build_phone(self, table: PhoneTable, maker: Identity) -> Phone:
+    def _certificates_of(self, table: PhoneTable) -> FlashChanges:
+        made: FlashChanges = {"mic": self.phone_certificates.mic(table)}
+        if table.lsc_from is not None:
+            capf = self.clusters[table.lsc_from].publisher.identity(CertificateUnit.CAPF)
+            made["lsc"] = self.phone_certificates.lsc(table, capf)
+        return made
+
+    def _build_phone(self, table: PhoneTable) -> Phone:
         flash = Flash(self._flash_folder(table))
         if flash.contents.mic is None:
-            self._make_certificates(table, flash, maker)
+            flash.store(**self._certificates_of(table))
         emit = self.events.emitter(f"phone:{table.name}")
         address = self.address(table.host)
         dhcp = DhcpClient(
@@ -557,26 +474,6 @@ class Lab:
             alarms=self._alarms,
         )
 
-    def _make_certificates(self, table: PhoneTable, flash: Flash, maker: Identity) -> None:
-        issued = self._days_ago(PHONE_CERTIFICATES_DAYS_AGO)
-        made = device_identity(self._phone_certificate(mic, maker, table, issued))
-        if table.lsc_from is None:
-            flash.store(mic=made)
-            return
-        capf = self.clusters[table.lsc_from].publisher.identity(CertificateUnit.CAPF)
-        flash.store(mic=made, lsc=device_identity(self._phone_certificate(lsc, capf, table, issued)))
-
-
-PHONE_KEYS: Final = 8
-"""Phones of a fleet share so many keys: making one costs more than a whole migration, and they are toys."""
-
-
-def _phone_key(kind: Callable[..., Identity], table: PhoneTable) -> str:
-    """A key of its own for the seed's phone and its like; phones of a range draw from a few."""
-    if not table.shares_keys:
-        return phone_key_label(kind.__name__, table.model, table.mac)
-    return f"{kind.__name__} of a fleet {int(table.mac, 16) % PHONE_KEYS}"
-
 
 def _named(parts: Mapping[str, Part], name: str, what: str) -> Part:
     try:
@@ -589,7 +486,3 @@ def _started(part: Part | None) -> Part:
     if part is None:
         raise LabError("the lab has not been started")
     return part
-
-
-def device_identity(identity: Identity) -> DeviceIdentity:
-    return DeviceIdentity(identity.certificate_der, identity.private_key_der)

@@ -14,6 +14,7 @@ from lab.cluster import Cluster
 from lab.dhcp_server import DhcpServer
 from lab.node import Node
 from lab.runtime import Lab
+from lab.servers_beside import sftp_password_file
 from lab.sftp_server import SftpServer
 from phone_agent.driver import Phone
 from phone_agent.state import PhoneState
@@ -30,7 +31,7 @@ def status_of(lab: Lab) -> dict[str, Any]:
         "seed": lab.options.seed,
         "clusters": [_cluster(cluster, lab.ports) for cluster in lab.clusters.values()],
         "dhcp": _dhcp(lab.dhcp),
-        "sftp": _sftp(lab.sftp, lab.sftp_password_file.absolute()),
+        "sftp": _sftp(lab.sftp, sftp_password_file(lab).absolute()),
         "phones": [_phone(lab, name, phone) for name, phone in lab.phones.items()],
     }
 

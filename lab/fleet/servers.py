@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Network
 from typing import Final
 
-from cucm.certificates import lsc, mic
 from cucm.clock import Clock
-from cucm.errors import EnvironmentProblem, LabError
+from cucm.errors import EnvironmentProblem
 from cucm.identity import Identity
 from cucm.roles import CertificateUnit
-from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import DhcpServer
 from lab.fleet.batch import PhoneState, Surroundings
 from lab.fleet.plan import FleetPlan
 from lab.fleet.population import Population
 from lab.operations import AddDevice, RemoveDevice
-from lab.runtime import PHONE_CERTIFICATES_DAYS_AGO, Lab, LabOptions, device_identity
-from lab.topology import DEFAULT_POOL, PhoneTable
+from lab.runtime import Lab, LabOptions
+from lab.servers_beside import build_dhcp
+from lab.topology import PhoneTable
 from phone_agent.flash import DeviceIdentity, FlashContents
 
 FIRST_BLOCK: Final = 2
@@ -88,26 +88,14 @@ class FleetLab(Lab):
         where = (self.address(self.topology.dhcp.host), self.ports.dhcp)
         return Surroundings(where, self.ports.tftp, self.clock.now() - time.time())
 
-    def issue(self, kind: Callable[..., Identity], issuer: Identity, table: PhoneTable) -> DeviceIdentity:
-        """A phone's certificate and key, as the lab gives them to its own phones."""
-        issued = self._days_ago(PHONE_CERTIFICATES_DAYS_AGO)
-        return device_identity(self._phone_certificate(kind, issuer, table, issued))
-
-    @property
-    def maker(self) -> Identity:
-        """Who made the phones. Raises LabError before the lab is started."""
-        if self._maker is None:
-            raise LabError("the lab has not been started")
-        return self._maker
-
     def samples(self) -> tuple[Identity, Identity, Identity]:
         """A CallManager's certificate, a phone's and the one of who issued it: what TLS in this lab is made of."""
         table = next(self._population.tables())
         if table.lsc_from is None:
-            issuer, phone = self.maker, self.issue(mic, self.maker, table)
+            issuer, phone = self.phone_certificates.maker, self.phone_certificates.mic(table)
         else:
             issuer = self.cluster(table.lsc_from).publisher.identity(CertificateUnit.CAPF)
-            phone = self.issue(lsc, issuer, table)
+            phone = self.phone_certificates.lsc(table, issuer)
         node = self.cluster(self.topology.option_150).nodes_running("CallManager")[0]
         own = node.identity(CertificateUnit.CALLMANAGER)
         return own, Identity.load(phone.certificate, phone.private_key, ours=True), issuer
@@ -118,36 +106,11 @@ class FleetLab(Lab):
             self.provision_all(name, (table for table in self._population.tables() if name in table.provisioned_in))
 
     def _build_dhcp(self) -> DhcpServer:
-        table = self._plan.topology.dhcp
-        pools = self._first_option_150()
-        return DhcpServer(
-            self.address(table.host),
-            port=self.ports.dhcp,
-            pools=[
-                DhcpPool(
-                    name=name,
-                    network=self._population.network,
-                    reservations=self._reservations(name, pools),
-                    option_150=servers,
-                    lease_s=table.lease_s,
-                )
-                for name, servers in pools.items()
-            ],
-            clock=self.clock,
-            emit=self.events.emitter("dhcp:lab"),
-            faults=self.faults,
-        )
-
-    def _reservations(self, pool: str, pools: Mapping[str, object]) -> dict[str, str]:
-        return {
-            phone.mac: phone.address
+        where = {
+            phone.mac: (phone.address, self._population.model_of(number).group)
             for number, phone in enumerate(self._population)
-            if pool == self._dhcp_pool_of(self._population.model_of(number).group, pools)
         }
-
-    @staticmethod
-    def _dhcp_pool_of(group: str, pools: Mapping[str, object]) -> str:
-        return group if group in pools else DEFAULT_POOL
+        return build_dhcp(self, self._population.network, where)
 
 
 class _CertificateFactory:
@@ -160,15 +123,14 @@ class _CertificateFactory:
         self._same: dict[bytes, bytes] = {}
 
     def flash_of(self, table: PhoneTable) -> FlashContents:
-        made: dict[str, DeviceIdentity] = {}
+        issue, made = self._lab.phone_certificates, FlashContents()
         if table.lsc_from is not None:
-            made["lsc"] = self._issue(lsc, self._capf(table.lsc_from), table)
+            made = replace(made, lsc=self._shared(issue.lsc(table, self._capf(table.lsc_from))))
         if table.lsc_from is None or self._needs_mic:
-            made["mic"] = self._issue(mic, self._lab.maker, table)
-        return FlashContents(lsc=made.get("lsc"), mic=made.get("mic"))
+            made = replace(made, mic=self._shared(issue.mic(table)))
+        return made
 
-    def _issue(self, kind: Callable[..., Identity], issuer: Identity, table: PhoneTable) -> DeviceIdentity:
-        made = self._lab.issue(kind, issuer, table)
+    def _shared(self, made: DeviceIdentity) -> DeviceIdentity:
         return DeviceIdentity(made.certificate, self._same.setdefault(made.private_key, made.private_key))
 
     def _capf(self, cluster: str) -> Identity:
