@@ -7,7 +7,7 @@ set -euo pipefail
 wanted="openssl:openssl curl:curl tftp:tftp-hpa atftp:atftp in.tftpd:tftpd-hpa dnsmasq:dnsmasq-base
   kea-dhcp4:kea-dhcp4-server dhcpd:isc-dhcp-server udhcpc:udhcpc sipp:sip-tester sftp:openssh-client sshpass:sshpass
   ip:iproute2 unshare:util-linux node:nodejs gcc:gcc /usr/include/stdio.h:libc6-dev
-  /usr/include/openssl/ssl.h:libssl-dev strace:strace"
+  /usr/include/openssl/ssl.h:libssl-dev strace:strace chromium:chromium"
 PATH="$PATH:/usr/sbin:/sbin"
 missing=()
 for pair in $wanted; do

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,7 +13,6 @@ from lab.fleet.report import report_lines
 from lab.fleet.request import FleetRequest
 from lab.fleet.result import FleetResult, Memory, NodeLoad, Phase, PhoneEnd, Stage
 
-pytest.importorskip("plotly")
 _PLOT = re.compile(r"Plotly\.newPlot\(\s*\"[\w-]+\",\s*(\[.*?\]),\s*\{", re.DOTALL)
 
 
@@ -75,7 +73,7 @@ def test_every_chart_is_data_that_plotly_can_read() -> None:
     assert [trace["name"] for trace in charts[2]] == ["p50", "p90", "p99"]
 
 
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+@pytest.mark.needs("chromium")
 def test_a_browser_draws_every_chart_without_a_network(tmp_path: Path) -> None:
     document = tmp_path / "fleet.html"
     document.write_text(page(sample()))
