@@ -28,7 +28,7 @@ from cucm.net.tls_context import (
     reason_of,
     server_context,
 )
-from cucm.net.tls_session import TlsSession
+from cucm.net.tls_session import SESSION
 
 __all__ = [
     "CONNECT_TIMEOUT_S",
@@ -82,7 +82,7 @@ class TlsStream(Stream):
     ) -> None:
         """`countdown`, of as many seconds as `handshake_timeout_s`, calls `give_up`; without one there is a timer."""
         super().__init__(owner, idle_timeout_s=idle_timeout_s)
-        self._tls = TlsSession(context, server_side=server_side)
+        self._tls = SESSION(context, server_side=server_side)
         verify = verify_peer or context.get_app_data()
         self._check = PeerCheck(verify) if verify is not None else None
         if self._check is not None:

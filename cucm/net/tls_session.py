@@ -2,7 +2,8 @@
 
 pyOpenSSL's own methods raise `WantReadError` for every flight, allocate a buffer for every call, and wrap each in a
 context manager: 25 microseconds for a connection. The functions of OpenSSL that they call are called here directly.
-`OpenSSL.SSL._lib` is private to pyOpenSSL; it has had these names for ten years, and this module alone uses it.
+`OpenSSL.SSL._lib` is private to pyOpenSSL; it has had these names for ten years, and this module alone uses it. Where
+a name is missing, `SESSION` is the class that gets by with pyOpenSSL's own methods.
 """
 
 from __future__ import annotations
@@ -19,16 +20,29 @@ from cucm.key_store import PrivateKey
 BUFFER_BYTES: Final = 16 * 1024
 """One TLS record."""
 
-_lib: Final[Any] = SSL._lib  # type: ignore[attr-defined]
-_ffi: Final[Any] = SSL._ffi  # type: ignore[attr-defined]
-_WANT_READ: Final[int] = _lib.SSL_ERROR_WANT_READ
-_ZERO_RETURN: Final[int] = _lib.SSL_ERROR_ZERO_RETURN
-_SSL_do_handshake: Final = _lib.SSL_do_handshake
-_SSL_get_error: Final = _lib.SSL_get_error
-_SSL_read: Final = _lib.SSL_read
-_SSL_write: Final = _lib.SSL_write
-_BIO_read: Final = _lib.BIO_read
-_BIO_write: Final = _lib.BIO_write
+_lib: Final[Any] = getattr(SSL, "_lib", None)
+_ffi: Final[Any] = getattr(SSL, "_ffi", None)
+_WANT_READ: Final[int] = getattr(_lib, "SSL_ERROR_WANT_READ", 2)
+_ZERO_RETURN: Final[int] = getattr(_lib, "SSL_ERROR_ZERO_RETURN", 6)
+_FUNCTIONS: Final = (
+    "SSL_do_handshake",
+    "SSL_get_error",
+    "SSL_read",
+    "SSL_write",
+    "BIO_read",
+    "BIO_write",
+    "SSL_set_accept_state",
+    "SSL_set_connect_state",
+)
+_SSL_do_handshake: Any = getattr(_lib, "SSL_do_handshake", None)
+_SSL_get_error: Any = getattr(_lib, "SSL_get_error", None)
+_SSL_read: Any = getattr(_lib, "SSL_read", None)
+_SSL_write: Any = getattr(_lib, "SSL_write", None)
+_BIO_read: Any = getattr(_lib, "BIO_read", None)
+_BIO_write: Any = getattr(_lib, "BIO_write", None)
+_SSL_accepts: Any = getattr(_lib, "SSL_set_accept_state", None)
+_SSL_connects: Any = getattr(_lib, "SSL_set_connect_state", None)
+_ATTRIBUTES: Final = ("_ssl", "_into_ssl", "_from_ssl", "_raise_ssl_error")
 
 _of_thread = threading.local()
 
@@ -48,9 +62,9 @@ class ThreadBuffer:
 
     def __init__(self) -> None:
         self.view = memoryview(bytearray(BUFFER_BYTES))
-        self.c = _ffi.from_buffer(self.view)
+        self.c: Any = _ffi.from_buffer(self.view) if _ffi is not None else None
         self.out_view = memoryview(bytearray(BUFFER_BYTES))
-        self.out_c = _ffi.from_buffer(self.out_view)
+        self.out_c: Any = _ffi.from_buffer(self.out_view) if _ffi is not None else None
 
 
 def thread_buffer() -> ThreadBuffer:
@@ -62,11 +76,11 @@ def thread_buffer() -> ThreadBuffer:
 
 
 class TlsSession(SSL.Connection):
-    """A `Connection` of pyOpenSSL without a socket, with a short way for what every connection does."""
+    """A `Connection` of pyOpenSSL without a socket, with what every connection does in few calls."""
 
     def __init__(self, context: SSL.Context, *, server_side: bool) -> None:
         super().__init__(context, None)
-        (_lib.SSL_set_accept_state if server_side else _lib.SSL_set_connect_state)(self._ssl)
+        (self.set_accept_state if server_side else self.set_connect_state)()
         self._of_thread = thread_buffer()
 
     def show(self, certificate: x509.Certificate, key: PrivateKey) -> None:
@@ -96,6 +110,52 @@ class TlsSession(SSL.Connection):
 
         Whether it is done. Raises SSL.Error.
         """
+        self._take_in(count)
+        try:
+            self.do_handshake()
+        except SSL.WantReadError:
+            return False
+        return True
+
+    def decrypt_into(self, received: bytearray, count: int = 0) -> bool:
+        """Add all that can be decrypted, with what came from the peer, to `received`; `count` as in `shake_hands`.
+
+        Whether the peer has ended the session. Raises SSL.Error.
+        """
+        self._take_in(count)
+        while True:
+            try:
+                received += self.recv(BUFFER_BYTES)
+            except SSL.WantReadError:
+                return False
+            except SSL.ZeroReturnError:
+                return True
+
+    def encrypt(self, data: bytes) -> None:
+        """Up to 16 KiB to be sent to the peer. Raises SSL.Error."""
+        self.sendall(data)
+
+    def take_out(self) -> bytes:
+        """Up to 16 KiB of what is to be sent to the peer; b"" when there is nothing."""
+        try:
+            return self.bio_read(BUFFER_BYTES)
+        except SSL.WantReadError:
+            return b""
+
+    def _take_in(self, count: int) -> None:
+        if count:
+            self.bio_write(bytes(self._of_thread.view[:count]))
+
+
+class QuickTlsSession(TlsSession):
+    """The same by OpenSSL's own functions."""
+
+    def __init__(self, context: SSL.Context, *, server_side: bool) -> None:
+        SSL.Connection.__init__(self, context, None)
+        (_SSL_accepts if server_side else _SSL_connects)(self._ssl)
+        self._of_thread = thread_buffer()
+
+    def shake_hands(self, count: int = 0) -> bool:
         if count:
             _BIO_write(self._into_ssl, self._of_thread.c, count)
         result = _SSL_do_handshake(self._ssl)
@@ -106,10 +166,6 @@ class TlsSession(SSL.Connection):
         return False
 
     def decrypt_into(self, received: bytearray, count: int = 0) -> bool:
-        """Add all that can be decrypted, with what came from the peer, to `received`; `count` as in `shake_hands`.
-
-        Whether the peer has ended the session. Raises SSL.Error.
-        """
         ssl, buffer = self._ssl, self._of_thread
         if count:
             _BIO_write(self._into_ssl, buffer.c, count)
@@ -126,13 +182,21 @@ class TlsSession(SSL.Connection):
             self._raise_ssl_error(ssl, count)
 
     def encrypt(self, data: bytes) -> None:
-        """Up to 16 KiB to be sent to the peer. Raises SSL.Error."""
         result = _SSL_write(self._ssl, data, len(data))
         if result <= 0:
             self._raise_ssl_error(self._ssl, result)
 
     def take_out(self) -> bytes:
-        """Up to 16 KiB of what is to be sent to the peer; b"" when there is nothing."""
         buffer = self._of_thread
         count = _BIO_read(self._from_ssl, buffer.out_c, BUFFER_BYTES)
         return bytes(buffer.out_view[:count]) if count > 0 else b""
+
+
+def quick_or_plain() -> type[TlsSession]:
+    """The quick class where this pyOpenSSL has all that it leans on."""
+    session = SSL.Connection(SSL.Context(SSL.TLS_METHOD), None)
+    has_all = all(hasattr(_lib, name) for name in _FUNCTIONS) and all(hasattr(session, name) for name in _ATTRIBUTES)
+    return QuickTlsSession if has_all and _ffi is not None else TlsSession
+
+
+SESSION: Final = quick_or_plain()

@@ -22,10 +22,12 @@ from cucm.certificates import Identity, capf_certificate, lsc, node_certificate
 from cucm.errors import TlsError, TrustError, TrustReason, UsageError
 from cucm.identity import MAX_REMEMBERED
 from cucm.key_store import KeyStore
+from cucm.net import tls, tls_session
 from cucm.net.listener import Limits, Listener
 from cucm.net.stream import READ_HIGH_WATER, READ_SIZE, Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, client_context, open_stream, server_context
 from cucm.net.tls_context import client_check
+from cucm.net.tls_session import QuickTlsSession, TlsSession
 from cucm.roles import CertificateUnit
 
 NOT_BEFORE = 1_700_000_000.0
@@ -33,6 +35,20 @@ YEAR_S = 365 * 86_400
 DEADLINE_S = 20
 
 Draw = Callable[[], str]
+
+
+@pytest.fixture(params=[QuickTlsSession, TlsSession], autouse=True)
+def session(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By OpenSSL's own functions, and by pyOpenSSL's methods alone."""
+    monkeypatch.setattr(tls, "SESSION", request.param)
+
+
+def test_without_its_inner_parts_pyopenssl_is_used_by_its_own_methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tls_session.quick_or_plain() is QuickTlsSession
+    for parts in ("_FUNCTIONS", "_ATTRIBUTES"):
+        with monkeypatch.context() as changed:
+            changed.setattr(tls_session, parts, (*getattr(tls_session, parts), "gone in a release to come"))
+            assert tls_session.quick_or_plain() is TlsSession
 
 
 @pytest.fixture(scope="module")
