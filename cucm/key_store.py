@@ -133,7 +133,7 @@ class KeyStore:
         missing = [one for one in dict.fromkeys(wanted) if one not in self._loaded and not self._path(*one).exists()]
         missing = [one for one in missing if one not in self._coming]
         if missing:  # OpenSSL makes keys without holding the interpreter, so threads halve the time on two cores
-            makers = ThreadPoolExecutor(len(os.sched_getaffinity(0)), "cucm-lab-keys")
+            makers = ThreadPoolExecutor(_usable_cores(), "cucm-lab-keys")
             self._coming |= {one: makers.submit(self._from_directory, *one) for one in missing}
             makers.shutdown(wait=False)
         return [self._coming[one] for one in wanted if one in self._coming]
@@ -165,6 +165,11 @@ class KeyStore:
                     self.generated += 1
                 _write(path, key)
             return key
+
+
+def _usable_cores() -> int:
+    """Those this process may use; where the system does not tell (macOS), all there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _require_kind(kind: KeyKind) -> None:

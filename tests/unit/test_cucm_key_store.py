@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import multiprocessing
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -182,7 +183,12 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert store.generated == 3
 
 
-def test_keys_that_are_prepared_are_made_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("tells_cores", [True, False], ids=["Linux", "macOS"])
+def test_keys_that_are_prepared_are_made_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tells_cores: bool
+) -> None:
+    if not tells_cores:
+        monkeypatch.delattr(os, "sched_getaffinity")
     store = KeyStore(tmp_path)
     wanted = [("a", CURVE), ("b", CURVE), ("a", CURVE), ("c", 1024)]
     store.prepare(wanted)
