@@ -17,7 +17,7 @@ from OpenSSL import SSL
 from cucm.certificates import Identity, node_certificate
 from cucm.errors import AddressBusy, LimitExceeded, TlsError
 from cucm.key_store import KeyStore
-from cucm.net.listener import Limits, Listener
+from cucm.net.listener import Attention, Limits, Listener
 from cucm.net.stream import Address, Stream
 from cucm.net.tls import TlsProfile, client_context, open_stream, server_context
 from cucm.roles import CertificateUnit
@@ -469,3 +469,55 @@ async def test_flush_waits_until_the_last_byte_has_left(loopback: Draw) -> None:
     finally:
         client.close()
         await listener.stop()
+
+
+async def nobody(_stream: Stream) -> None:
+    pytest.fail("the attendant serves alone")
+
+
+@on_both_loops
+async def test_who_has_left_is_not_told_that_he_was_idle(loopback: Draw) -> None:
+    idle, told = asyncio.Queue[int](), list[dict[str, Any]]()
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    closed = asyncio.Queue[Stream]()
+    listener = Listener(
+        loopback(),
+        0,
+        nobody,
+        limits=Limits(idle_timeout_s=0.2),
+        attendant=lambda stream: Attention.END if stream.has_ended else Attention.WAIT,
+        on_idle=lambda stream: idle.put_nowait(stream.peer_address[1]),
+        on_closed=closed.put_nowait,
+    )
+    await listener.start()
+    async with asyncio.timeout(20):
+        gone = await open_stream(listener.address, listener.port)
+        async with await open_stream(listener.address, listener.port) as stays:
+            gone.reset()  # no end of input that the attendant would see
+            await closed.get()
+            assert await idle.get() == stays.local_address[1]
+            assert await stays.read() == b""
+    await listener.stop()
+    assert (idle.empty(), told) == (True, [])
+
+
+@on_both_loops
+async def test_a_client_that_takes_no_answer_is_cut_when_the_attendant_ends(loopback: Draw) -> None:
+    closed = asyncio.Queue[Stream]()
+
+    def answer_all(stream: Stream) -> Attention:
+        stream.close_timeout_s = 0.05
+        stream.write(bytes(16 * 1024 * 1024))
+        assert stream.unsent_bytes() > 0
+        return Attention.END
+
+    listener = Listener(loopback(), 0, nobody, attendant=answer_all, on_closed=closed.put_nowait)
+    await listener.start()
+    with socket.socket() as client:
+        client.setblocking(False)
+        async with asyncio.timeout(20):
+            await asyncio.get_running_loop().sock_connect(client, (listener.address, listener.port))
+            await closed.get()
+    assert listener.connections == 0
+    await listener.stop()

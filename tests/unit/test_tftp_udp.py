@@ -300,6 +300,39 @@ async def test_a_client_that_is_done_may_ask_again_from_its_port_at_once(loopbac
 
 
 @on_both_loops
+async def test_a_client_is_done_though_its_next_request_is_read_first(loopback: Callable[[], str]) -> None:
+    async with serving(loopback()) as served:
+        with client(loopback()) as phone:
+            await phone.ask(served.address, "b")
+            phone.acknowledge(1)
+            phone.socket.sendto(encode_request(Request(Operation.READ_REQUEST, "b", "octet")), served.address)
+            served.server._on_readable()  # the port's turn comes before the transfer's
+            assert await phone.receive() == b"\0\3\0\1" + FILES["b"]
+        assert [event.kind for event in served.events()] == [
+            FileRequested.kind,
+            FileServed.kind,
+            FileRequested.kind,
+        ]
+
+
+@on_both_loops
+async def test_an_answer_ends_the_long_wait_too(loopback: Callable[[], str]) -> None:
+    async with serving(loopback()) as served:
+        with client(loopback()) as phone:
+            await phone.ask(served.address, "itl")
+            (session,) = served.server._sessions.values()
+            for _ in range(3):  # each wait is twice as long as the one before
+                session._since -= 60
+                served.server.wheel.remove(session)
+                session.time_is_up()
+                await phone.receive()
+            far_away = session.slot
+            phone.acknowledge(1)
+            assert (await phone.receive())[:4] == b"\0\3\0\2"
+            assert session.slot < far_away
+
+
+@on_both_loops
 async def test_a_client_that_starts_over_from_the_same_port_is_served_anew(loopback: Callable[[], str]) -> None:
     async with serving(loopback(), limits=TftpLimits(transfer=TransferLimits(first_timeout_s=0.05))) as served:
         with client(loopback()) as phone:
