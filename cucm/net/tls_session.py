@@ -33,6 +33,12 @@ _FUNCTIONS: Final = (
     "BIO_write",
     "SSL_set_accept_state",
     "SSL_set_connect_state",
+    "SSL_use_certificate",
+    "SSL_use_PrivateKey",
+    "SSL_set_bio",
+    "BIO_get_mem_data",
+    "BIO_new",
+    "BIO_s_mem",
 )
 _SSL_do_handshake: Any = getattr(_lib, "SSL_do_handshake", None)
 _SSL_get_error: Any = getattr(_lib, "SSL_get_error", None)
@@ -84,26 +90,12 @@ class TlsSession(SSL.Connection):
         self._of_thread = thread_buffer()
 
     def show(self, certificate: x509.Certificate, key: PrivateKey) -> None:
-        """Take another certificate and key than the context's. Raises SSL.Error when they do not go together.
-
-        Keys are kept in OpenSSL's own form: pyOpenSSL's way makes a new one for each connection, whose first signature
-        costs as much again as the signature, and which takes 8 KiB for as long as the connection lives.
-        """
-        shown = crypto.X509.from_cryptography(certificate)
-        if _lib.SSL_use_certificate(self._ssl, shown._x509) != 1:
-            self._raise_ssl_error(self._ssl, 0)
-        if _lib.SSL_use_PrivateKey(self._ssl, _native(key)._pkey) != 1:
-            self._raise_ssl_error(self._ssl, 0)
+        """Take another certificate and key than the context's. Raises SSL.Error when they do not go together."""
+        self.use_certificate(certificate)
+        self.use_privatekey(key)
 
     def rest(self) -> None:
-        """Give back what the handshake needed, if nothing is on its way: the buffers of both BIOs stay as large as the
-        largest flight was, 4 KiB of each end for as long as the connection lives.
-        """
-        for held in (self._into_ssl, self._from_ssl):
-            if _lib.BIO_get_mem_data(held, _ffi.new("char **")) > 0:
-                return
-        self._into_ssl, self._from_ssl = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
-        _lib.SSL_set_bio(self._ssl, self._into_ssl, self._from_ssl)  # frees those before
+        """A long silence begins: give back what the handshake needed, where that can be done."""
 
     def shake_hands(self, count: int = 0) -> bool:
         """Go on with the handshake, with what came from the peer: the first `count` bytes of the thread's buffer.
@@ -154,6 +146,26 @@ class QuickTlsSession(TlsSession):
         SSL.Connection.__init__(self, context, None)
         (_SSL_accepts if server_side else _SSL_connects)(self._ssl)
         self._of_thread = thread_buffer()
+
+    def show(self, certificate: x509.Certificate, key: PrivateKey) -> None:
+        """Keys are kept in OpenSSL's own form: pyOpenSSL's way makes a new one for each connection, whose first
+        signature costs as much again as the signature, and which takes 8 KiB for as long as the connection lives.
+        """
+        shown = crypto.X509.from_cryptography(certificate)
+        if _lib.SSL_use_certificate(self._ssl, shown._x509) != 1:
+            self._raise_ssl_error(self._ssl, 0)
+        if _lib.SSL_use_PrivateKey(self._ssl, _native(key)._pkey) != 1:
+            self._raise_ssl_error(self._ssl, 0)
+
+    def rest(self) -> None:
+        """If nothing is on its way: the buffers of both BIOs stay as large as the largest flight was, 4 KiB of each end
+        for as long as the connection lives.
+        """
+        for held in (self._into_ssl, self._from_ssl):
+            if _lib.BIO_get_mem_data(held, _ffi.new("char **")) > 0:
+                return
+        self._into_ssl, self._from_ssl = _lib.BIO_new(_lib.BIO_s_mem()), _lib.BIO_new(_lib.BIO_s_mem())
+        _lib.SSL_set_bio(self._ssl, self._into_ssl, self._from_ssl)  # frees those before
 
     def shake_hands(self, count: int = 0) -> bool:
         if count:

@@ -15,13 +15,11 @@ from cucm.net.connection_poller import READ, WRITE, ConnectionPoller
 
 DEFAULT_HIGH_WATER: Final = 64 * 1024
 
-_GONE: Final = asyncio.BufferedProtocol()
-"""Whom a transport that has ended tells of nothing more."""
-
 Data = bytes | bytearray | memoryview
 
 
 _NOBODY: Final = asyncio.BufferedProtocol()
+"""Whom a transport that has ended tells of nothing more."""
 
 
 class SocketTransport(asyncio.Transport):
@@ -244,4 +242,3 @@ class SocketTransport(asyncio.Transport):
             protocol.connection_lost(error)
         finally:
             self._socket.close()
-            self._protocol = _GONE  # it holds this: without the circle both are free at once

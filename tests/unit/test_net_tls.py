@@ -597,3 +597,27 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_behind(loopback):
         await asyncio.sleep(0)
     gc.collect()
     assert said == []
+
+
+@on_both_loops
+async def test_a_client_shows_its_own_certificate_on_a_shared_context_and_may_rest(
+    loopback: Draw, server: Identity, capf: Identity, phone: Identity, stranger: Identity
+) -> None:
+    context = client_context()
+
+    def showing(identity: Identity) -> Callable[[Stream], None]:
+        return lambda stream: stream.show(identity) if isinstance(stream, tls.TlsStream) else None
+
+    async with serving(loopback, server, client_cas=(capf,)) as there:
+        for _ in range(2):  # what was kept of the first connection serves the second
+            async with await open_stream(*there.target, context=context, on_connected=showing(phone)) as here:
+                for words in (b"before", bytes(READ_HIGH_WATER), b"after"):
+                    here.write(words)
+                    answer = b""
+                    while len(answer) < len(words):
+                        answer += await here.read()
+                    assert answer == words
+                    here.rest()
+            assert (await there.streams.get()).peer_certificate == phone.certificate_der
+        with pytest.raises(SSL.Error):
+            tls.SESSION(context, server_side=False).show(phone.certificate, stranger.private_key)
