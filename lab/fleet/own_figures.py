@@ -32,20 +32,30 @@ class MeasuredRun:
     phones_ms: float
 
 
+_MEND: Final = "give the fleet.json of a `cucm-lab fleet --phones N --out DIR` on sockets, in which every phone arrived"
+
+
 def read_run(path: Path) -> MeasuredRun:
     """The `fleet.json` that `cucm-lab fleet --out` left. Raises UsageError for anything else."""
-    mend = "give the fleet.json of a `cucm-lab fleet --phones N --out DIR` on sockets, in which every phone arrived"
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise UsageError(f"more than {MAX_FILE} bytes", where=str(path), mend=mend)
-        told = json.loads(path.read_bytes())
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE + 1)
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", where=str(path), mend=_MEND) from error
+    return decode_run(data, str(path))
+
+
+def decode_run(data: bytes, where: str) -> MeasuredRun:
+    """Raises UsageError for what is not the JSON of a fleet."""
+    if len(data) > MAX_FILE:
+        raise UsageError(f"more than {MAX_FILE} bytes", where=where, mend=_MEND)
+    try:
+        told = json.loads(data)
         request = FleetRequest(**told["request"] | {"scheduler": None})
         request.check()
         return _measured(told, request)
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", where=str(path), mend=mend) from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UsageError(f"is no result of a fleet: {error}", where=str(path), mend=mend) from error
+    except (ValueError, TypeError, KeyError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise UsageError(f"is no result of a fleet: {error}", where=where, mend=_MEND) from error
 
 
 def _measured(told: dict[str, Any], request: FleetRequest) -> MeasuredRun:

@@ -36,6 +36,7 @@ from lab.api.inspection import compiled, value_of
 from lab.checkpoints import require_name
 from lab.cli.hex_dumps import find_dumps
 from lab.fault_examples import ExampleFile
+from lab.fleet.own_figures import decode_run
 from lab.operation_words import operation_of
 from lab.scenario import Story
 from lab.sftp_folder import ServedFolder
@@ -140,6 +141,14 @@ TFTP_OPTIONS = b"blksize\x001428\0tsize\x009\0"
 OPERATION = b'{"do": "boot-phone", "phone": "SEP1"}'
 HTTP_REQUEST = b"GET /CTLSEPB000B4BA0AEE.tlv HTTP/1.1\r\nHost: x\r\n\r\n"
 HTTP_RESPONSE = b"HTTP/1.1 200 OK\r\nContent-length: 10\r\nCache-Control: no-store\r\nContent-type: */*\r\n\r\n"
+FLEET_RUN = json.dumps(
+    {
+        "mode": "sockets",
+        "arrived": 3,
+        "request": {"phones": 3, "story": "migrate"},
+        "stages": [{"server_cpu_s": 0.03, "phone_cpu_s": 0.02}],
+    }
+).encode()
 CONFIGURATION = (
     b"<device><deviceSecurityMode>3</deviceSecurityMode><devicePool><callManagerGroup><members><member priority='0'>"
     b"<callManager><name>a</name><processNodeName>127.0.11.32</processNodeName></callManager></member></members>"
@@ -306,6 +315,12 @@ TARGETS: tuple[Target, ...] = (
         lambda: [b'{"point": "tvs.response", "action": "delay", "times": 1, "attributes": {"seconds": 2}}'],
     ),
     Target(
+        "lab.fleet.own_figures.decode_run",
+        lambda data: decode_run(data, "fleet.json"),
+        lambda: [FLEET_RUN],
+        (UsageError,),
+    ),
+    Target(
         "lab.operation_words.operation_of",
         json_object(operation_of),
         lambda: [b'{"do": "boot-phone", "phone": "SEP1"}'],
@@ -320,6 +335,7 @@ NOT_TARGETS = {
     "cucm.program.read_private_key": "the user's own file; OpenSSL reads it",
     "phone_agent.flash_export.read_export": "reads files; trust lists and certificates are targets",
     "phone_agent.tftp_client.read_request": "makes a request",
+    "lab.fleet.own_figures.read_run": "reads a file; decode_run is the target",
     "lab.scenario.read_story": "reads a file; lab.scenario.Story is the target",
     "lab.cli.inputs.read_input": "reads a file whole",
     "lab.cli.inputs.read_certificate": "the user's own file; cucm.identity.load_certificate is the target",
