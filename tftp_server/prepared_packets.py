@@ -8,7 +8,8 @@ from typing import Final, Protocol
 
 from tftp_server.packets import encode_data
 
-MAX_PREPARED_PACKETS: Final = 4096
+MAX_PREPARED_PACKETS: Final = 512
+"""More would cost the loop milliseconds for a small request, and each with another block size has them cut anew."""
 MAX_PREPARED_BYTES: Final = 2 * 1024 * 1024
 """Larger files than a phone takes (facts 3.5), and those of more packets, are cut as they go."""
 MAX_CACHE_BYTES: Final = 32 * 1024 * 1024
@@ -50,8 +51,8 @@ class WholeFile:
 
     @property
     def weight(self) -> int:
-        """Bytes of memory, about."""
-        return len(self._data) + PACKET_BYTES * self.count
+        """Bytes of memory, about: the file, which is the key too, and its copy in the packets."""
+        return 2 * len(self._data) + PACKET_BYTES * self.count
 
     def digest(self) -> str:
         self._digest = self._digest or hashlib.sha256(self._data).hexdigest()

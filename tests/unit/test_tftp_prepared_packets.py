@@ -59,7 +59,7 @@ def test_the_files_used_last_are_kept_within_bounds() -> None:
     assert files.packets(contents[1], 512) is not two
 
 
-@pytest.mark.parametrize(("size", "block_size"), [(MAX_PREPARED_BYTES + 1, 1428), (8 * MAX_PREPARED_PACKETS, 8)])
+@pytest.mark.parametrize(("size", "block_size"), [(MAX_PREPARED_BYTES + 1, 8192), (8 * MAX_PREPARED_PACKETS, 8)])
 def test_what_is_too_large_is_not_prepared(size: int, block_size: int) -> None:
     files = PreparedFiles()
     assert isinstance(files.packets(bytes(size), block_size), LargeFile)
