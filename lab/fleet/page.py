@@ -138,14 +138,9 @@ def _ends_chart(result: FleetResult) -> dict[str, Any]:
 
 def _rate_chart(stage: Stage) -> dict[str, Any]:
     seconds = range(max(stage.per_second, default=0) + 1)
-    line = {
-        "type": "scatter",
-        "mode": "lines",
-        "fill": "tozeroy",
-        "x": list(seconds),
-        "y": [stage.per_second[one] for one in seconds],
-    }
-    return _figure("Phones done in each second", [line], xaxis={"title": {"text": "s"}}, height=260)
+    bars = {"type": "bar", "x": list(seconds), "y": [stage.per_second[one] for one in seconds]}
+    axis = {"title": {"text": "s"}, "rangemode": "tozero"}
+    return _figure("Phones done in each second", [bars], xaxis=axis, bargap=0.05, height=260)
 
 
 def _latency_chart(stage: Stage, number: int) -> dict[str, Any]:
