@@ -54,10 +54,10 @@ class Fleet:
         self._playing: asyncio.Task[None] | None = None
 
     def interrupt(self) -> None:
-        """What is under way is given up; the report says so."""
-        self.result.interrupted = True
-        if self._playing is not None:
+        """What is under way is given up, once; the report says so."""
+        if not self.result.interrupted and self._playing is not None:
             self._playing.cancel()
+        self.result.interrupted = True
 
     async def play(self) -> FleetResult:
         """Raises LabError when the servers cannot start; what goes wrong later stands in the result."""
@@ -65,8 +65,8 @@ class Fleet:
         async with AsyncExitStack() as ending:
             lab, crew = await self._set_up(ending)
             self._playing = asyncio.create_task(self._play(lab, crew))
-            if not self.result.interrupted:
-                await asyncio.wait([self._playing])
+            if self.result.interrupted:  # while all was set up
+                self._playing.cancel()
             await self._take_down(self._playing)
             accounts = await crew.findings()
             where = self._attendance.places(accounts) if crew.parts else _registrations(lab)

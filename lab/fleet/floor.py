@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes
@@ -28,13 +28,17 @@ _FLIGHTS: Final = 12
 
 
 class Floor:
-    """CPU seconds of each operation, measured once and then kept. `node` is a CallManager's certificate and key,
-    `phone` one that `authority` issued.
+    """CPU seconds of each operation, measured once and then kept. `nodes` are a CallManager's certificate and key
+    for each TLS profile that there is, `phone` is one that `authority` issued, for a phone with this profile. Keys may
+    be too weak for another.
     """
 
-    def __init__(self, node: Identity, phone: Identity, authority: Identity) -> None:
-        self._node = node
+    def __init__(
+        self, nodes: Mapping[TlsProfile, Identity], phone: Identity, authority: Identity, profile: TlsProfile
+    ) -> None:
+        self._nodes = nodes
         self._phone = phone
+        self._profile = profile
         self._authority = authority
         self._known: dict[str, float] = {}
 
@@ -52,7 +56,7 @@ class Floor:
         return self._known[name]
 
     def _operation(self, name: str) -> Callable[[], object]:
-        key = self._node.private_key
+        key = self._node(TlsProfile.MODERN).private_key
         if not isinstance(key, rsa.RSAPrivateKey):
             raise TypeError("a CallManager's key is RSA")
         if name == SIGNATURE:
@@ -62,6 +66,10 @@ class Floor:
             return lambda: public.verify(signature, _MESSAGE, padding.PKCS1v15(), hashes.SHA256())
         return self._handshake(name)
 
+    def _node(self, profile: TlsProfile) -> Identity:
+        """One with this profile; where there is none, any other."""
+        return self._nodes.get(profile) or next(iter(self._nodes.values()))
+
     def _handshake(self, name: str) -> Callable[[], object]:
         kinds = {
             handshake(cipher, with_certificate=with_certificate): (profile, with_certificate)
@@ -69,16 +77,17 @@ class Floor:
             for with_certificate in (False, True)
         }
         profile, with_certificate = kinds[name]
+        node = self._node(profile)
         contexts = (
             server_context(
-                self._node.certificate_der,
-                self._node.private_key_der,
+                node.certificate_der,
+                node.private_key_der,
                 profile=profile,
                 policy=ClientCertificatePolicy.REQUIRED if with_certificate else ClientCertificatePolicy.OFF,
                 client_cas=[self._authority.certificate_der] if with_certificate else [],
             ),
             client_context(
-                profile=profile,
+                profile=self._profile if profile is TlsProfile.MODERN else profile,
                 certificate_der=self._phone.certificate_der if with_certificate else None,
                 private_key_der=self._phone.private_key_der if with_certificate else None,
             ),

@@ -13,7 +13,9 @@ from typing import Final
 from cucm.clock import Clock
 from cucm.errors import EnvironmentProblem
 from cucm.identity import Identity
+from cucm.net.tls import TlsProfile
 from cucm.roles import CertificateUnit
+from cucm.versions import profile_of
 from lab.dhcp_server import DhcpServer
 from lab.fleet.batch import PhoneState, Surroundings
 from lab.fleet.plan import FleetPlan
@@ -88,17 +90,23 @@ class FleetLab(Lab):
         where = (self.address(self.topology.dhcp.host), self.ports.dhcp)
         return Surroundings(where, self.ports.tftp, self.clock.now() - time.time())
 
-    def samples(self) -> tuple[Identity, Identity, Identity]:
-        """A CallManager's certificate, a phone's and the one of who issued it: what TLS in this lab is made of."""
+    def samples(self) -> tuple[dict[TlsProfile, Identity], Identity, Identity, TlsProfile]:
+        """A CallManager's certificate for each TLS profile, a phone's, the one of who issued it, the phone's profile:
+        what TLS in this lab is made of.
+        """
         table = next(self._population.tables())
         if table.lsc_from is None:
             issuer, phone = self.phone_certificates.maker, self.phone_certificates.mic(table)
         else:
             issuer = self.cluster(table.lsc_from).publisher.identity(CertificateUnit.CAPF)
             phone = self.phone_certificates.lsc(table, issuer)
-        node = self.cluster(self.topology.option_150).nodes_running("CallManager")[0]
-        own = node.identity(CertificateUnit.CALLMANAGER)
-        return own, Identity.load(phone.certificate, phone.private_key, ours=True), issuer
+        nodes: dict[TlsProfile, Identity] = {}
+        for name, cluster in self.topology.clusters.items():
+            profile = cluster.tls_profile or TlsProfile(profile_of(cluster.version).tls_profile)
+            own = self.cluster(name).nodes_running("CallManager")
+            if own:
+                nodes.setdefault(profile, own[0].identity(CertificateUnit.CALLMANAGER))
+        return nodes, Identity.load(phone.certificate, phone.private_key, ours=True), issuer, table.tls_profile
 
     def _build(self) -> None:
         super()._build()

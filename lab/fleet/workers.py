@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, Final, Self
 
 from cucm.errors import EnvironmentProblem, LabError
@@ -28,6 +29,8 @@ from lab.fleet.wire import (
     send,
 )
 
+GIVE_UP_S: Final = 10.0
+"""How long a worker gets to say that it has given up before it is killed: it may hang, or be stopped."""
 END_S: Final = 30.0
 """How long a worker gets to end by itself before it is killed."""
 
@@ -66,19 +69,19 @@ class CrewOfWorkers:
         tasks = (Perform(work.verb, work.title, work.models, part) for part in parts)
         try:
             return merge_stages(await self._all(*tasks))
-        except asyncio.CancelledError:
+        except BaseException:  # also when one is lost: the others' phones stand still while they are counted
             await asyncio.shield(self._all_give_up())
             raise
 
     async def findings(self) -> dict[str, tuple[PhoneFinding, Holding]]:
         """Also when workers are lost: of what they had nothing is known."""
         found: dict[str, tuple[PhoneFinding, Holding]] = {}
+        gone = PhoneFinding("lost", detail="the process in which it lived was lost"), Holding(None, None, None)
         for worker in self._workers:
-            if worker.is_lost:
-                gone = PhoneFinding("lost", detail="the process in which it lived was lost"), Holding(None, None, None)
-                found |= {state.name: gone for state in worker.share}
-            else:
+            try:
                 found |= await worker.ask(TellAccounts())
+            except WorkerLost:
+                found |= {state.name: gone for state in worker.share}
         return found
 
     async def move_clock(self, seconds: float) -> None:
@@ -147,7 +150,8 @@ class _WorkerProcess:
             raise self._lost()
         answer = self._answer = asyncio.get_running_loop().create_future()
         send(self._writer, message)
-        await self._writer.drain()
+        with suppress(ConnectionError):  # whoever reads hears of it, and says so in the answer
+            await self._writer.drain()
         return await asyncio.shield(answer)
 
     async def give_up(self) -> None:
@@ -155,7 +159,10 @@ class _WorkerProcess:
         answer = self._answer
         if answer is not None and not answer.done():
             send(self._writer, GiveUp())
-            await asyncio.wait([answer])
+            await asyncio.wait([answer], timeout=GIVE_UP_S)
+            if not answer.done():
+                self._process.kill()
+                await asyncio.wait([answer])
 
     async def end(self) -> None:
         self._reading.cancel()

@@ -43,6 +43,17 @@ def test_a_fleet_that_cannot_ask_tvs_is_stranded_and_told_why(cucm_lab: Callable
     assert (result["arrived"], result["reasons"], result["where"]) == (0, {"tvs-unreachable": 12}, {"source": 12})
 
 
+def test_phones_with_weak_keys_have_a_floor_too(cucm_lab: Callable[..., Done]) -> None:
+    done = cucm_lab("fleet", "--phones", 3, "--workers", 0, "--story", "eight-to-twelve", "--json")
+    assert done.returncode == 0, done.stderr
+    result = told(done)
+    assert result["trouble"] is None
+    assert {"handshake ECDHE with client certificate", "handshake RSA with client certificate"} <= set(
+        result["floor_ms"]
+    )
+    assert all(stage["floor_s"] > 0 for stage in result["stages"])
+
+
 def test_the_repair_brings_them_home(cucm_lab: Callable[..., Done]) -> None:
     done = cucm_lab("fleet", "--phones", 6, "--story", "tvs-down", "--repair")
     assert done.returncode == 0, done.stderr
@@ -160,7 +171,8 @@ class Running:
         return [int(child) for child in children]
 
     def end(self) -> dict[str, Any]:
-        self.process.communicate(timeout=100)
+        _told, trouble = self.process.communicate(timeout=100)
+        assert "Traceback" not in trouble
         value: dict[str, Any] = json.loads((self.out / "fleet.json").read_text())
         return value
 
@@ -182,6 +194,29 @@ def test_ctrl_c_ends_with_a_report_of_how_far_it_came(tmp_path: Path, workers: s
         assert (result["interrupted"], result["is_good"]) == (True, False)
         assert len(result["phones"]) == 1500
         assert result["arrived"] == 0
+        assert not fleet.has_left_processes()
+
+
+def test_ctrl_c_while_all_is_set_up_begins_nothing(tmp_path: Path) -> None:
+    with Running(tmp_path, "--phones", "600", "--workers", "1") as fleet:
+        fleet.wait_for("setting up")
+        os.kill(fleet.process.pid, signal.SIGINT)
+        result = fleet.end()
+        assert (fleet.process.returncode, result["interrupted"], len(result["stages"])) == (130, True, 0)
+        assert {end["boots"] for end in result["phones"].values()} == {0}
+        assert not fleet.has_left_processes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+def test_ctrl_c_ends_also_a_worker_that_hangs_and_a_second_one_changes_nothing(tmp_path: Path) -> None:
+    with Running(tmp_path, "--phones", "600", "--workers", "2") as fleet:
+        fleet.wait_for("boot-phone")
+        os.kill(fleet.workers()[0], signal.SIGSTOP)
+        os.kill(fleet.process.pid, signal.SIGINT)
+        os.kill(fleet.process.pid, signal.SIGTERM)
+        result = fleet.end()
+        assert (fleet.process.returncode in (130, 143), result["interrupted"]) == (True, True)
+        assert sum(end["state"] == "lost" for end in result["phones"].values()) == 300
         assert not fleet.has_left_processes()
 
 
