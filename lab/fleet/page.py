@@ -73,14 +73,14 @@ def _verdict(result: FleetResult) -> str:
 
 
 def _stranded(result: FleetResult) -> str:
-    stranded = sorted(result.stranded.items())
+    stranded = result.first_stranded(MAX_LISTED)
     if not stranded:
         return ""
     rows = [
         (name, end.registered, end.ctl, end.itl, end.configuration, ", ".join(end.reasons), end.detail)
-        for name, end in stranded[:MAX_LISTED]
+        for name, end in stranded
     ]
-    rest = len(stranded) - len(rows)
+    rest = result.stranded - len(rows)
     note = f"<p class=note>... and {rest} more in fleet.json</p>" if rest else ""
     head = ("phone", "registered", "CTL", "ITL", "configuration", "reasons", "last trouble")
     by_reason = _table(("why", "phones"), [(why, f"{count}") for why, count in result.reasons().most_common()])

@@ -7,6 +7,7 @@ from collections import Counter, deque
 from typing import Final
 
 from lab.fleet.batch import PhoneFinding
+from lab.fleet.result import of_any_phone
 
 WINDOW_S: Final = 5.0
 """The rate is that of the last so many seconds."""
@@ -43,19 +44,23 @@ class Progress:
         self.states += states
         self.reasons += reasons
         now_s = time.monotonic()
+        self._forget(now_s)
         self._marks.append((now_s, self.done))
-        while self._marks[0][0] < now_s - WINDOW_S:
-            self._marks.popleft()
 
     @property
     def per_second(self) -> float:
-        if not self._marks:
-            return 0.0
-        first_s, first = self._marks[0]
-        last_s, last = self._marks[-1]
-        if last_s - first_s < 0.5:  # too short to tell: since the step began
-            return self.done / max(time.monotonic() - self.began_s, 1e-3)
-        return (last - first) / (last_s - first_s)
+        """Of the last few seconds, this moment included: phones that wait for an answer make it less."""
+        now_s = time.monotonic()
+        self._forget(now_s)
+        first_s, first = self._marks[0] if self._marks else (self.began_s, 0)
+        if now_s - first_s < 0.5:  # too short to tell: since the step began
+            first_s, first = self.began_s, 0
+        return max(self.done - first, 0) / max(now_s - first_s, 1e-3)
+
+    def _forget(self, now_s: float) -> None:
+        """All marks before the window but the last one."""
+        while len(self._marks) > 1 and self._marks[1][0] < now_s - WINDOW_S:
+            self._marks.popleft()
 
     @property
     def remaining_s(self) -> float | None:
@@ -65,4 +70,4 @@ class Progress:
 
 
 def _other(finding: PhoneFinding) -> tuple[str, ...]:
-    return (finding.detail,) if finding.detail and finding.state != "registered" else ()
+    return (of_any_phone(finding.detail),) if finding.detail and finding.state != "registered" else ()

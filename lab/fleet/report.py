@@ -8,6 +8,7 @@ from typing import Final
 from lab.fleet.result import FleetResult, Phase, Stage
 
 SHOWN_STRANDED: Final = 10
+SHOWN_REASONS: Final = 12
 PHASE_WORDS: Final = {
     Phase.ADDRESS: "address (DHCP)",
     Phase.CTL: "CTL",
@@ -45,15 +46,16 @@ def _verdict(result: FleetResult) -> Iterator[str]:
     others = {place: count for place, count in result.where().items() if place != result.target}
     for place, count in sorted(others.items(), key=lambda item: -item[1]):
         yield f"  {count} registered at {place}" if place != "nowhere" else f"  {count} registered nowhere"
-    for reason, count in result.reasons().most_common():
+    reasons = result.reasons().most_common()
+    for reason, count in reasons[:SHOWN_REASONS]:
         yield f"  {count} because of {reason}"
-    stranded = result.stranded
-    for name in sorted(stranded)[:SHOWN_STRANDED]:
-        end = stranded[name]
+    if len(reasons) > SHOWN_REASONS:
+        yield f"  {sum(count for _, count in reasons[SHOWN_REASONS:])} because of {len(reasons) - SHOWN_REASONS} others"
+    for name, end in result.first_stranded(SHOWN_STRANDED):
         held = f"CTL {end.ctl}, ITL {end.itl}, configuration {end.configuration}"
         yield f"    {name}: at {end.registered}, {held}; {end.detail or end.why}"
-    if len(stranded) > SHOWN_STRANDED:
-        yield f"    ... and {len(stranded) - SHOWN_STRANDED} more: --out DIR tells of all"
+    if result.stranded > SHOWN_STRANDED:
+        yield f"    ... and {result.stranded - SHOWN_STRANDED} more: --out DIR tells of all"
 
 
 def _stage_lines(stage: Stage) -> Iterator[str]:

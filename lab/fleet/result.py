@@ -5,10 +5,12 @@ Results are keyed by device name, so that a batch which is run again counts no p
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, field
 from enum import StrEnum
+from heapq import nsmallest
 from typing import Any, Final
 
 from cucm.records import dataclass
@@ -21,7 +23,9 @@ NOWHERE: Final = "nowhere"
 NONE: Final = "none"
 UNKNOWN: Final = "unknown"
 """A file in flash that no node of the lab has served."""
-NOT_TOLD: Final = "no reason told"
+OTHERWISE_WELL: Final = "its last boot went well"
+"""Why a phone is not at the target: nothing has sent it there."""
+_DEVICE: Final = re.compile("SEP[0-9A-F]{12}")
 
 
 class Phase(StrEnum):
@@ -35,6 +39,11 @@ class Phase(StrEnum):
     REGISTRATION = "registration"
     BOOT = "boot"
     """All of it, from power (or reset) to the end of the boot."""
+
+
+def of_any_phone(text: str) -> str:
+    """Without the names of devices: what is the same for many phones is one reason."""
+    return _DEVICE.sub("SEP...", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +67,10 @@ class PhoneEnd:
 
     @property
     def why(self) -> str:
-        """The reason that a table groups by: the first of `reasons`, else `detail`."""
-        return self.reasons[0] if self.reasons else self.detail or NOT_TOLD
+        """The reason that a table groups by: the first of `reasons`, else `detail`, else the state."""
+        if self.reasons or self.detail:
+            return self.reasons[0] if self.reasons else of_any_phone(self.detail)
+        return OTHERWISE_WELL if self.registered != NOWHERE else f"it is {self.state}"
 
     def is_at(self, cluster: str) -> bool:
         """Registered there, and there alone."""
@@ -173,8 +184,14 @@ class FleetResult:
         return sum(count for end, count in self.tally().items() if end.is_at(self.target))
 
     @property
-    def stranded(self) -> dict[str, PhoneEnd]:
-        return {name: end for name, end in self.ends.items() if not end.is_at(self.target)}
+    def stranded(self) -> int:
+        """How many are not at the target."""
+        return len(self.ends) - self.arrived
+
+    def first_stranded(self, count: int) -> list[tuple[str, PhoneEnd]]:
+        """So many of them, by name; of a million no more than these are held."""
+        names = (name for name, end in self.ends.items() if not end.is_at(self.target))
+        return [(name, self.ends[name]) for name in nsmallest(count, names)] if self.stranded else []
 
     @property
     def is_good(self) -> bool:
@@ -218,7 +235,7 @@ class FleetResult:
             "request": self.request.as_json(),
             "target": self.target,
             "arrived": self.arrived,
-            "stranded": len(self.ends) - self.arrived,
+            "stranded": self.stranded,
             "is_good": self.is_good,
             "interrupted": self.interrupted,
             "reruns": self.reruns,

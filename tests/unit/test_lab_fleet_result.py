@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 from lab.fleet.request import FleetRequest
-from lab.fleet.result import NOT_TOLD, FleetResult, Phase, PhoneEnd, Stage, merge_stages
+from lab.fleet.result import OTHERWISE_WELL, FleetResult, Phase, PhoneEnd, Stage, merge_stages
 
 
 def result(**ends: PhoneEnd) -> FleetResult:
@@ -30,9 +30,16 @@ def test_registered_twice_is_not_arrived() -> None:
 
 
 def test_stranded_are_grouped_by_their_first_reason() -> None:
-    ends = result(a=HOME, b=AWAY, c=PhoneEnd(detail="File Not Found"), d=PhoneEnd())
-    assert ends.reasons() == Counter({"tvs-unreachable": 1, "File Not Found": 1, NOT_TOLD: 1})
-    assert ends.where() == Counter({"destination": 1, "source": 1, "nowhere": 2})
+    ends = result(a=HOME, b=AWAY, c=PhoneEnd(detail="File Not Found"), d=PhoneEnd(state="off"), e=PhoneEnd("source"))
+    assert ends.reasons() == Counter({"tvs-unreachable": 1, "File Not Found": 1, "it is off": 1, OTHERWISE_WELL: 1})
+    assert ends.where() == Counter({"destination": 1, "source": 2, "nowhere": 2})
+    assert (ends.stranded, [name for name, _ in ends.first_stranded(2)]) == (4, ["b", "c"])
+
+
+def test_the_same_trouble_of_many_phones_is_one_reason() -> None:
+    names = ("SEPB000B4000001", "SEPB000B4BA0AEE")
+    ends = result(**{name: PhoneEnd(detail=f"invalid file {name}.cnf.xml") for name in names})
+    assert ends.reasons() == Counter({"invalid file SEP....cnf.xml": 2})
 
 
 def test_an_interrupted_run_is_not_good() -> None:

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from lab.fleet.batch import PhoneFinding
+from lab.fleet.progress import WINDOW_S, Progress
+
+
+@pytest.fixture
+def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+    """What the clock shows, in seconds."""
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    yield now
+
+
+def test_the_rate_is_that_of_the_last_seconds(at: list[float]) -> None:
+    progress = Progress()
+    progress.begin("act", "reset-phone", total=1000)
+    for _ in range(20):
+        at[0] += 0.5
+        progress.add(10, Counter(), Counter())
+    assert progress.per_second == pytest.approx(20.0)
+    assert progress.remaining_s == pytest.approx(40.0)
+
+
+def test_phones_that_all_wait_have_no_rate_and_no_end(at: list[float]) -> None:
+    progress = Progress()
+    progress.begin("act", "reset-phone", total=100)
+    at[0] += 1
+    progress.add(90, Counter(), Counter())
+    at[0] += WINDOW_S * 2
+    assert progress.per_second == 0
+    assert progress.remaining_s is None
+
+
+def test_a_batch_that_begins_anew_gives_no_rate_below_nothing(at: list[float]) -> None:
+    progress = Progress()
+    progress.begin("act", "reset-phone", total=100)
+    at[0] += 1
+    progress.add(50, Counter(), Counter())
+    at[0] += 1
+    progress.add(-50, Counter(), Counter())
+    assert (progress.per_second, progress.remaining_s) == (0, None)
+
+
+def test_trouble_is_counted_whatever_the_phone_is_called(at: list[float]) -> None:
+    progress = Progress()
+    for name in ("SEP000000000001", "SEP000000000002"):
+        progress.phone_done(name, PhoneFinding("unregistered", detail=f"invalid file {name}.cnf.xml"))
+    assert list(progress.reasons.values()) == [2]
