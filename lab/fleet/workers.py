@@ -31,6 +31,8 @@ from lab.fleet.wire import (
 
 GIVE_UP_S: Final = 10.0
 """How long a worker gets to say that it has given up before it is killed: it may hang, or be stopped."""
+ANSWER_S: Final = 30.0
+"""How long a worker may take for everything but what phones do."""
 END_S: Final = 30.0
 """How long a worker gets to end by itself before it is killed."""
 
@@ -146,23 +148,32 @@ class _WorkerProcess:
 
     async def ask(self, message: object) -> Any:
         """Raises WorkerLost; RuntimeError for a fault of our own in the worker."""
+        await self._wait(ANSWER_S)  # nobody may be waiting for the last answer any more
         if self.is_lost:
             raise self._lost()
         answer = self._answer = asyncio.get_running_loop().create_future()
         send(self._writer, message)
         with suppress(ConnectionError):  # whoever reads hears of it, and says so in the answer
             await self._writer.drain()
+        if not isinstance(message, Perform):
+            await self._wait(ANSWER_S)
         return await asyncio.shield(answer)
 
     async def give_up(self) -> None:
         """Returns when the worker has ended what it was doing."""
-        answer = self._answer
-        if answer is not None and not answer.done():
+        if self._answer is not None and not self._answer.done():
             send(self._writer, GiveUp())
-            await asyncio.wait([answer], timeout=GIVE_UP_S)
-            if not answer.done():
-                self._process.kill()
-                await asyncio.wait([answer])
+            await self._wait(GIVE_UP_S)
+
+    async def _wait(self, seconds: float) -> None:
+        """For an answer that has not come; a worker that gives none in this time is killed."""
+        answer = self._answer
+        if answer is None or answer.done():
+            return
+        await asyncio.wait([answer], timeout=seconds)
+        if not answer.done():
+            self._process.kill()
+            await asyncio.wait([answer])
 
     async def end(self) -> None:
         self._reading.cancel()

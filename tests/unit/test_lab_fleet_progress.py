@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,11 +10,11 @@ from lab.fleet.progress import WINDOW_S, Progress
 
 
 @pytest.fixture
-def at(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
+def at(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the clock shows, in seconds."""
     now = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    yield now
+    return now
 
 
 def test_the_rate_is_that_of_the_last_seconds(at: list[float]) -> None:
