@@ -65,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Exit code 0 when every phone is registered at the target cluster, 1 when not; 128 + N after signal N."""
     from lab.fleet.request import FleetRequest, default_workers
 
-    workers = arguments.workers
+    workers = 0 if arguments.scheduler is not None and arguments.workers is None else arguments.workers
     request = FleetRequest(
         phones=arguments.phones,
         story=arguments.story,
@@ -78,6 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
     )
     machines = _machines(arguments)
     request.check(simulated=machines is not None)
+    if arguments.scheduler is not None and arguments.workers is not None:
+        raise UsageError("phones run in the workers of the scheduler", where="--workers", mend="leave it out")
     exposure = _exposure(arguments)
     network = None if exposure is not None or arguments.network == "auto" else read_network(arguments.network)
     from lab.fleet.session import FleetSession

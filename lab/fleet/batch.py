@@ -7,6 +7,7 @@ does the same again. Nothing in here knows the lab as an object: only addresses,
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import field
 
@@ -94,10 +95,13 @@ async def run_batch(batch: Batch, *, on_done: OnDone = nobody_cares) -> BatchRes
     """The phones wake as they were, do what the batch says, and hang up. Raises nothing for what becomes of a phone."""
     from lab.fleet.residents import Residents
 
+    cpu_s = time.process_time()
     async with Residents(batch.around, batch.states, on_done=on_done) as residents:
         await residents.wake(batch.concurrency)
         stage = await residents.perform(batch.verb, batch.title, residents.names, batch.concurrency)
-        return BatchResult(batch.number, by_name(residents.states()), residents.accounts(), stage)
+        result = BatchResult(batch.number, by_name(residents.states()), residents.accounts(), stage)
+    stage.phone_cpu_s = time.process_time() - cpu_s  # to wake is work too
+    return result
 
 
 def by_name(states: Iterable[PhoneState]) -> dict[str, PhoneState]:

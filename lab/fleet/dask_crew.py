@@ -75,6 +75,9 @@ class CrewOnDask:
         self._accounts: dict[str, tuple[PhoneFinding, Holding]] = {}
         self._same = _Same()
         self._steps = 0
+        self._batches_made = 0
+        self._open: set[int] = set()
+        """Batches of this step of which no result has come yet."""
         self._began: set[int] = set()
         self._done: Counter[int] = Counter()
         self._per_second: Counter[int] = Counter()
@@ -148,7 +151,7 @@ class CrewOnDask:
     # --- inside
 
     def _forget_last_step(self) -> None:
-        self._began.clear()
+        self._open.clear()
         self._done.clear()
         self._per_second = Counter()
         self._began_s = time.monotonic()
@@ -157,8 +160,11 @@ class CrewOnDask:
         states = [state for state in self._states.values() if state.phone.model in work.models]
         count = max(1, min(len(states), max(threads * BATCHES_PER_THREAD, -(-len(states) // LARGEST_BATCH))))
         concurrency = max(1, work.concurrency // max(1, threads))
+        first = self._batches_made
+        self._batches_made += count
+        self._open.update(range(first, first + count))
         return [
-            Batch(number, work.verb, work.title, self._around, tuple(states[number::count]), concurrency)
+            Batch(first + number, work.verb, work.title, self._around, tuple(states[number::count]), concurrency)
             for number in range(count)
         ]
 
@@ -188,6 +194,7 @@ class CrewOnDask:
         if result.number in stages:
             return
         stages[result.number] = result.stage
+        self._open.discard(result.number)
         self._accounts |= result.accounts
         for name, state in result.states.items():
             self._states[name] = self._same.state(state)
@@ -198,19 +205,23 @@ class CrewOnDask:
 
     def _give_up(self, batch: Batch) -> None:
         """Its workers were lost, one after the other: what became of its phones nobody knows."""
+        self._open.discard(batch.number)
         lost = PhoneFinding("lost", detail="the workers that ran it were lost, one after the other")
         for state in batch.states:
             self._accounts[state.name] = lost, _NOTHING
         self._advance(batch.number, len(batch.states), Counter({lost.state: len(batch.states)}))
 
     def _hear(self, message: tuple[float, Any]) -> None:
-        """What a batch tells on the fleet's topic: that it began, or how many of its phones are done."""
+        """What a batch tells on the fleet's topic: that it began, or how many of its phones are done. It may be heard
+        later than the batch's result, which says more.
+        """
         _moment, told = message
         number = told["batch"]
         if told.get("began"):
             self.reruns += number in self._began
             self._began.add(number)
-        self._advance(number, told.get("done", 0))
+        if number in self._open:
+            self._advance(number, told.get("done", 0))
 
     def _advance(self, number: int, done: int, states: _Counts = _NONE, reasons: _Counts = _NONE) -> None:
         """`done` phones of the batch are; fewer than before when it was begun again."""

@@ -178,7 +178,9 @@ class Fleet:
         self.result.memory = await self._memory(crew) or self.result.memory
 
     async def _memory(self, crew: Crew) -> Memory | None:
-        """Of all phones as they are now; None where the system does not tell."""
+        """Of all phones as they are now; None where the system does not tell, and of phones that have parted."""
+        if crew.parts:
+            return None
         own = private_bytes()
         grown = own - self._empty_bytes + await crew.memory()
         return Memory(grown / self.request.phones, self.request.phones) if own else None

@@ -196,7 +196,7 @@ class FleetResult:
     @property
     def is_good(self) -> bool:
         """Whether every phone that was asked for is registered at the target."""
-        return self.trouble is None and not self.interrupted and self.arrived == self.request.phones
+        return self.is_whole and self.arrived == self.request.phones
 
     def reasons(self) -> Counter[str]:
         """Why phones are not at the target: how many, by reason."""
@@ -214,11 +214,21 @@ class FleetResult:
         return where
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all acts were played: else what a phone costs cannot be told."""
+        return self.trouble is None and not self.interrupted
+
+    @property
     def cpu_ms_per_phone(self) -> float:
+        """0 for a run that is not whole."""
+        if not self.is_whole:
+            return 0.0
         return 1000 * sum(stage.cpu_s for stage in self.stages) / max(self.request.phones, 1)
 
     @property
     def floor_ms_per_phone(self) -> float:
+        if not self.is_whole:
+            return 0.0
         return 1000 * sum(stage.floor_s for stage in self.stages) / max(self.request.phones, 1)
 
     @property

@@ -120,12 +120,14 @@ class FleetSession:
 
     def _report(self, result: FleetResult) -> None:
         told = result.as_json(phones=self._request.phones <= MAX_TOLD)
-        if self._out is not None:
-            self._keep(result, told, self._out)
-        if self._as_json:
-            print_json(told)
-        else:
-            print("\n".join(report_lines(result)))
+        try:
+            if self._out is not None:
+                self._keep(result, told, self._out)
+        finally:  # a full disk does not take the report from the screen
+            if self._as_json:
+                print_json(told)
+            else:
+                print("\n".join(report_lines(result)))
 
     def _keep(self, result: FleetResult, told: dict[str, Any], out: Path) -> None:
         write_whole(out / JSON_NAME, json.dumps(told, indent=1).encode() + b"\n")

@@ -107,6 +107,7 @@ def test_a_simulated_fleet_says_so_and_how_long_it_would_take(cucm_lab: Callable
         (("--simulate", "--workers", "2"), "--workers"),
         (("--simulate", "--scheduler", "tcp://127.0.0.1:1"), "--scheduler"),
         (("--simulate", "--cores", "0"), "--cores"),
+        (("--scheduler", "tcp://127.0.0.1:1", "--workers", "2"), "--workers"),
     ],
 )
 def test_words_that_do_not_go_together(cucm_lab: Callable[..., Done], words: tuple[str, ...], where: str) -> None:

@@ -36,3 +36,9 @@ def test_memory_of_this_process_is_known_where_the_system_tells() -> None:
     kept = bytearray(b"x" * 8_000_000)
     assert before == 0 or private_bytes() - before > 4_000_000
     assert len(kept) == 8_000_000
+
+
+def test_phones_of_a_scheduler_need_no_files_here() -> None:
+    require_descriptors(FleetRequest(60_000, scheduler="tcp://127.0.0.1:8786"))
+    with pytest.raises(EnvironmentProblem, match="open files"):
+        require_descriptors(FleetRequest(10_000_000))

@@ -65,3 +65,10 @@ def test_parts_of_a_stage_become_one() -> None:
     assert (whole.title, whole.phones, whole.wall_s, whole.phone_cpu_s) == ("boot", 5, 2.0, 0.75)
     assert len(whole.latencies[Phase.CTL]) == 2
     assert whole.per_second == Counter({1: 3})
+
+
+def test_half_a_run_has_no_cost_per_phone() -> None:
+    told = result(a=HOME, b=HOME)
+    told.stages = [Stage("boot", 1, server_cpu_s=0.02, floor_s=0.02)]
+    told.interrupted = True
+    assert (told.cpu_ms_per_phone, told.floor_ms_per_phone, told.times_floor) == (0, 0, None)

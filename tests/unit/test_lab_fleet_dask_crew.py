@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from ipaddress import IPv4Network
+
+import pytest
+
+from lab.fleet.batch import BatchResult, Holding, PhoneFinding, PhoneState, Surroundings
+from lab.fleet.crew import Work
+from lab.fleet.population import Population
+from lab.fleet.progress import Progress
+from lab.fleet.result import Stage
+from lab.topology import load_topology
+from phone_agent.flash import FlashContents
+
+pytest.importorskip("distributed")
+from lab.fleet.dask_crew import CrewOnDask
+
+
+def test_what_is_heard_after_a_batchs_result_takes_no_phone_back() -> None:
+    population = Population(load_topology("two-clusters"), 4, IPv4Network("127.2.0.0/16"))
+    progress = Progress()
+    progress.begin("act", "boot-phone", total=4)
+    states = [PhoneState(phone, FlashContents()) for phone in population]
+    crew = CrewOnDask(None, Surroundings(("127.0.0.1", 67)), states, progress)
+    work = Work("boot", "boot-phone", frozenset({states[0].phone.model}), 4)
+    (first,) = (batch for batch in crew._batches(work, 1) if states[0] in batch.states)
+    account = PhoneFinding("registered"), Holding(None, None, None)
+    accounts = {state.name: account for state in first.states}
+    crew._hear((0.0, {"batch": first.number, "began": True}))
+    crew._take(BatchResult(first.number, {}, accounts, Stage("boot-phone")), {})
+    assert progress.done == len(first.states)
+    crew._hear((0.0, {"batch": first.number, "done": 0}))
+    assert progress.done == len(first.states)
+    assert crew.reruns == 0
+    crew._hear((0.0, {"batch": first.number, "began": True}))
+    assert crew.reruns == 1
+    later = crew._batches(work, 1)
+    assert first.number not in {batch.number for batch in later}
