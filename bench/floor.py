@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives import hashes
@@ -13,6 +11,7 @@ from OpenSSL import SSL
 
 from bench.material import GROUP, NGINX_BODY_BYTES, Material, TlsCase, TlsKind
 from cucm.net.tls import client_context, server_context
+from lab.fleet.floor import cpu_s_of, shake_hands
 
 _READ_BYTES = 65536
 _FLIGHTS = 12
@@ -36,14 +35,14 @@ class HandshakeCost:
 def rsa_sign_per_s(material: Material, seconds: float) -> float:
     """RSA-2048 PKCS#1 v1.5 signatures per second of one CPU."""
     key = _server_key(material)
-    return _per_s(lambda: key.sign(_MESSAGE, padding.PKCS1v15(), hashes.SHA256()), seconds)
+    return 1 / cpu_s_of(lambda: key.sign(_MESSAGE, padding.PKCS1v15(), hashes.SHA256()), seconds)
 
 
 def rsa_verify_per_s(material: Material, seconds: float) -> float:
     """RSA-2048 verifications per second of one CPU."""
     key = _server_key(material)
     signature, public = key.sign(_MESSAGE, padding.PKCS1v15(), hashes.SHA256()), key.public_key()
-    return _per_s(lambda: public.verify(signature, _MESSAGE, padding.PKCS1v15(), hashes.SHA256()), seconds)
+    return 1 / cpu_s_of(lambda: public.verify(signature, _MESSAGE, padding.PKCS1v15(), hashes.SHA256()), seconds)
 
 
 def _server_key(material: Material) -> rsa.RSAPrivateKey:
@@ -51,17 +50,6 @@ def _server_key(material: Material) -> rsa.RSAPrivateKey:
     if not isinstance(key, rsa.RSAPrivateKey):
         raise TypeError("the material's server key is RSA")
     return key
-
-
-def _per_s(operation: Callable[[], object], seconds: float) -> float:
-    """Operations per second of this thread's CPU; goes on for `seconds` of it, but does at least one."""
-    begins_s = time.thread_time()
-    count, used_s = 0, 0.0
-    while used_s <= seconds:
-        operation()
-        count += 1
-        used_s = time.thread_time() - begins_s
-    return count / used_s
 
 
 def handshake_cost(material: Material, case: TlsCase, seconds: float) -> HandshakeCost:
@@ -114,7 +102,7 @@ def _converse(ends: tuple[SSL.Connection, SSL.Connection], used: list[float], qu
     for _ in range(_FLIGHTS):
         for side in (1, 0):
             begins = time.thread_time()
-            done[side] = _shake_hands(ends[side], ends[1 - side])
+            done[side] = shake_hands(ends[side], ends[1 - side])
             used[side] += time.thread_time() - begins
         if all(done):
             break
@@ -129,15 +117,3 @@ def _converse(ends: tuple[SSL.Connection, SSL.Connection], used: list[float], qu
         ends[1 - side].recv(_READ_BYTES)
         used[side] += middle - begins
         used[1 - side] += time.thread_time() - middle
-
-
-def _shake_hands(end: SSL.Connection, other: SSL.Connection) -> bool:
-    """One step of one end; what it has to say goes to the other. Whether its handshake is done."""
-    try:
-        end.do_handshake()
-        is_done = True
-    except SSL.WantReadError:
-        is_done = False
-    with contextlib.suppress(SSL.WantReadError):
-        other.bio_write(end.bio_read(_READ_BYTES))
-    return is_done

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--expose",
         metavar="NET",
         help="the Dask workers are on other machines: the servers are in --network, a private /24 of yours, for all "
-        "who reach it, and the phones in parts of this private network (docs/howto/large-fleets.md)",
+        "who reach it, and the phones in parts of this private network (docs/howto/fleets-on-dask.md)",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="leave fleet.json and fleet.html here")
 

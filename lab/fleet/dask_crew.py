@@ -279,7 +279,7 @@ def _require_same_machine(worker: str, description: WorkerDescription) -> None:
         raise EnvironmentProblem(
             "it is on another machine or in another network, and the lab's servers listen on this one's loopback",
             where=worker,
-            mend="start the workers beside the lab, or see --expose and docs/howto/large-fleets.md",
+            mend="start the workers beside the lab, or see --expose and docs/howto/fleets-on-dask.md",
         )
 
 

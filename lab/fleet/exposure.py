@@ -2,7 +2,7 @@
 
 The servers take addresses of one network, the phones of another, of which every worker has a part of its own
 (`PART_VARIABLE` in its environment). Routes between them, and that a machine answers for a whole network, are the
-administrator's: docs/howto/large-fleets.md.
+administrator's: docs/howto/fleets-on-dask.md.
 """
 
 from __future__ import annotations

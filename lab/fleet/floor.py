@@ -52,7 +52,7 @@ class Floor:
 
     def _one(self, name: str) -> float:
         if name not in self._known:
-            self._known[name] = _cost(self._operation(name))
+            self._known[name] = cpu_s_of(self._operation(name), MEASURE_S)
         return self._known[name]
 
     def _operation(self, name: str) -> Callable[[], object]:
@@ -92,34 +92,35 @@ class Floor:
                 private_key_der=self._phone.private_key_der if with_certificate else None,
             ),
         )
-        return lambda: _shake_hands(*contexts)
+        return lambda: _handshake_over_memory(*contexts)
 
 
-def _cost(operation: Callable[[], object]) -> float:
+def cpu_s_of(operation: Callable[[], object], seconds: float) -> float:
+    """CPU seconds of this thread for one operation; goes on for `seconds` of it, but does at least two."""
     operation()
     begins_s = time.thread_time()
     count, used_s = 0, 0.0
-    while used_s <= MEASURE_S:
+    while used_s <= seconds:
         operation()
         count += 1
         used_s = time.thread_time() - begins_s
     return used_s / count
 
 
-def _shake_hands(server_context: SSL.Context, client_context: SSL.Context) -> None:
+def _handshake_over_memory(server_context: SSL.Context, client_context: SSL.Context) -> None:
     server, client = SSL.Connection(server_context, None), SSL.Connection(client_context, None)
     server.set_accept_state()
     client.set_connect_state()
     done = [False, False]
     for _ in range(_FLIGHTS):
-        done = [_step(client, server), _step(server, client)]
+        done = [shake_hands(client, server), shake_hands(server, client)]
         if all(done):
             return
     raise RuntimeError("the floor's handshake does not end")
 
 
-def _step(end: SSL.Connection, other: SSL.Connection) -> bool:
-    """What one end has to say goes to the other. Whether its handshake is done."""
+def shake_hands(end: SSL.Connection, other: SSL.Connection) -> bool:
+    """One step of one end; what it has to say goes to the other. Whether its handshake is done."""
     try:
         end.do_handshake()
         is_done = True
