@@ -35,6 +35,7 @@ TRIED = {
     "show ctl CTLFile.tlv": "The CTL file was verified successfully.",
     "verify NEW.tlv --against OLD.tlv ...": "ACCEPTED",
     "decode trace.txt": "QUERY_CERT",
+    "fleet --phones 200 --out out/fleet": "200 of 200 phones are registered at destination",
     "exec -- curl -sk https://ucm11pub:8443/": "This is ucm11pub of an emulated lab",
 }
 """Every other command and a text of what it prints; exit code 0 is promised."""
