@@ -140,6 +140,20 @@ class FolderLock:
             if not _is_still(path, self._descriptor):
                 self.release()  # its holder has just removed it
 
+    def is_taken(self) -> bool:
+        """Whether a process has it; for who waits for the end of a lab. Nothing is made or left there."""
+        try:
+            descriptor = os.open(self._directory / LOCK_NAME, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def release(self) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)

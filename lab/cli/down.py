@@ -21,11 +21,12 @@ def run(arguments: argparse.Namespace) -> int:
     from cucm.errors import EXIT_OK, LabError
     from lab.cli.frame import print_json
     from lab.cli.running import client
+    from lab.lab_folder import FolderLock
 
-    lab = client(arguments)
+    lab, lock = client(arguments), FolderLock(arguments.directory)
     lab.post("shutdown", body={})
     ends = time.monotonic() + PATIENCE_S
-    while lab.is_running():
+    while lab.is_running() or lock.is_taken():  # the folder is let go last, and may be removed then
         if time.monotonic() > ends:
             raise LabError(
                 f"the lab has not ended within {PATIENCE_S:.0f} s", mend="end its process: its pid is in up.pid"

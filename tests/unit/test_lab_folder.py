@@ -208,6 +208,16 @@ def test_a_lock_that_its_holder_removes_is_taken_anew(tmp_path):
     lock.release()
 
 
+def test_who_waits_for_the_end_of_a_lab_sees_its_lock(tmp_path):
+    lock, other = FolderLock(tmp_path), FolderLock(tmp_path)
+    assert not other.is_taken()
+    assert not (tmp_path / LOCK_NAME).exists(), "a look leaves nothing"
+    lock.take()
+    assert other.is_taken()
+    lock.release()
+    assert not other.is_taken()
+
+
 def test_a_clock_keeps_moves_and_no_jumps(tmp_path):
     clock = KeptClock(tmp_path / CLOCK_NAME)
     clock.jump(1e6)
