@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from types import TracebackType
 from typing import Final, Self, TextIO
 
 from lab.fleet.progress import Progress
 
 PLAIN_EVERY_S: Final = 5.0
-LIVE_EVERY_S: Final = 0.25
+LOOK_EVERY_S: Final = 0.25
 SHOWN_REASONS: Final = 3
 
 
 class Display:
-    """Plain lines: what begins, and how far it is now and then."""
-
-    every_s: float = PLAIN_EVERY_S
+    """Plain lines: what begins, at once, and how far it is now and then."""
 
     def __init__(self, progress: Progress, out: TextIO) -> None:
         self._progress = progress
         self._out = out
         self._told = ""
+        self._told_s = -PLAIN_EVERY_S
+        self._step_s = 0.0
 
     def __enter__(self) -> Self:
         return self
@@ -35,8 +36,16 @@ class Display:
     async def watch(self) -> None:
         """Until it is cancelled."""
         while True:
-            self.show(progress_text(self._progress))
-            await asyncio.sleep(self.every_s)
+            if self._is_due():
+                self.show(progress_text(self._progress))
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    def _is_due(self) -> bool:
+        now_s, step_s = time.monotonic(), self._progress.began_s
+        if step_s == self._step_s and now_s - self._told_s < PLAIN_EVERY_S:
+            return False
+        self._told_s, self._step_s = now_s, step_s
+        return True
 
     def show(self, text: str) -> None:
         if text != self._told:
@@ -47,7 +56,8 @@ class Display:
 class LiveDisplay(Display):
     """The same line again and again."""
 
-    every_s = LIVE_EVERY_S
+    def _is_due(self) -> bool:
+        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
