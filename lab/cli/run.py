@@ -134,12 +134,13 @@ def play_and_keep(
     """Play one story in a temporary directory; with `out`, leave its folder there."""
     from lab.run_folder import RunFolder
     from lab.runtime import LabOptions
+    from lab.temporary_folder import temporary_folder
 
     with ExitStack() as ending:
         folder = ending.enter_context(RunFolder(out)) if out else None
-        directory = ending.enter_context(tempfile.TemporaryDirectory(prefix="cucm-lab-"))
+        directory = ending.enter_context(temporary_folder("cucm-lab-"))
         listener.begin(name, story)
-        options = LabOptions(Path(directory), network, arguments.seed)
+        options = LabOptions(directory, network, arguments.seed)
         result, lab, book = _play(name, story, options, listener, folder)
         if folder:
             folder.keep_flash(lab, "after")

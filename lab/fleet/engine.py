@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
-from pathlib import Path
 
 from cucm.clock import MovableClock
 from cucm.errors import LabError
@@ -23,12 +21,13 @@ from lab.fleet.population import Population
 from lab.fleet.progress import Progress
 from lab.fleet.request import FleetRequest
 from lab.fleet.result import NONE, NOWHERE, UNKNOWN, FleetResult, Memory, PhoneEnd, Stage
-from lab.fleet.servers import KEPT_EVENTS, FleetLab, phones_network
+from lab.fleet.servers import FOLDER_PREFIX, KEPT_EVENTS, FleetLab, phones_network
 from lab.fleet.workers import CrewOfWorkers
 from lab.node import DEFAULT_STATIONS
 from lab.operations import AddDevice, AdvanceClock, Operation, RemoveDevice
 from lab.runtime import LabOptions
 from lab.scenario import Act
+from lab.temporary_folder import temporary_folder
 
 
 class Fleet:
@@ -79,7 +78,7 @@ class Fleet:
         began_s, cpu_s = time.monotonic(), time.process_time()
         require_descriptors(self.request)
         self.progress.begin("", f"setting up two clusters and {self.request.phones} phones")
-        folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="cucm-fleet-")))
+        folder = ending.enter_context(temporary_folder(FOLDER_PREFIX))
         population = Population(self.plan.topology, self.request.phones, self._phones_network(ending))
         stations = DEFAULT_STATIONS + self.request.phones  # one node may have all of them, and those that come anew
         options = LabOptions(folder, self._network, self.request.seed, events=KEPT_EVENTS, stations=stations)

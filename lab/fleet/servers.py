@@ -29,6 +29,8 @@ from phone_agent.flash import DeviceIdentity, FlashContents
 FIRST_BLOCK: Final = 2
 LAST_BLOCK: Final = 19
 """Fleets' phones live in one of 127.2.0.0/16 to 127.19.0.0/16: labs that draw a network are elsewhere."""
+FOLDER_PREFIX: Final = "cucm-fleet-"
+"""Of the folder of a fleet's clusters, which goes with the run."""
 KEPT_EVENTS: Final = 2000
 """Of a fleet's servers: reports count events as they come and keep none."""
 

@@ -7,7 +7,6 @@ off; a step on phones is walked through for every phone of the fleet, whose own 
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import time
 from array import array
 from collections import Counter
@@ -15,7 +14,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from ipaddress import IPv4Network
-from pathlib import Path
 from typing import Final
 
 from cucm.clock import MovableClock
@@ -31,11 +29,12 @@ from lab.fleet.progress import Progress
 from lab.fleet.queueing import Machines, Yard, run_stage
 from lab.fleet.request import FleetRequest
 from lab.fleet.result import NONE, NOWHERE, UNKNOWN, FleetResult, PhoneEnd, Stage
-from lab.fleet.servers import KEPT_EVENTS
+from lab.fleet.servers import FOLDER_PREFIX, KEPT_EVENTS
 from lab.fleet.simulated_servers import SimulatedServers
 from lab.operations import AdvanceClock, Operation
 from lab.runtime import Lab, LabOptions
 from lab.scenario import Act
+from lab.temporary_folder import temporary_folder
 from lab.topology import PhoneTable
 from phone_agent.flash_contents import FlashContents, without_lists
 from phone_agent.models import PhoneModel
@@ -91,7 +90,7 @@ class Simulation:
         began_s = time.monotonic()
         self.progress.begin("", f"setting up the clusters for {self.request.phones} simulated phones")
         async with AsyncExitStack() as ending:
-            folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="cucm-fleet-")))
+            folder = ending.enter_context(temporary_folder(FOLDER_PREFIX))
             options = LabOptions(folder, self._network, self.request.seed, events=KEPT_EVENTS)
             lab = await ending.enter_async_context(Lab(self.plan.topology, options, clock=MovableClock()))
             cluster_of = {node: name for name, one in lab.clusters.items() for node in one.nodes}

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from select import select
 from typing import Any
 
 import pytest
@@ -140,7 +141,7 @@ def test_more_phones_than_the_machine_has_room_for_are_refused_before_the_start(
 class Running:
     """A fleet that is under way, in a session of its own."""
 
-    def __init__(self, out: Path, *words: str) -> None:
+    def __init__(self, out: Path, *words: str, **environment: str) -> None:
         self.out = out
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lab.cli", "fleet", "--out", str(out), *words],
@@ -149,6 +150,7 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            env=os.environ | environment,
         )
 
     def __enter__(self) -> Running:
@@ -184,6 +186,32 @@ class Running:
         except ProcessLookupError:
             return False
         return True
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+def test_a_killed_fleet_leaves_no_process_and_the_next_one_takes_its_folder_away(
+    cucm_lab: Callable[..., Done], tmp_path: Path
+) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    with Running(tmp_path / "out", "--phones", "600", "--workers", "2", TMPDIR=str(temporary)) as fleet:
+        fleet.wait_for("boot-phone")
+        workers = [os.pidfd_open(worker) for worker in fleet.workers()]
+        fleet.process.kill()
+        for worker in workers:
+            assert select([worker], [], [], 60)[0] == [worker], "a worker goes on without its engine"
+            os.close(worker)
+    left = {path.name for path in temporary.iterdir()}
+    assert left
+    with Running(tmp_path / "out", "--phones", "1", TMPDIR=str(temporary)) as fleet:
+        fleet.wait_for("setting up")
+        assert fleet.end()["arrived"] == 1
+    assert list(temporary.iterdir()) == []
+    dead, simulated = temporary / "cucm-fleet-dead", ("fleet", "--simulate", "--phones", 1)
+    dead.mkdir(0o700)
+    (dead / "alive.lock").touch()
+    assert cucm_lab(*simulated, TMPDIR=str(temporary)).returncode == 0
+    assert not dead.exists()
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
