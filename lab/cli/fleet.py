@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="W",
-        help="processes for phones, beside the servers' one; 0: all in one process (default: by the number of phones)",
+        help="processes for phones, beside the servers' one, but no more than boot at once; 0: all in one process "
+        "(default: by the number of phones)",
     )
     parser.add_argument(
         "--scheduler",

@@ -76,6 +76,9 @@ class CrewHere:
 
 
 def shares(states: Collection[PhoneState], workers: int) -> list[tuple[PhoneState, ...]]:
-    """One part for each worker; phones made after the same one of the topology are spread over all."""
+    """One part for each worker, in the order of `states`; phones made after the same one of the topology are spread
+    over all, however their kinds take turns: a step for one kind has work for every worker.
+    """
     listed = tuple(states)
-    return [listed[number::workers] for number in range(workers)]
+    by_kind = sorted(range(len(listed)), key=lambda number: listed[number].phone.model)
+    return [tuple(listed[number] for number in sorted(by_kind[worker::workers])) for worker in range(workers)]

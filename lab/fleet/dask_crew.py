@@ -11,9 +11,10 @@ import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import islice
 from typing import Any, Final, Self
 
 from distributed import Client, KilledWorker, wait
@@ -108,21 +109,12 @@ class CrewOnDask:
         """Raises LabError when no workers are left, or no scheduler."""
         self._steps += 1
         self._forget_last_step()
-        batches = self._batches(work, await self._threads())
-        self._futures = {
-            self._client.submit(
-                perform_batch,
-                self._fleet,
-                batch,
-                exposed=self._exposure is not None,
-                key=f"{self._fleet}-{self._steps}-{batch.number}",
-                pure=False,
-            ): batch
-            for batch in batches
-        }
+        threads = await self._threads()
+        batches = self._batches(work, threads)
+        at_once = work.concurrency if work.concurrency < threads else len(batches)  # a batch boots one phone at least
         stages: dict[int, Stage] = {}
         try:
-            await self._gather(stages)
+            await self._gather(batches, at_once, stages)
         except BaseException:
             await asyncio.shield(self._call_off())
             raise
@@ -168,8 +160,22 @@ class CrewOnDask:
             for number in range(count)
         ]
 
-    async def _gather(self, stages: dict[int, Stage]) -> None:
-        waiting = set(self._futures)
+    def _submit(self, batch: Batch) -> _Future:
+        future = self._client.submit(
+            perform_batch,
+            self._fleet,
+            batch,
+            exposed=self._exposure is not None,
+            key=f"{self._fleet}-{self._steps}-{batch.number}",
+            pure=False,
+        )
+        self._futures[future] = batch
+        return future
+
+    async def _gather(self, batches: Sequence[Batch], at_once: int, stages: dict[int, Stage]) -> None:
+        """Results of all batches, of which no more than `at_once` are known to the scheduler."""
+        rest = iter(batches)
+        waiting = {self._submit(batch) for batch in islice(rest, at_once)}
         workerless_s = 0.0
         while waiting:
             try:
@@ -189,6 +195,7 @@ class CrewOnDask:
                 else:
                     self._take(result, stages)
                 future.release()
+            waiting.update(self._submit(batch) for batch in islice(rest, at_once - len(waiting)))
 
     def _take(self, result: BatchResult, stages: dict[int, Stage]) -> None:
         if result.number in stages:

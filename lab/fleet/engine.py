@@ -77,7 +77,7 @@ class Fleet:
     async def _set_up(self, ending: AsyncExitStack) -> tuple[FleetLab, Crew]:
         began_s, cpu_s = time.monotonic(), time.process_time()
         require_descriptors(self.request)
-        self.progress.begin("", f"setting up two clusters and {self.request.phones} phones")
+        self.progress.begin("", f"setting up the clusters and {self.request.phones} phones{self._processes_in_words()}")
         folder = ending.enter_context(temporary_folder(FOLDER_PREFIX))
         population = Population(self.plan.topology, self.request.phones, self._phones_network(ending))
         stations = DEFAULT_STATIONS + self.request.phones  # one node may have all of them, and those that come anew
@@ -95,6 +95,11 @@ class Fleet:
         self.result.setup_cpu_s = time.process_time() - cpu_s
         return lab, crew
 
+    def _processes_in_words(self) -> str:
+        """How many have work, which may be fewer than the user named."""
+        count = self.request.processes
+        return f", these in {count} process{'es' if count > 1 else ''}" if count else ""
+
     def _phones_network(self, ending: AsyncExitStack) -> IPv4Network:
         return self._exposure.phones if self._exposure is not None else ending.enter_context(phones_network())
 
@@ -105,8 +110,8 @@ class Fleet:
             return await CrewOnDask.start(
                 self.request.scheduler, lab.surroundings(), lab.states(), self.progress, self._exposure
             )
-        if self.request.workers:
-            return await CrewOfWorkers.start(lab.surroundings(), lab.states(), self.request.workers, self.progress)
+        if self.request.processes:
+            return await CrewOfWorkers.start(lab.surroundings(), lab.states(), self.request.processes, self.progress)
         return CrewHere(lab.surroundings(), lab.states(), self.progress)
 
     async def _take_down(self, playing: asyncio.Task[None]) -> None:

@@ -74,5 +74,5 @@ def descriptors(request: FleetRequest) -> tuple[int, int]:
     booting = PER_BOOT * min(request.concurrency, request.phones)
     if request.workers == 0:
         return RESERVED + 2 * (request.phones + booting), 0
-    share = -(-request.phones // request.workers)
+    share = -(-request.phones // request.processes)
     return RESERVED + request.phones + booting, RESERVED + share + booting

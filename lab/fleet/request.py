@@ -23,7 +23,8 @@ IN_PROCESS: Final = 200
 
 @dataclass(frozen=True, slots=True)
 class FleetRequest:
-    """`topology` None: the story's own. `workers`: processes for phones beside the one of the servers; 0: all in one.
+    """`topology` None: the story's own. `workers`: processes for phones beside the one of the servers, at most
+    (`processes`); 0: all in one.
 
     `repair`: a failure story's last act, which repairs, is played too. `scheduler`: the address of a Dask scheduler
     whose workers run the phones instead.
@@ -49,6 +50,11 @@ class FleetRequest:
                 where="--scheduler",
                 mend="pip install 'cucm-migration-lab[fleet]', here and where the workers are",
             )
+
+    @property
+    def processes(self) -> int:
+        """So many of the `workers` have work: one that has no phone, or whose phones never may boot, is not started."""
+        return min(self.workers, self.phones, self.concurrency)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

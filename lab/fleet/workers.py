@@ -42,7 +42,7 @@ class WorkerLost(LabError):
 
 
 class CrewOfWorkers:
-    """Phones in `workers` processes; each has its share of the concurrency."""
+    """Phones in `workers` processes; each has its share of the concurrency, which must be at least one for each."""
 
     parts = False
     reruns = 0
@@ -100,7 +100,7 @@ class CrewOfWorkers:
 
     def _parts_of(self, concurrency: int) -> list[int]:
         whole, rest = divmod(concurrency, len(self._workers))
-        return [max(1, whole + (number < rest)) for number in range(len(self._workers))]
+        return [whole + (number < rest) for number in range(len(self._workers))]
 
     async def _all(self, *messages: object) -> list[Any]:
         return list(

@@ -214,6 +214,18 @@ def test_a_killed_fleet_leaves_no_process_and_the_next_one_takes_its_folder_away
     assert not dead.exists()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+@pytest.mark.parametrize(
+    ("words", "processes"), [(("--phones", "2"), 2), (("--phones", "40", "--concurrency", "1"), 1)]
+)
+def test_no_process_is_started_that_has_no_work(tmp_path: Path, words: tuple[str, ...], processes: int) -> None:
+    with Running(tmp_path, "--workers", "64", *words) as fleet:
+        fleet.wait_for(f"these in {processes} process")
+        fleet.wait_for("boot-phone")
+        assert len(fleet.workers()) == processes
+        assert fleet.end()["arrived"] == int(words[1])
+
+
 @pytest.mark.parametrize("workers", ["0", "2"])
 def test_ctrl_c_ends_with_a_report_of_how_far_it_came(tmp_path: Path, workers: str) -> None:
     with Running(tmp_path, "--phones", "1500", "--workers", workers) as fleet:

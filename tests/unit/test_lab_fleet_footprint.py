@@ -27,8 +27,14 @@ def test_what_would_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_each_end_of_a_registration_is_one_descriptor() -> None:
-    few, many = (descriptors(FleetRequest(phones, workers=4, concurrency=1)) for phones in (400, 800))
+    few, many = (descriptors(FleetRequest(phones, workers=4, concurrency=4)) for phones in (400, 800))
     assert (many[0] - few[0], many[1] - few[1]) == (400, 100)
+
+
+def test_processes_that_are_not_started_take_no_phones() -> None:
+    assert descriptors(FleetRequest(400, workers=64, concurrency=1)) == descriptors(
+        FleetRequest(400, workers=1, concurrency=1)
+    )
 
 
 def test_memory_of_this_process_is_known_where_the_system_tells() -> None:

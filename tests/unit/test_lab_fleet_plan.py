@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from collections import Counter
 from ipaddress import IPv4Network
 
 import pytest
 
 from cucm.errors import UsageError
+from lab.fleet.batch import PhoneState
+from lab.fleet.crew import shares
 from lab.fleet.plan import make_plan
 from lab.fleet.population import Population
 from lab.fleet.request import FleetRequest, default_workers
 from lab.topology import load_topology
+from phone_agent.flash import FlashContents
 
 NETWORK = IPv4Network("127.2.0.0/16")
 
@@ -59,6 +63,22 @@ def test_a_topology_without_phones_makes_no_fleet() -> None:
     bare = load_topology("two-clusters").model_copy(update={"phones": ()})
     with pytest.raises(UsageError, match="has no phones"):
         Population(bare, 5, NETWORK)
+
+
+def test_processes_without_work_are_none() -> None:
+    assert FleetRequest(2, workers=64).processes == 2
+    assert FleetRequest(500, workers=64, concurrency=3).processes == 3
+    assert FleetRequest(500, workers=4).processes == 4
+    assert FleetRequest(500).processes == 0
+
+
+def test_each_process_has_phones_of_every_kind() -> None:
+    topology = load_topology("model-mix")
+    states = [PhoneState(phone, FlashContents()) for phone in Population(topology, 36, NETWORK)]
+    parts = shares(states, 3)
+    every_kind = Counter({table.name: 4 for table in topology.phones})
+    assert [Counter(state.phone.model for state in part) for part in parts] == [every_kind] * 3
+    assert sorted(state.name for part in parts for state in part) == sorted(state.name for state in states)
 
 
 def test_few_phones_live_with_the_servers_and_many_beside_them() -> None:
