@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -18,12 +17,11 @@ from pydantic.fields import FieldInfo
 
 from cucm.errors import UsageError
 from cucm.records import dataclass
+from cucm.validation_words import cut, nearest, told_of
 from lab.operations import AnyOperation, Operation
 from lab.operations.pem import file_context
 from lab.topology import Refers
-from lab.validation_words import words_of
 
-MAX_PROBLEMS: Final = 4
 REFERENCES: Final = {
     "cluster": "a cluster",
     "node": "a node",
@@ -87,7 +85,7 @@ def operation_kind(name: str) -> OperationKind:
     kinds = operation_kinds()
     if name in kinds:
         return kinds[name]
-    raise UsageError(f"there is no operation {name!r}", mend=_hint(name, kinds))
+    raise UsageError(f"there is no operation {cut(name)!r}", mend=nearest(name, list(kinds), most=len(kinds)))
 
 
 def operation_of(value: object, *, files_from: Path | None = None) -> Operation:
@@ -104,7 +102,8 @@ def operation_of(value: object, *, files_from: Path | None = None) -> Operation:
     try:
         return kind.model.model_validate(value, context=None if files_from is None else file_context(files_from))
     except ValidationError as error:
-        raise UsageError(_problems(error, kind), where=kind.name, mend=f"it is written {kind.usage}") from error
+        told = told_of(error, [field.name for field in kind.fields], whole="the operation")
+        raise UsageError(told, where=kind.name, mend=f"it is written {kind.usage}") from error
 
 
 def operation_from_words(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -231,24 +230,3 @@ def _bounds(form: Mapping[str, Any]) -> str:
     if low is not None and high is not None:
         return f" from {low} to {high}"
     return f", at least {low}" if low is not None else f", at most {high}" if high is not None else ""
-
-
-def _problems(error: ValidationError, kind: OperationKind) -> str:
-    """`phone: is missing; ...`, unknown fields first and with the nearest known one."""
-    found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
-    told = []
-    for one in found[:MAX_PROBLEMS]:
-        place = ".".join(str(part + 1) if isinstance(part, int) else part for part in one["loc"]) or "the operation"
-        wrong, hint = words_of(dict(one))
-        text = f"{wrong}, {hint}" if hint else wrong
-        if one["type"] == "extra_forbidden":
-            text = f"no such field, {_hint(place, [field.name for field in kind.fields])}"
-        told.append(f"{place}: {text}")
-    if len(found) > MAX_PROBLEMS:
-        told.append(f"and {len(found) - MAX_PROBLEMS} more")
-    return "; ".join(told)
-
-
-def _hint(name: str, known: Sequence[str] | Mapping[str, object]) -> str:
-    near = get_close_matches(name, known, n=1)
-    return f"did you mean {near[0]}?" if near else f"there are: {', '.join(known) or 'none'}"

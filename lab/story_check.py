@@ -9,11 +9,12 @@ from typing import Any, Final, get_args
 
 from cucm.errors import UsageError
 from cucm.records import dataclass
+from cucm.validation_words import nearest
 from lab.log_book import LOG_SERVICES
 from lab.operations import Operation
 from lab.operations.phones import PhoneOperation
 from lab.scenario import Act, Failure, Story, read_story
-from lab.toml_files import Location, Problem, TomlProblems, nearest, read_tables, read_toml, with_lines
+from lab.toml_files import Location, Problem, TomlProblems, read_tables, read_toml, with_lines
 from lab.topology import ALL_PHONES, DEFAULT_POOL, Refers, Topology, is_path, load_topology
 from lab.truth import FOREIGN, NONE, NOWHERE
 

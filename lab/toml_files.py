@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Final, Literal, TypeVar, Union, get_args, get_origin
@@ -14,13 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from cucm.errors import UsageError
 from cucm.records import dataclass
-from lab.validation_words import words_of
+from cucm.validation_words import MAX_PROBLEMS, nearest, words_of
 
 MAX_TOML: Final = 1024 * 1024
-MAX_PROBLEMS: Final = 4
-"""Told of one file; the others are often their consequences."""
-MAX_CHOICES: Final = 12
-"""Known words that are listed when none is near the wrong one."""
 
 Model = TypeVar("Model", bound=BaseModel)
 Location = tuple[str | int, ...]
@@ -102,17 +97,6 @@ def problems_in(error: ValidationError, data: Any, model: type[BaseModel]) -> li
     told = [one for one in found if not any(_is_inside(other["loc"], one["loc"]) for other in found)]
     told.sort(key=lambda problem: problem["type"] != "extra_forbidden")
     return [_problem(dict(one), data, model) for one in told]
-
-
-def nearest(word: object, known: Sequence[str]) -> str:
-    """A hint for a word that is none of the known; "" when there is nothing to say."""
-    near = get_close_matches(str(word), known, n=1)
-    if near:
-        return f"did you mean {near[0]}?"
-    if not known:
-        return ""
-    rest = ", ..." if len(known) > MAX_CHOICES else ""
-    return f"there are: {', '.join(known[:MAX_CHOICES])}{rest}"
 
 
 def _problem(found: dict[str, Any], data: Any, model: type[BaseModel]) -> Problem:

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from cucm.errors import UsageError
 from cucm.net.tls import TlsProfile
 from cucm.records import dataclass
+from cucm.validation_words import CAPF_NAME_PATTERN, COUNTRY_PATTERN, MAC_PATTERN, NAME_PATTERN, SERIAL_PATTERN
 from cucm.versions import profile_of
 from lab.toml_files import read_toml
-from lab.validation_words import CAPF_NAME_PATTERN, COUNTRY_PATTERN, MAC_PATTERN, NAME_PATTERN, SERIAL_PATTERN
 from tvs_server.certificate_cache import FreshnessMode
 
 DEFAULT_NETWORK = IPv4Network("127.0.11.0/24")

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cucm.errors import UsageError
 from cucm.records import dataclass
+from cucm.validation_words import told_of
 
 MAX_DELAY_S: Final = 600.0
 
@@ -38,7 +39,8 @@ class Action(BaseModel):
         try:
             return cls.model_validate(dict(attributes))
         except ValidationError as error:
-            raise UsageError(problems_of(error), where=f"action {cls.name}", mend=cls._usage()) from None
+            told = told_of(error, list(cls.model_fields), whole="the attributes")
+            raise UsageError(told, where=f"action {cls.name}", mend=cls._usage()) from None
 
     @classmethod
     def _usage(cls) -> str:
@@ -81,10 +83,3 @@ class FaultPoint:
                 for action in self.actions
             ],
         }
-
-
-def problems_of(error: ValidationError) -> str:
-    """What pydantic found, by field."""
-    details = error.errors(include_url=False, include_context=False, include_input=False)
-    texts = (f"`{'.'.join(map(str, one['loc']))}`: {one['msg']}" if one["loc"] else one["msg"] for one in details)
-    return "; ".join(texts)

@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from cucm.errors import UsageError
 from cucm.faults.catalogue import fault_point
-from cucm.faults.points import Action, FaultPoint, problems_of
+from cucm.faults.points import Action, FaultPoint
 from cucm.records import dataclass
+from cucm.validation_words import told_of
 
 MAX_COUNT: Final = 1_000_000_000
 MAX_PATTERN: Final = 256
@@ -105,7 +106,8 @@ def _table(value: Mapping[str, Any]) -> FaultTable:
         return FaultTable.model_validate(value)
     except ValidationError as error:
         mend = 'for example {"point": "tvs.response", "action": "drop"}'
-        raise UsageError(problems_of(error), where="fault", mend=mend) from None
+        told = told_of(error, list(FaultTable.model_fields), whole="the fault")
+        raise UsageError(told, where="fault", mend=mend) from None
 
 
 @lru_cache(maxsize=1024)

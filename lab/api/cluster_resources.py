@@ -12,8 +12,9 @@ from aiohttp import web
 from cucm.errors import LabError
 from cucm.wire.trust_list import CTL_FILE_NAME, ITL_FILE_NAME
 from lab.api import models
+from lab.api.bodies import body_of
 from lab.api.problems import NO_FILE, Problem
-from lab.api.routes import OCTETS, Route, body_of, named
+from lab.api.routes import OCTETS, Route, named
 from lab.api.views import certificates_of, database_of, files_of, node_of, stores_of, trust_list_file
 from lab.node import Node
 from lab.running_lab import RunningLab

@@ -14,11 +14,12 @@ from aiohttp import web
 
 from cucm.errors import EXIT_NO, EnvironmentProblem, UsageError
 from lab.api import models
+from lab.api.bodies import body_of
 from lab.api.feed import EventFeed
 from lab.api.inspection import Documents, clock_of, compiled, inspect, is_true, value_of
 from lab.api.inspection_models import Inspection
 from lab.api.problems import Problem
-from lab.api.routes import PREFIX, Route, body_of
+from lab.api.routes import PREFIX, Route
 from lab.running_lab import RunningLab
 from lab.status import endpoints_of, status_of
 

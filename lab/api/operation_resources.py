@@ -14,8 +14,9 @@ from cucm.faults.catalogue import POINTS
 from cucm.faults.rules import FaultTable
 from cucm.render.plain import headline
 from lab.api import models
+from lab.api.bodies import json_of
 from lab.api.problems import Problem
-from lab.api.routes import Route, json_of, named
+from lab.api.routes import Route, named
 from lab.operation_words import operation_kinds, operation_of
 from lab.running_lab import RunningLab
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import field
 from http import HTTPStatus
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from cucm.errors import EXIT_USAGE, UsageError
-from cucm.faults.points import problems_of
+from cucm.errors import UsageError
 from cucm.records import dataclass
 from lab.api.problems import Problem
 
@@ -24,12 +22,9 @@ EVENT_STREAM: Final = "text/event-stream"
 OCTETS: Final = "application/octet-stream"
 PIECE: Final = 256 * 1024
 PIECE_S: Final = 30.0
-BODY_S: Final = 10.0
-"""How long a body may take to arrive."""
 
 Handler = Callable[[web.Request], Awaitable[Mapping[str, Any] | web.StreamResponse]]
 Found = TypeVar("Found")
-Model = TypeVar("Model", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,35 +79,6 @@ async def in_pieces(request: web.Request, whole: web.Response) -> web.StreamResp
         if request.transport is not None:
             request.transport.abort()
     return response
-
-
-async def json_of(request: web.Request) -> dict[str, Any]:
-    """The request's JSON object; {} for no body at all. Raises UsageError, Problem when it does not come."""
-    try:
-        async with asyncio.timeout(BODY_S):
-            text = await request.read()
-    except TimeoutError:
-        what = f"the body did not come within {BODY_S:g} s"
-        raise Problem(HTTPStatus.REQUEST_TIMEOUT, what, mend="send it at once", exit_code=EXIT_USAGE) from None
-    if not text:
-        return {}
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"the body is no JSON: {error}", mend="send one JSON object") from error
-    if not isinstance(value, dict):
-        raise UsageError("the body is no JSON object", mend='send one, for example {"name": "before"}')
-    return value
-
-
-async def body_of(request: web.Request, model: type[Model]) -> Model:
-    """The request's JSON object as `model`. Raises UsageError that names what is wrong."""
-    value = await json_of(request)
-    try:
-        return model.model_validate(value)
-    except ValidationError as error:
-        known = ", ".join(one.alias or name for name, one in model.model_fields.items())
-        raise UsageError(problems_of(error), where=request.path, mend=f"its fields are {known}") from None
 
 
 def named(find: Callable[[], Found]) -> Found:

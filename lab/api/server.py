@@ -21,6 +21,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from cucm.errors import EXIT_NO, EXIT_USAGE, EnvironmentProblem, LabError
 from cucm.net.addresses import bind_tcp
+from lab.api.bodies import body_of
 from lab.api.cluster_resources import ClusterResources
 from lab.api.event_resources import EventResources
 from lab.api.feed import EventFeed
@@ -31,7 +32,7 @@ from lab.api.openapi import openapi_of
 from lab.api.operation_resources import Administrator, OperationResources
 from lab.api.phone_resources import PhoneResources
 from lab.api.problems import MEDIA_TYPE, Problem, problem_of
-from lab.api.routes import Route, answer_of, body_of, in_pieces, words_of
+from lab.api.routes import PREFIX, Route, answer_of, in_pieces, words_of
 from lab.api.security import Guard
 from lab.api.socket import SOCKET_NAME, socket_address
 from lab.api.streams import Streams
@@ -48,6 +49,7 @@ FIRST_REQUEST_S: Final = 10.0
 KEEP_ALIVE_S: Final = 30.0
 """From an answer to the end of the next request's head."""
 MAX_LINE: Final = 8 * 1024
+MAX_PATH_TOLD: Final = 200
 MAX_HEADERS: Final = 64
 LINGER_S: Final = 2.0
 """How long the end of the lab waits for answers that are being given."""
@@ -268,6 +270,7 @@ class ApiServer:
         except web.HTTPException as error:
             return _http_problem(request, error)
         except LabError as error:
+            error.where = error.where or request.path[:MAX_PATH_TOLD]
             return _problem(error)
         except Exception as error:
             _log.exception("%s %s", request.method, request.path)
@@ -298,8 +301,10 @@ class _TurnedAway(asyncio.Protocol):
 def _http_problem(request: web.Request, error: web.HTTPException) -> web.Response:
     status = HTTPStatus(error.status)
     code = EXIT_USAGE if status < HTTPStatus.INTERNAL_SERVER_ERROR else EXIT_NO
-    problem = Problem(status, _http_detail(status, request), where=request.path, exit_code=code)
-    return _problem(problem, {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None)
+    allowed = error.headers.get("Allow")
+    what, mend = _http_words(status, request, allowed)
+    problem = Problem(status, what, where=request.path[:MAX_PATH_TOLD], mend=mend, exit_code=code)
+    return _problem(problem, {"Allow": allowed} if allowed else None)
 
 
 def _problem(error: LabError, headers: dict[str, str] | None = None) -> web.Response:
@@ -309,13 +314,14 @@ def _problem(error: LabError, headers: dict[str, str] | None = None) -> web.Resp
     return web.json_response(document, status=document["status"], content_type=MEDIA_TYPE, headers=headers)
 
 
-def _http_detail(status: HTTPStatus, request: web.Request) -> str:
+def _http_words(status: HTTPStatus, request: web.Request, allowed: str | None) -> tuple[str, str | None]:
+    """What is wrong, and how to mend it."""
     match status:
         case HTTPStatus.NOT_FOUND:
-            return "there is no such resource"
+            return "there is no such resource", f"GET {PREFIX}/openapi.json lists all there are"
         case HTTPStatus.METHOD_NOT_ALLOWED:
-            return f"{request.method} is not for this resource"
+            return f"{request.method} is not for this resource", f"its methods are {allowed}"
         case HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-            return f"the body is longer than {MAX_BODY} bytes"
+            return f"the body is longer than {MAX_BODY} bytes", "send a shorter one"
         case _:
-            return status.phrase
+            return status.phrase, None

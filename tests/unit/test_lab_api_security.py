@@ -15,7 +15,7 @@ from api_on_sockets import make_running, serving
 from lab_on_sockets import network_of
 
 from cucm.events.running import LabEnded
-from lab.api import routes, security, server
+from lab.api import bodies, routes, security, server
 
 
 @pytest.fixture
@@ -229,7 +229,7 @@ async def test_a_request_that_never_ends_loses_its_connection(running, raw, monk
 
 
 async def test_a_body_that_never_comes(raw, monkeypatch):
-    monkeypatch.setattr(routes, "BODY_S", 0.1)
+    monkeypatch.setattr(bodies, "BODY_S", 0.1)
     head = (
         f"POST /v1/sql HTTP/1.1\r\nHost: {raw.authority}\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
     )

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from cucm.validation_words import words_of
 from lab.story_check import check_file
 from lab.topology import packaged
-from lab.validation_words import words_of
 
 TOPOLOGY = packaged("topologies")["two-clusters"].read_text(encoding="utf-8")
 PYDANTIC = re.compile(r"Input should|String should|Field required|inputs are|should have|valid (tuple|dict)")
