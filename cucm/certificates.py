@@ -59,6 +59,8 @@ __all__ = [
     "phone_key_label",
     "public_key_record",
     "security_token",
+    "security_token_keys",
+    "security_token_serial",
     "self_signed",
     "serial_from_seed",
     "sign",
@@ -211,19 +213,32 @@ def security_token(keys: KeySource, number: int, *, seed: int | str, not_before:
     The name has the form of the published tokens' (facts 3.4): a CN padded to 24 characters, an organisation with a
     comma in it. Key size and length of the serial are theirs too. UsageError for another number.
     """
-    if not 1 <= number <= MAX_TOKEN_NUMBER:
-        raise UsageError(f"no security token {number}", mend=f"number them from 1 to {MAX_TOKEN_NUMBER}")
-    label = f"security token {number}"
     common_name = f"SAST-LAB{number:08d}"
     request = CertificateRequest(
         subject=f'CN="{common_name:24}";OU=IPCBU;O="cucm-migration-lab, a toy"',
-        serial=serial_from_seed(seed, f"{label} {int(not_before)}")[:TOKEN_SERIAL_BYTES],
+        serial=security_token_serial(number, seed=seed, not_before=not_before),
         not_before=not_before,
         lifetime_days=CA_LIFETIME_DAYS,
         purpose=Purpose.SIGNER,
     )
     issuer = manufacturing_ca(keys, seed=seed, not_before=not_before)
-    return issue(request, keys.key(label, TOKEN_RSA_BITS), issuer)
+    return issue(request, keys.key(_token_label(number), TOKEN_RSA_BITS), issuer)
+
+
+def security_token_serial(number: int, *, seed: int | str, not_before: float) -> bytes:
+    """That of `security_token`'s certificate, for which no key need be made. UsageError for another number."""
+    return serial_from_seed(seed, f"{_token_label(number)} {int(not_before)}")[:TOKEN_SERIAL_BYTES]
+
+
+def security_token_keys(number: int) -> tuple[tuple[str, KeyKind], ...]:
+    """Labels and kinds of the keys that `security_token` takes. UsageError for another number."""
+    return (ca_key_label(), 2048), (_token_label(number), TOKEN_RSA_BITS)
+
+
+def _token_label(number: int) -> str:
+    if not 1 <= number <= MAX_TOKEN_NUMBER:
+        raise UsageError(f"no security token {number}", mend=f"number them from 1 to {MAX_TOKEN_NUMBER}")
+    return f"security token {number}"
 
 
 def lsc(

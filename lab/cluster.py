@@ -92,7 +92,10 @@ class Cluster:
 
     def keys_wanted(self) -> list[tuple[str, KeyKind]]:
         """Labels and kinds of the keys that the installation takes; none when it is done."""
-        return [] if self._state.is_installed else list(self.certificates.keys_wanted())
+        if self._state.is_installed:
+            return []
+        tokens = self.trust_lists.token_keys_wanted() if self.table.security_mode == "mixed-etoken" else ()
+        return [*self.certificates.keys_wanted(), *tokens]
 
     def install(self) -> None:
         """What the installer and the first administrator leave behind: nodes, groups, certificates, mixed mode.

@@ -6,20 +6,22 @@ TFTP service (facts 5.6, 6.3), until a reset puts another one in its place.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from cucm.certificates import security_token
+from cucm.certificates import security_token, security_token_keys, security_token_serial
 from cucm.errors import DecodeError, LabError, UsageError
 from cucm.events.administration import CtlFileDeleted, ItlResetTransferred, RecoveryPairExported
 from cucm.identity import Identity
+from cucm.key_store import KeyKind
 from cucm.roles import CertificateUnit
 from cucm.whole_files import write_private
 from cucm.wire.trust_list import decode_trust_list
 from lab.certificate_management import NodeCertificates
+from lab.key_making import keys_made
 from lab.node import Node
 from tftp_server.cluster_view import SECURITY_MODE_PARAMETER, is_mixed_mode
 from tftp_server.node_files import write_ctl, write_itl
@@ -40,7 +42,10 @@ _EXPORTED: Final = "ITLRecovery.exported"
 
 
 class TrustListCommands:
-    """Run on the publisher. Each raises LabError when the command would refuse on a real cluster."""
+    """Run on the publisher. Each raises LabError when the command would refuse on a real cluster.
+
+    What takes a token's key makes it where `prepare_tokens` has not done so before.
+    """
 
     def __init__(self, cluster: NodeCertificates) -> None:
         self._cluster = cluster
@@ -120,6 +125,17 @@ class TrustListCommands:
             )
         self._change_mode("1", lambda: self._token_ctl(tokens))
 
+    @staticmethod
+    def token_keys_wanted(numbers: Iterable[int] = TOKENS_OF_A_NEW_CLUSTER) -> Iterator[tuple[str, KeyKind]]:
+        """Labels and kinds of the tokens' keys. Raises UsageError for a number that is none."""
+        for number in numbers:
+            yield from security_token_keys(number)
+
+    async def prepare_tokens(self, numbers: Iterable[int] | None = None) -> None:
+        """Make the keys of these tokens, by default of those in the CTL, while the event loop goes on. UsageError."""
+        wanted = self._tokens_in_ctl() if numbers is None else numbers
+        await keys_made(self._around.keys, tuple(self.token_keys_wanted(wanted)))
+
     def token_certificate(self, number: int) -> bytes:
         """DER of a USB token's certificate, for upload. Raises UsageError for a number that is none."""
         if not 1 <= number <= TOKENS:
@@ -145,6 +161,9 @@ class TrustListCommands:
     def _token(self, number: int) -> Identity:
         return security_token(self._around.keys, number, seed=self._around.seed, not_before=_TOKENS_BEGIN)
 
+    def _token_serial(self, number: int) -> bytes:
+        return security_token_serial(number, seed=self._around.seed, not_before=_TOKENS_BEGIN)
+
     def _tokens_in_ctl(self) -> tuple[int, ...]:
         """Numbers of the tokens that the present CTL lists; empty for a tokenless one, none, or a damaged one.
 
@@ -155,8 +174,8 @@ class TrustListCommands:
         except (FileNotFoundError, DecodeError):
             return ()
         listed = {record.serial for record in known.records}
-        numbers = tuple(number for number in range(1, TOKENS + 1) if self._token(number).serial in listed)
-        is_by_token = known.signer.serial in {self._token(number).serial for number in numbers}
+        numbers = tuple(number for number in range(1, TOKENS + 1) if self._token_serial(number) in listed)
+        is_by_token = known.signer.serial in {self._token_serial(number) for number in numbers}
         return numbers if is_by_token else ()
 
     def _is_known(self, token: int) -> bool:

@@ -123,6 +123,7 @@ class UploadTokenCertificate(ClusterOperation):
 
     async def perform(self, lab: Lab) -> None:
         cluster = lab.cluster(self.cluster)
+        await cluster.trust_lists.prepare_tokens([self.token])
         for store in self.stores:
             cluster.certificates.upload(cluster.trust_lists.token_certificate(self.token), store)
 

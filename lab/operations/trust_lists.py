@@ -40,7 +40,9 @@ class SetClusterNonSecureMode(ClusterOperation):
         return "utils ctl set-cluster non-secure-mode"
 
     async def perform(self, lab: Lab) -> None:
-        lab.cluster(self.cluster).trust_lists.set_non_secure_mode()
+        commands = lab.cluster(self.cluster).trust_lists
+        await commands.prepare_tokens()
+        commands.set_non_secure_mode()
 
 
 class ResetCtlLocalkey(ClusterOperation):
@@ -84,7 +86,9 @@ class RunCtlClient(ClusterOperation):
         return f"CTL client with tokens {' and '.join(map(str, self.tokens))}"
 
     async def perform(self, lab: Lab) -> None:
-        lab.cluster(self.cluster).trust_lists.run_ctl_client(self.tokens)
+        commands = lab.cluster(self.cluster).trust_lists
+        await commands.prepare_tokens(self.tokens)
+        commands.run_ctl_client(self.tokens)
 
 
 class DeleteCtlFile(ClusterOperation):

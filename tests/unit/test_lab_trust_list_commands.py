@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import threading
+
 import pytest
 from lab_on_sockets import make_lab, network_of, perform, topology_of
 
 from cucm.errors import LabError, UsageError
+from cucm.key_store import KeyStore
 from cucm.roles import CertificateUnit, TrustRole
 from cucm.trust import anchors_of, verify_trust_list
 from cucm.wire.trust_list import TrustList, decode_trust_list
+from lab.runtime import Lab, LabOptions
 from tftp_server.cluster_view import is_mixed_mode
 
 RECOVERY = CertificateUnit.ITLRECOVERY
@@ -167,6 +171,47 @@ async def test_tokens(tmp_path, loopback):
                 cluster.trust_lists.run_ctl_client(wrong)
         with pytest.raises(UsageError, match="there is no token 9"):
             cluster.trust_lists.token_certificate(9)
+
+
+class WatchedKeys(KeyStore):
+    """Knows which keys were made by the event loop's thread."""
+
+    def __init__(self, directory):
+        super().__init__(directory)
+        self.by_the_loop: list[str] = []
+
+    def _make(self, path, kind):
+        if threading.current_thread() is threading.main_thread():
+            self.by_the_loop.append(path.name)
+        return super()._make(path, kind)
+
+
+async def test_keys_of_tokens_are_made_while_the_loop_goes_on(tmp_path, loopback):
+    table = {"name": "here", "version": "11.5", "nodes": ["pub"], "security_mode": "mixed-etoken"}
+    options = LabOptions(tmp_path / "lab", network_of(loopback))
+    keys = WatchedKeys(tmp_path / "keys")
+    async with Lab(topology_of(table), options, keys=keys) as lab:
+        assert keys.by_the_loop == []
+        made = keys.generated
+        await perform(lab, "upload-token-certificate", cluster="here", token=3, stores=["Phone-SAST-trust"])
+        await perform(lab, "run-ctl-client", cluster="here", tokens=[4, 1])
+        assert keys.generated == made + 2
+        await perform(lab, "set-cluster-non-secure-mode", cluster="here")
+        await perform(lab, "set-cluster-mixed-mode", cluster="here")
+        await perform(lab, "update-ctl-file", cluster="here")
+        assert keys.generated == made + 2
+        assert keys.by_the_loop == []
+
+
+async def test_no_key_of_a_token_is_made_to_look_at_a_tokenless_ctl(tmp_path, loopback):
+    options = LabOptions(tmp_path / "lab", network_of(loopback))
+    topology = topology_of({"name": "here", "version": "12.5", "nodes": ["pub"], "security_mode": "mixed"})
+    keys = WatchedKeys(tmp_path / "keys")
+    async with Lab(topology, options, keys=keys) as lab:
+        made = keys.generated
+        await perform(lab, "update-ctl-file", cluster="here")
+        await perform(lab, "set-cluster-non-secure-mode", cluster="here")
+        assert keys.generated == made
 
 
 async def test_a_ctl_by_tokens_becomes_tokenless(tmp_path, loopback):
