@@ -186,18 +186,23 @@ class Cluster:
 
     # --- Serviceability
 
-    async def activate(self, node: str, service: FeatureService) -> None:
-        """The node has the service from now on: its certificate is made if it lacks one, and the service starts."""
+    async def activate(self, node: str, service: FeatureService) -> bool:
+        """The node has the service from now on: its certificate is made if it lacks one, and the service starts.
+
+        False, and nothing happens, when it has been activated before, whether it runs or not.
+        """
         one = self.node(node)
         self._require_up(one)
         if service == "CAPF" and one is not self.publisher and self.profile.capf_on_publisher_only:
             raise LabError(f"CUCM {self.version} has CAPF on the publisher only", where=node, mend="activate it there")
         await self.certificates.prepare_for(one, service)
         self._require_up(one)  # the machine may have gone down meanwhile
-        if service not in one.services:
-            self._set_services(one, (*one.services, service))
-            self.certificates.provide(one)
-            await one.start_service(service)
+        if service in one.services:
+            return False
+        self._set_services(one, (*one.services, service))
+        self.certificates.provide(one)
+        await one.start_service(service)
+        return True
 
     async def deactivate(self, node: str, service: FeatureService) -> None:
         """The node has the service no more; lists and configurations that name it follow.

@@ -20,7 +20,13 @@ from cucm.clock import Clock
 from cucm.database import DatabaseRole, NodeDatabase
 from cucm.errors import LabError, UsageError
 from cucm.events import EventLog
-from cucm.events.administration import ReachabilityChanged, ServiceCrashed, ServiceStarted, ServiceStopped
+from cucm.events.administration import (
+    ReachabilityChanged,
+    ServiceCrashed,
+    ServiceStarted,
+    ServiceStopped,
+    ServiceUnchanged,
+)
 from cucm.faults import NO_FAULTS, FaultSource
 from cucm.identity import Identity
 from cucm.key_store import KeyStore
@@ -243,22 +249,26 @@ class Node:
         for service in tuple(self._running):
             await self.crash_service(service)
 
-    async def start_service(self, service: Service) -> None:
-        """Start it; an impostor in its place ends first. Nothing happens when it runs already."""
+    async def start_service(self, service: Service) -> bool:
+        """Start it; an impostor in its place ends first. False, and nothing happens, when it runs already."""
         self.require_service(service)
         self.require_up()
         await self._end_impostor(service)
-        if service not in self._running:
-            await self._begin(service, self._new_service(service))
+        if service in self._running:
+            return False
+        await self._begin(service, self._new_service(service))
+        return True
 
-    async def stop_service(self, service: str) -> None:
-        """Stop it, and an impostor in its place; nothing happens when neither runs."""
-        await self._end_impostor(service)
+    async def stop_service(self, service: str) -> bool:
+        """Stop it, and an impostor in its place. False, and nothing happens, when neither runs."""
+        ended = await self._end_impostor(service)
         running = self._running.pop(service, None)
         self._crashed.discard(service)
-        if running is not None:
-            await running.stop()
-            self._tell(ServiceStopped(self.name, service))
+        if running is None:
+            return ended
+        await running.stop()
+        self._tell(ServiceStopped(self.name, service))
+        return True
 
     async def restart_service(self, service: Service) -> None:
         await self.stop_service(service)
@@ -313,9 +323,8 @@ class Node:
         if service not in self.services:
             raise UsageError(f"{service} is not activated on {self.name}", mend=f"it runs: {', '.join(self.services)}")
 
-    async def _end_impostor(self, service: str) -> None:
-        if service == "TVS":
-            await self.stop_service(IMPOSTOR)
+    async def _end_impostor(self, service: str) -> bool:
+        return service == "TVS" and await self.stop_service(IMPOSTOR)
 
     async def _begin(
         self, key: str, service: RunningService, name: str | None = None, *, impostor: bool = False
@@ -328,7 +337,13 @@ class Node:
             service.set_reachability(how)
         self._tell(ServiceStarted(self.name, name or key, self.address, impostor))
 
-    def _tell(self, event: ServiceStarted | ServiceStopped | ServiceCrashed | ReachabilityChanged) -> None:
+    def tell_unchanged(self, service: str, state: str) -> None:
+        """An administrator asked for what was so already."""
+        self._tell(ServiceUnchanged(self.name, service, state))
+
+    def _tell(
+        self, event: ServiceUnchanged | ServiceStarted | ServiceStopped | ServiceCrashed | ReachabilityChanged
+    ) -> None:
         self._around.events.emit(f"node:{self.name}", event)
 
     def _new_service(self, service: Service) -> RunningService:

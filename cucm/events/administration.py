@@ -164,6 +164,16 @@ class ServiceCrashed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceUnchanged(Event):
+    """An administrator asked for what was so already: `state` says what it is, and that nothing was done."""
+
+    kind: ClassVar[str] = "service.unchanged"
+    node: str
+    service: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeCrashed(Event):
     """A machine of the cluster died with all its services."""
 

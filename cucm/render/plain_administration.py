@@ -54,6 +54,8 @@ def _services(event: Event) -> str | None:
             return f"{service} stopped"
         case admin.ServiceCrashed(service=service):
             return f"{service} CRASHED"
+        case admin.ServiceUnchanged(service=service, state=state):
+            return f"nothing changes: {service} {state}"
         case admin.ReachabilityChanged(service=service, reachability=how):
             return f"{service} is {how} from now on"
         case admin.NodeCrashed(node=node):

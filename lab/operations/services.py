@@ -28,7 +28,8 @@ class StartService(ServiceOperation):
 
     async def perform(self, lab: Lab) -> None:
         for node in require_some(self.targets(lab), self.service, lab.cluster(self.cluster)):
-            await node.start_service(self.service)
+            if not await node.start_service(self.service):
+                node.tell_unchanged(self.service, "runs already")
 
 
 class StopService(ServiceOperation):
@@ -41,7 +42,8 @@ class StopService(ServiceOperation):
 
     async def perform(self, lab: Lab) -> None:
         for node in require_some(self.targets(lab), self.service, lab.cluster(self.cluster)):
-            await node.stop_service(self.service)
+            if not await node.stop_service(self.service):
+                node.tell_unchanged(self.service, "does not run")
 
 
 class RestartService(ServiceOperation):
@@ -74,8 +76,12 @@ class ActivateService(ServiceActivation):
         return f"activate {self.service}"
 
     async def perform(self, lab: Lab) -> None:
-        for node in self.nodes:
-            await lab.cluster(self.cluster).activate(node, self.service)
+        cluster = lab.cluster(self.cluster)
+        for name in self.nodes:
+            if not await cluster.activate(name, self.service):
+                node = cluster.node(name)
+                runs = "and runs" if node.runs(self.service) else "but does not run (start-service starts it)"
+                node.tell_unchanged(self.service, f"is activated already {runs}")
 
 
 class DeactivateService(ServiceActivation):

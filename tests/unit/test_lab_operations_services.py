@@ -9,7 +9,7 @@ from lab_on_sockets import PHONE, make_lab, network_of, perform, two_nodes_and_a
 
 from cucm.clock import MovableClock
 from cucm.errors import LabError, TrustReason, UsageError
-from cucm.events.administration import OperationPerformed, OperationRefused
+from cucm.events.administration import OperationPerformed, OperationRefused, ServiceUnchanged
 from cucm.events.sftp import SftpFileStored
 from lab.operation_words import operation_of
 from lab.runtime import Lab, LabOptions
@@ -147,6 +147,27 @@ async def test_services_are_activated_and_deactivated(lab):
         "set-reachability", "CAPF is not activated on sub", lab, UsageError,
         cluster="here", service="CAPF", node="sub", reachability="refuse",
     )  # fmt: skip
+
+
+async def test_what_was_so_already_is_told(lab):
+    def told():
+        return [record.event for record in lab.events if isinstance(record.event, ServiceUnchanged)]
+
+    capf = {"cluster": "here", "service": "CAPF"}
+    for do in ("activate-service", "deactivate-service", "activate-service"):
+        await perform(lab, do, **capf, nodes=["sub"])
+    await perform(lab, "stop-service", **capf, node="sub")
+    assert told() == []
+    await perform(lab, "stop-service", **capf, node="sub")
+    await perform(lab, "start-service", cluster="here", node="pub", service="CallManager")
+    await perform(lab, "activate-service", **capf, nodes=["sub", "pub"])
+    assert told() == [
+        ServiceUnchanged("sub", "CAPF", "does not run"),
+        ServiceUnchanged("pub", "CallManager", "runs already"),
+        ServiceUnchanged("sub", "CAPF", "is activated already but does not run (start-service starts it)"),
+        ServiceUnchanged("pub", "CAPF", "is activated already and runs"),
+    ]
+    assert not lab.node("sub").runs("CAPF")
 
 
 async def test_replication_is_disturbed_and_repaired(lab):

@@ -37,6 +37,7 @@ NAMES = ("CN=n1.example;OU=IST", "CN=ca", b"\x01")
         (admin.ServiceStarted("n1", "TVS", "127.0.0.1", impostor=True), "impostor of TVS started on 127.0.0.1"),
         (admin.ServiceStopped("n1", "TVS"), "TVS stopped"),
         (admin.ServiceCrashed("n1", "TVS"), "TVS CRASHED"),
+        (admin.ServiceUnchanged("n1", "TVS", "runs already"), "nothing changes: TVS runs already"),
         (admin.ReachabilityChanged("n1", "TVS", "refuse"), "TVS is refuse from now on"),
         (admin.NodeCrashed("n1"), "n1 is DOWN"),
         (admin.NodeStarted("n1"), "n1 is up"),
