@@ -62,7 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
             with _network(arguments.network) as network:
                 return _run(arguments, network)
         except AddressBusy as busy:
-            busy.mend = f"{busy.mend}; if it is a lab of yours, play beside it: --network auto"
+            if AUTO not in (busy.mend or ""):
+                busy.mend = f"{busy.mend}; if it is a lab of yours, play beside it: --network {AUTO}"
             raise
         except KeyboardInterrupt:
             if not received:
@@ -73,13 +74,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def _network(text: str) -> Iterator[IPv4Network]:
-    """The one that is named, or (`auto`) one that nobody has, claimed as long as the run lasts."""
-    if text != AUTO:
-        yield read_network(text)
-        return
+    """The one that is named, or (`auto`) one that nobody has, claimed as long as the run lasts. AddressBusy."""
+    named = None if text == AUTO else read_network(text)
     from lab.network_claim import NetworkClaim
 
-    with NetworkClaim.draw(Path(tempfile.gettempdir(), f"cucm-lab run {os.getpid()}")) as claim:
+    wish = Path(tempfile.gettempdir(), f"cucm-lab run {os.getpid()}")
+    with NetworkClaim.draw(wish) if named is None else NetworkClaim.take(named) as claim:
         yield claim.network
 
 

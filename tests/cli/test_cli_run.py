@@ -8,11 +8,12 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
-from lab.network_claim import FIRST_BLOCK, LAST_BLOCK
+from lab.network_claim import FIRST_BLOCK, LAST_BLOCK, NetworkClaim
 from lab.scenario import load_story
 from lab.topology import packaged
 
@@ -271,6 +272,17 @@ def test_an_operation_that_the_system_refuses_breaks_the_story_off(run, tmp_path
 
 
 # --- the machine
+
+
+def test_the_network_of_another_lab_is_not_played_on(run, tmp_path):
+    with NetworkClaim.take(IPv4Network(run.network)):
+        done = run("migrate", "--out", tmp_path / "out")
+    assert done.returncode == 3
+    assert f"another lab has this network\n  where: {run.network}" in done.stderr
+    assert done.stderr.count("--network auto") == 1
+    assert done.stdout == ""
+    assert not (tmp_path / "out").exists()
+    assert list(run.temporary.iterdir()) == []
 
 
 def test_a_busy_address_is_named_and_nothing_is_left(run, tmp_path):
