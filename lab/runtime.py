@@ -10,12 +10,9 @@ from collections.abc import Mapping
 from contextlib import AsyncExitStack, suppress
 from ipaddress import IPv4Network
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-from cucm.certificates import node_certificate
 from cucm.clock import Clock, SystemClock
-from cucm.database import Device
 from cucm.errors import LabError, UsageError
 from cucm.events import DEFAULT_RETENTION, EventLog
 from cucm.events.administration import OperationPerformed, OperationRefused
@@ -26,43 +23,35 @@ from cucm.faults.rules import FaultTable
 from cucm.key_store import KeyStore
 from cucm.net.addresses import detect_ports
 from cucm.net.alarms import Alarms
-from cucm.net.tls import TlsProfile
 from cucm.records import dataclass
-from cucm.roles import CertificateUnit
-from cucm.signalling import DeviceSecurityMode
 from cucm.versions import TraceDialect, profile_of
+from lab.building import build_cluster, build_phone, device_of
 from lab.capf import CertificateAuthorityProxyFunction
 from lab.cluster import Cluster
 from lab.dhcp_server import DhcpServer
 from lab.disturbed_settings import DISTURBED_NAME, DisturbedSettings
 from lab.fault_states import FaultStates
 from lab.folder_claim import claim_folder
-from lab.node import DEFAULT_STATIONS, Node, NodePlan, Surroundings
+from lab.node import DEFAULT_STATIONS, Node, Surroundings
 from lab.phone_certificates import PhoneCertificates
 from lab.plain_server import PlainServer
 from lab.served_files import FILE_NAME as SERVED_NAME
 from lab.served_files import ServedFiles
-from lab.servers_beside import build_dhcp, build_sftp
+from lab.servers_beside import build_dhcp, build_plain_server, build_sftp
 from lab.sftp_server import SftpServer
 from lab.topology import (
     DEFAULT_NETWORK,
-    ClusterTable,
-    NodeTable,
     PhoneTable,
     Topology,
 )
-from phone_agent.boot import PhoneModel
-from phone_agent.dhcp_client import DhcpClient
-from phone_agent.driver import Phone, PhonePorts, PhoneSettings
-from phone_agent.flash import Flash, FlashChanges
-from tvs_server.certificate_cache import FreshnessMode
+from phone_agent.driver import Phone
+from phone_agent.flash import Flash
 
 if TYPE_CHECKING:
     from lab.operations import Operation
 
 Part = TypeVar("Part")
 
-_DAY_S: Final = 86_400.0
 PHONES_AT_ONCE: Final = 16
 """Phones that are busy at the same time: two cores have no use for more."""
 
@@ -91,7 +80,8 @@ class Lab:
         self.options = options
         self.clock = clock or SystemClock()
         self.keys = keys or KeyStore()
-        self._alarms = Alarms(self.clock)
+        self.alarms = Alarms(self.clock)
+        """Wake phones that wait for a date."""
         self.events = EventLog(self.clock, retention=options.events)
         self.faults = FaultBoard(
             self.events.emitter("lab:faults"), {self.address(table.host): table.name for table in topology.phones}
@@ -343,7 +333,7 @@ class Lab:
         self._dhcp = self._build_dhcp()
         self._sftp = build_sftp(self)
         for name, table in self.topology.clusters.items():
-            self.clusters[name] = self._build_cluster(name, table, around)
+            self.clusters[name] = build_cluster(self, name, table, around)
             self.clusters[name].phone_resets.phones = self.phones.keys()
             self.clusters[name].phone_resets.on_reset = self._reset_phones
         self.keys.prepare(wanted for cluster in self.clusters.values() for wanted in cluster.keys_wanted())
@@ -352,9 +342,9 @@ class Lab:
         for phone in self.topology.phones:
             for name in phone.provisioned_in:
                 self._provision_once(phone, self.clusters[name])
-            self.phones[phone.name] = self._build_phone(phone)
+            self.phones[phone.name] = build_phone(self, phone, Flash(self._flash_folder(phone)))
         for name, plain in self.topology.plain_servers.items():
-            self.plain_servers[name] = self._build_plain_server(name, self.address(plain.host))
+            self.plain_servers[name] = build_plain_server(self, name, plain, self._tables)
 
     def _flash_folder(self, table: PhoneTable) -> Path:
         return self.options.directory / "phones" / table.name
@@ -369,110 +359,12 @@ class Lab:
             done.touch()
 
     def _add_device(self, table: PhoneTable, cluster: Cluster, pool: str) -> None:
-        cluster.add_device(self._device(table, cluster, pool))
-
-    def _device(self, table: PhoneTable, cluster: Cluster, pool: str) -> Device:
-        return Device(
-            name=table.name,
-            model=table.model,
-            description=f"{table.model} of the lab",
-            security_mode=DeviceSecurityMode[table.security_mode.upper().replace("-", "_")],
-            callmanager_group=cluster.callmanager_group_of_pool(pool),
-            device_pool=pool,
-            digest_user=table.digest_user,
-            digest_password=table.digest_password,
-        )
-
-    def _build_cluster(self, name: str, table: ClusterTable, around: Surroundings) -> Cluster:
-        profile = profile_of(table.version)
-        cache = table.tvs_cache or FreshnessMode(profile.tvs_cache)
-        nodes: list[Node] = []
-        try:
-            nodes += (Node(self._node_plan(name, table, node), around, cache) for node in table.nodes)
-            return Cluster(name, table, profile, nodes, around)
-        except BaseException:  # nobody else knows of their open databases
-            for node in nodes:
-                node.database.close()
-            raise
-
-    def _node_plan(self, cluster: str, table: ClusterTable, node: NodeTable) -> NodePlan:
-        profile = profile_of(table.version)
-        return NodePlan(
-            name=node.name,
-            cluster=cluster,
-            address=self.address(node.host),
-            directory=self.options.directory / "clusters" / cluster / node.name,
-            profile=profile,
-            services=table.services_of(node),
-            tls_profile=table.tls_profile or TlsProfile(profile.tls_profile),
-            ports=self.ports,
-            is_publisher=node is table.nodes[0],
-        )
-
-    def _build_plain_server(self, name: str, address: str) -> PlainServer:
-        identity = node_certificate(
-            self.keys,
-            CertificateUnit.CALLMANAGER,
-            name,
-            seed=self.options.seed,
-            not_before=self.clock.now() // _DAY_S * _DAY_S - _DAY_S,
-        )
-        return PlainServer(
-            name,
-            address,
-            self._tables,
-            identity,
-            ports=self.ports,
-            served=self.served,
-            events=self.events,
-            now=self.clock.now,
-            keys=self.keys,
-            faults=self.faults,
-        )
+        cluster.add_device(device_of(table, cluster, pool))
 
     def _build_dhcp(self) -> DhcpServer:
         """One pool for all phones, and one for each group that is told something else."""
         where = {phone.mac: (self.address(phone.host), phone.group) for phone in self.topology.phones}
         return build_dhcp(self, self.options.network, where, self.options.directory / "dhcp.json")
-
-    def _certificates_of(self, table: PhoneTable) -> FlashChanges:
-        made: FlashChanges = {"mic": self.phone_certificates.mic(table)}
-        if table.lsc_from is not None:
-            capf = self.clusters[table.lsc_from].publisher.identity(CertificateUnit.CAPF)
-            made["lsc"] = self.phone_certificates.lsc(table, capf)
-        return made
-
-    def _build_phone(self, table: PhoneTable) -> Phone:
-        flash = Flash(self._flash_folder(table))
-        if flash.contents.mic is None:
-            flash.store(**self._certificates_of(table))
-        emit = self.events.emitter(f"phone:{table.name}")
-        address = self.address(table.host)
-        dhcp = DhcpClient(
-            table.mac,
-            table.model,
-            server=(self.address(self.topology.dhcp.host), self.ports.dhcp),
-            local_address=address,
-            port=self.ports.dhcp,
-            clock=self.clock,
-            randomness=Random(f"dhcp {table.mac}"),  # noqa: S311 (transaction identifiers, not secrets)
-            emit=emit,
-            alarms=self._alarms,
-        )
-        settings = PhoneSettings(
-            local_address=address, ports=PhonePorts(tftp=self.ports.tftp), tls_profile=table.tls_profile
-        )
-        model = PhoneModel.of(table.mac, table.model)
-        return Phone(
-            model,
-            flash,
-            dhcp,
-            settings=settings,
-            clock=self.clock,
-            emit=emit,
-            faults=self.faults,
-            alarms=self._alarms,
-        )
 
 
 def _named(parts: Mapping[str, Part], name: str, what: str) -> Part:

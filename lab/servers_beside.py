@@ -1,20 +1,25 @@
-"""The servers beside the clusters, as a topology describes them: DHCP and SFTP."""
+"""The servers beside the clusters, as a topology describes them: DHCP, SFTP, and plain call servers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from cucm.certificates import node_certificate
+from cucm.roles import CertificateUnit
 from cucm.whole_files import write_private
 from lab.dhcp_pools import DhcpPool
 from lab.dhcp_server import DhcpServer
+from lab.plain_server import PlainServer
 from lab.sftp_server import SftpServer
-from lab.topology import DEFAULT_POOL
+from lab.topology import DEFAULT_POOL, PhoneTable, PlainServerTable
 
 if TYPE_CHECKING:
     from lab.runtime import Lab
+
+_DAY_S: Final = 86_400.0
 
 
 def build_dhcp(
@@ -79,6 +84,29 @@ def build_sftp(lab: Lab) -> SftpServer:
         password=table.password,
         host_key=folder / "host_key",
         emit=lab.events.emitter("sftp:lab"),
+        faults=lab.faults,
+    )
+
+
+def build_plain_server(lab: Lab, name: str, table: PlainServerTable, phones: Mapping[str, PhoneTable]) -> PlainServer:
+    """`phones` by device name: those it gives files to and lets in."""
+    identity = node_certificate(
+        lab.keys,
+        CertificateUnit.CALLMANAGER,
+        name,
+        seed=lab.options.seed,
+        not_before=lab.clock.now() // _DAY_S * _DAY_S - _DAY_S,
+    )
+    return PlainServer(
+        name,
+        lab.address(table.host),
+        phones,
+        identity,
+        ports=lab.ports,
+        served=lab.served,
+        events=lab.events,
+        now=lab.clock.now,
+        keys=lab.keys,
         faults=lab.faults,
     )
 

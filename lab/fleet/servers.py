@@ -16,6 +16,7 @@ from cucm.identity import Identity
 from cucm.net.tls import TlsProfile
 from cucm.roles import CertificateUnit
 from cucm.versions import profile_of
+from lab.building import device_of
 from lab.dhcp_server import DhcpServer
 from lab.fleet.batch import PhoneState, Surroundings
 from lab.fleet.plan import FleetPlan
@@ -70,7 +71,7 @@ class FleetLab(Lab):
     def provision_all(self, cluster: str, tables: Iterable[PhoneTable], pool: str | None = None) -> None:
         """Add these devices to the cluster's database."""
         target = self.cluster(cluster)
-        target.add_devices([self._device(table, target, pool or table.pool) for table in tables])
+        target.add_devices([device_of(table, target, pool or table.pool) for table in tables])
 
     def change_devices(self, step: AddDevice | RemoveDevice, models: frozenset[str]) -> None:
         """What the step says of one device, for all phones made after `models`."""
