@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Exit code 0 when every phone is registered at the target cluster, 1 when not; 128 + N after signal N."""
+    """Exit code 0 when every phone is where the story takes or leaves it, 1 when not; 128 + N after signal N."""
     from lab.fleet.request import FleetRequest, default_workers
 
     workers = 0 if arguments.scheduler is not None and arguments.workers is None else arguments.workers

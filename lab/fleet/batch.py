@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import field
+from typing import Final
 
 from cucm.records import dataclass
 from lab.fleet.population import FleetPhone
@@ -52,6 +53,8 @@ class PhoneFinding:
     boots: int = 0
 
 
+LOST: Final = "lost"
+"""State of a phone whose process has ended without it: of its last boot and its flash nothing is known."""
 OnDone = Callable[[str, PhoneFinding], None]
 """Hears of each phone that has done what it was told."""
 

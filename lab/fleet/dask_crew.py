@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 from distributed import Client, KilledWorker, wait
 
 from cucm.errors import EnvironmentProblem, LabError, UsageError
-from lab.fleet.batch import Batch, BatchResult, Holding, PhoneFinding, PhoneState, Surroundings
+from lab.fleet.batch import LOST, Batch, BatchResult, Holding, PhoneFinding, PhoneState, Surroundings
 from lab.fleet.crew import Work
 from lab.fleet.dask_tasks import (
     DISTRIBUTION,
@@ -125,7 +125,7 @@ class CrewOnDask:
         return stage
 
     async def findings(self) -> dict[str, tuple[PhoneFinding, Holding]]:
-        unheard = PhoneFinding("lost", detail="no batch with it came to its end"), _NOTHING
+        unheard = PhoneFinding(LOST, detail="no batch with it came to its end"), _NOTHING
         return {name: self._accounts.get(name, unheard) for name in self._states}
 
     async def move_clock(self, seconds: float) -> None:
@@ -213,7 +213,7 @@ class CrewOnDask:
     def _give_up(self, batch: Batch) -> None:
         """Its workers were lost, one after the other: what became of its phones nobody knows."""
         self._open.discard(batch.number)
-        lost = PhoneFinding("lost", detail="the workers that ran it were lost, one after the other")
+        lost = PhoneFinding(LOST, detail="the workers that ran it were lost, one after the other")
         for state in batch.states:
             self._accounts[state.name] = lost, _NOTHING
         self._advance(batch.number, len(batch.states), Counter({lost.state: len(batch.states)}))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from ipaddress import IPv4Network
 
 from cucm.clock import MovableClock
 from cucm.errors import LabError
 from lab.fleet.attendance import Attendance
-from lab.fleet.batch import Holding, PhoneFinding
+from lab.fleet.batch import LOST, Holding, PhoneFinding
 from lab.fleet.crew import Crew, CrewHere, Work
 from lab.fleet.exposure import Exposure
 from lab.fleet.floor import Floor
@@ -69,7 +70,7 @@ class Fleet:
             await self._take_down(self._playing)
             accounts = await crew.findings()
             where = self._attendance.places(accounts) if crew.parts else _registrations(lab)
-            self.result.ends = _ends(lab, accounts, where)
+            self.result.ends = _ends(lab, self.plan, accounts, without_lost(where, accounts))
             self.result.reruns = crew.reruns
         self.result.wall_s = time.monotonic() - began_s
         return self.result
@@ -150,6 +151,13 @@ class Fleet:
             await self._measured(lab, crew, work, act)
             return
         self.progress.begin(act.title, step.do)
+        cpu_s = time.process_time()
+        try:
+            await self._perform_on_clusters(lab, crew, step)
+        finally:
+            self.result.other_cpu_s += time.process_time() - cpu_s
+
+    async def _perform_on_clusters(self, lab: FleetLab, crew: Crew, step: Operation) -> None:
         if isinstance(step, AddDevice | RemoveDevice):
             lab.change_devices(step, self.plan.models_of(step))
             await lab.settle()
@@ -179,6 +187,8 @@ class Fleet:
             if work.verb in BOOTING:
                 self.result.stages.append(stage)
                 self._measure_floor(lab, stage)
+            else:
+                self.result.other_cpu_s += stage.cpu_s
         self.result.memory = await self._memory(crew) or self.result.memory
 
     async def _memory(self, crew: Crew) -> Memory | None:
@@ -191,7 +201,10 @@ class Fleet:
 
 
 def _ends(
-    lab: FleetLab, accounts: dict[str, tuple[PhoneFinding, Holding]], where: dict[str, tuple[str, str | None]]
+    lab: FleetLab,
+    plan: FleetPlan,
+    accounts: dict[str, tuple[PhoneFinding, Holding]],
+    where: Mapping[str, tuple[str, str | None]],
 ) -> dict[str, PhoneEnd]:
     """Ground truth: the CallManagers' registrations (`where`), and who served what lies in flash."""
     node_of = lab.served.node_of_digest
@@ -209,6 +222,7 @@ def _ends(
             owners[digest] = owner(digest)
         return owners[digest]
 
+    models = {name: lab.model_of(name) for name in accounts}
     return {
         name: PhoneEnd(
             *where.get(name, (NOWHERE, None)),
@@ -216,12 +230,20 @@ def _ends(
             itl=known(held.itl),
             configuration=known(held.configuration),
             reasons=found.reasons,
-            detail=found.detail,
+            detail=found.detail or plan.silence_about(models[name]),
             state=found.state,
             boots=found.boots,
+            stays_at=plan.staying.get(models[name]),
         )
         for name, (found, held) in accounts.items()
     }
+
+
+def without_lost(
+    where: Mapping[str, tuple[str, str | None]], accounts: Mapping[str, tuple[PhoneFinding, Holding]]
+) -> dict[str, tuple[str, str | None]]:
+    """A CallManager may not have noticed yet that a phone's process was lost, and the phone with it."""
+    return {name: place for name, place in where.items() if name in accounts and accounts[name][0].state != LOST}
 
 
 def _registrations(lab: FleetLab) -> dict[str, tuple[str, str | None]]:

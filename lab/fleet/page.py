@@ -59,6 +59,7 @@ def _verdict(result: FleetResult) -> str:
     request = result.request
     kind = "good" if result.is_good else "bad"
     notes = [
+        f"<p>{result.stayed} stayed where the story leaves them.</p>" if result.stayed else "",
         f"<p class=bad>The story broke off: {escape(result.trouble)}</p>" if result.trouble else "",
         "<p class=bad>Interrupted: this is how far it came.</p>" if result.interrupted else "",
         "<p class=note>Simulated: no socket was opened, latencies are modelled.</p>"
@@ -96,10 +97,12 @@ def _stage_text(stage: Stage) -> str:
 def _cost(result: FleetResult) -> str:
     rows = [("wall time, s", f"{result.wall_s:.1f}"), ("of this setting up, s", f"{result.setup_s:.1f}")]
     if result.cpu_ms_per_phone:
-        rows.append(("CPU per phone, both ends, all acts, ms", f"{result.cpu_ms_per_phone:.2f}"))
+        rows.append(("CPU per phone, both ends, all boots and resets, ms", f"{result.cpu_ms_per_phone:.2f}"))
     if result.times_floor is not None:
         rows.append(("crypto floor per phone in the same run, ms", f"{result.floor_ms_per_phone:.2f}"))
         rows.append(("times the floor", f"{result.times_floor:.2f}"))
+    if result.other_cpu_s:
+        rows.append(("CPU of the other steps, which is not in it, s", f"{result.other_cpu_s:.2f}"))
     if result.memory is not None:
         rows.append(("memory per registered phone, both ends, KiB", f"{result.memory.per_phone / 1024:.1f}"))
     return _table(("", ""), rows)

@@ -5,7 +5,8 @@ Steps on phones are done to all phones that are made after the named ones; all o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Final
 
 from cucm.errors import UsageError
@@ -37,6 +38,7 @@ PHONE_VERBS: Final[dict[type[Operation], str]] = {
     WaitForRegistration: "settle",
 }
 """What a phone of a fleet can be told to do."""
+NO_STEP: Final = "no step of the story boots it"
 BOOTING: Final = frozenset({"boot", "reset"})
 
 
@@ -58,6 +60,14 @@ class FleetPlan:
     topology: Topology
     acts: tuple[Act, ...]
     target: str
+    staying: Mapping[str, str]
+    """By phone of the topology: those that the story sends nowhere else, and where it expects them in the end."""
+    left_out: frozenset[str]
+    """Phones of the topology that no step boots."""
+
+    def silence_about(self, model: str) -> str:
+        """Why phones made after this one of the topology are off to the end; empty if a step boots them."""
+        return NO_STEP if model in self.left_out else ""
 
     @property
     def needs_mic(self) -> bool:
@@ -97,7 +107,10 @@ def make_plan(request: FleetRequest) -> FleetPlan:
                     where="--story",
                     mend="take a story whose faults are those of servers",
                 )
-    plan = FleetPlan(name, story, topology, acts, _target(story, topology))
+    left_out = {table.name for table in topology.phones} - _booted(_steps(acts), topology)
+    plan = FleetPlan(
+        name, story, topology, acts, _target(story, topology), _staying(story, topology, acts), frozenset(left_out)
+    )
     for step in _steps(acts):
         plan.phone_act(step)
     return plan
@@ -115,3 +128,29 @@ def _target(story: Story, topology: Topology) -> str:
         if isinstance(step, SetOption150):
             target = step.cluster or step.server or owner.get(step.nodes[0] if step.nodes else "", target)
     return target
+
+
+def _staying(story: Story, topology: Topology, acts: tuple[Act, ...]) -> dict[str, str]:
+    """Who is not booted any more after the last word about option 150, and is expected somewhere by the acts played."""
+    expected: dict[str, str] = {}
+    for act in acts:
+        for name, end in act.expect.items():
+            if end.registered is not None:
+                expected |= dict.fromkeys(_named(name, topology), end.registered)
+    steps = list(_steps(story.acts))
+    pointed = [number for number, step in enumerate(steps) if isinstance(step, SetOption150)]
+    sent = _booted(steps[pointed[-1] if pointed else 0 :], topology)
+    return {name: place for name, place in expected.items() if name not in sent}
+
+
+def _booted(steps: Iterable[Operation], topology: Topology) -> set[str]:
+    """Phones of the topology that are booted or reset by these steps."""
+    booting = (step for step in steps if isinstance(step, PhoneOperation) and PHONE_VERBS[type(step)] in BOOTING)
+    return {name for step in booting for name in _named(step.phone or step.phones or "", topology)}
+
+
+def _named(name: str, topology: Topology) -> set[str]:
+    """Nobody, where another topology than the story's own has no such phone."""
+    with suppress(UsageError):
+        return {table.name for table in topology.phones_named(name)}
+    return set()

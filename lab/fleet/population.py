@@ -84,5 +84,10 @@ class Population:
             )
 
 
+def number_of(device_name: str) -> int:
+    """Which of a fleet a phone of this name is, from 0 on."""
+    return int(device_name[-6:], 16) - 1
+
+
 def mac_of(table: PhoneTable, number: int) -> str:
     return f"{table.mac[:_OUI_DIGITS]}{number + 1:06X}"

@@ -37,6 +37,8 @@ def _verdict(result: FleetResult) -> Iterator[str]:
     request = result.request
     where = f"{result.arrived} of {request.phones} phones are registered at {result.target}"
     yield f"{where} (story {request.story}, {result.mode})"
+    if result.stayed:
+        yield f"{result.stayed} stayed where the story leaves them, {result.stranded} are stranded"
     if result.interrupted:
         yield "interrupted: this is how far it came"
     if result.reruns:
@@ -48,9 +50,10 @@ def _verdict(result: FleetResult) -> Iterator[str]:
         yield f"  {count} registered at {place}" if place != "nowhere" else f"  {count} registered nowhere"
     reasons = result.reasons().most_common()
     for reason, count in reasons[:SHOWN_REASONS]:
-        yield f"  {count} because of {reason}"
+        yield f"  {count} stranded: {reason}"
     if len(reasons) > SHOWN_REASONS:
-        yield f"  {sum(count for _, count in reasons[SHOWN_REASONS:])} because of {len(reasons) - SHOWN_REASONS} others"
+        rest = [count for _, count in reasons[SHOWN_REASONS:]]
+        yield f"  {sum(rest)} stranded: {len(rest)} other reasons"
     for name, end in result.first_stranded(SHOWN_STRANDED):
         held = f"CTL {end.ctl}, ITL {end.itl}, configuration {end.configuration}"
         yield f"    {name}: at {end.registered}, {held}; {end.detail or end.why}"
@@ -101,7 +104,9 @@ def _cost(result: FleetResult) -> Iterator[str]:
             if result.times_floor
             else ""
         )
-        yield f"CPU per phone, both ends, all acts: {result.cpu_ms_per_phone:.2f} ms{ratio}"
+        yield f"CPU per phone, both ends, all boots and resets: {result.cpu_ms_per_phone:.2f} ms{ratio}"
+    if result.other_cpu_s:
+        yield f"CPU of the other steps, which is not in it: {result.other_cpu_s:.2f} s"
     if result.memory is not None:
         yield f"memory per registered phone, both ends: {result.memory.per_phone / 1024:.1f} KiB"
     if result.computed_s:

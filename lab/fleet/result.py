@@ -52,7 +52,7 @@ class PhoneEnd:
     account; `ctl`, `itl` and `configuration` are the clusters that served what its flash holds.
 
     `reasons` are the values of `TrustReason` with which it refused files in its last boot; `detail` is the last trouble
-    of that boot in words, or empty.
+    of that boot in words, or empty. `stays_at` is where the story leaves it, if that never sends it to the target.
     """
 
     registered: str = NOWHERE
@@ -64,6 +64,7 @@ class PhoneEnd:
     detail: str = ""
     state: str = ""
     boots: int = 0
+    stays_at: str | None = None
 
     @property
     def why(self) -> str:
@@ -75,6 +76,11 @@ class PhoneEnd:
     def is_at(self, cluster: str) -> bool:
         """Registered there, and there alone."""
         return self.registered == cluster
+
+    @property
+    def has_stayed(self) -> bool:
+        """As the story has it: not sent to the target, and where it should be."""
+        return self.stays_at is not None and self.is_at(self.stays_at)
 
 
 @dataclass(slots=True)
@@ -149,7 +155,7 @@ class Memory:
 
 @dataclass(slots=True)
 class FleetResult:
-    """`mode` is `sockets` or `simulated`; `target` the cluster where all phones should end; `ends` by device name."""
+    """`mode` is `sockets` or `simulated`; `target` the cluster where the story sends phones; `ends` by device name."""
 
     request: FleetRequest
     mode: str
@@ -163,6 +169,8 @@ class FleetResult:
     setup_s: float = 0.0
     """Seconds before the first act: clusters, devices, certificates."""
     setup_cpu_s: float = 0.0
+    other_cpu_s: float = 0.0
+    """CPU seconds of all processes in steps that are no stage: on clusters, and on phones that do not boot."""
     wall_s: float = 0.0
     """Seconds from nothing to the end; of a simulation: those that its stages would take."""
     computed_s: float = 0.0
@@ -184,25 +192,33 @@ class FleetResult:
         return sum(count for end, count in self.tally().items() if end.is_at(self.target))
 
     @property
+    def stayed(self) -> int:
+        """How many are not at the target, but where the story leaves them."""
+        return sum(count for end, count in self.tally().items() if end.has_stayed and not end.is_at(self.target))
+
+    @property
     def stranded(self) -> int:
-        """How many are not at the target."""
-        return len(self.ends) - self.arrived
+        """How many are neither at the target nor where the story leaves them."""
+        return len(self.ends) - self.arrived - self.stayed
 
     def first_stranded(self, count: int) -> list[tuple[str, PhoneEnd]]:
         """So many of them, by name; of a million no more than these are held."""
-        names = (name for name, end in self.ends.items() if not end.is_at(self.target))
+        names = (name for name, end in self.ends.items() if self._is_stranded(end))
         return [(name, self.ends[name]) for name in nsmallest(count, names)] if self.stranded else []
+
+    def _is_stranded(self, end: PhoneEnd) -> bool:
+        return not end.is_at(self.target) and not end.has_stayed
 
     @property
     def is_good(self) -> bool:
-        """Whether every phone that was asked for is registered at the target."""
-        return self.is_whole and self.arrived == self.request.phones
+        """Whether every phone that was asked for is registered at the target, or where the story leaves it."""
+        return self.is_whole and self.arrived + self.stayed == self.request.phones
 
     def reasons(self) -> Counter[str]:
-        """Why phones are not at the target: how many, by reason."""
+        """Why phones are stranded: how many, by reason."""
         reasons: Counter[str] = Counter()
         for end, count in self.tally().items():
-            if not end.is_at(self.target):
+            if self._is_stranded(end):
                 reasons[end.why] += count
         return reasons
 
@@ -220,13 +236,16 @@ class FleetResult:
 
     @property
     def cpu_ms_per_phone(self) -> float:
-        """0 for a run that is not whole."""
+        """Of every stage: all boots and resets, those of a repair too. Not of setting up, and not of the other steps
+        (`other_cpu_s`). 0 for a run that is not whole.
+        """
         if not self.is_whole:
             return 0.0
         return 1000 * sum(stage.cpu_s for stage in self.stages) / max(self.request.phones, 1)
 
     @property
     def floor_ms_per_phone(self) -> float:
+        """Of the same stages."""
         if not self.is_whole:
             return 0.0
         return 1000 * sum(stage.floor_s for stage in self.stages) / max(self.request.phones, 1)
@@ -245,6 +264,7 @@ class FleetResult:
             "request": self.request.as_json(),
             "target": self.target,
             "arrived": self.arrived,
+            "stayed": self.stayed,
             "stranded": self.stranded,
             "is_good": self.is_good,
             "interrupted": self.interrupted,
@@ -254,6 +274,7 @@ class FleetResult:
             "reasons": dict(self.reasons().most_common()),
             "setup_s": round(self.setup_s, 3),
             "setup_cpu_s": round(self.setup_cpu_s, 3),
+            "other_cpu_s": round(self.other_cpu_s, 3),
             "wall_s": round(self.wall_s, 3),
             "computed_s": round(self.computed_s, 3),
             "cpu_ms_per_phone": round(self.cpu_ms_per_phone, 3),

@@ -20,7 +20,7 @@ from lab.building import device_of
 from lab.dhcp_server import DhcpServer
 from lab.fleet.batch import PhoneState, Surroundings
 from lab.fleet.plan import FleetPlan
-from lab.fleet.population import Population
+from lab.fleet.population import Population, number_of
 from lab.operations import AddDevice, RemoveDevice
 from lab.runtime import Lab, LabOptions
 from lab.servers_beside import build_dhcp
@@ -81,6 +81,10 @@ class FleetLab(Lab):
         cluster = self.cluster(step.cluster)
         for table in self.tables_after(models):
             cluster.remove_device(table.name)
+
+    def model_of(self, device_name: str) -> str:
+        """The phone of the topology that one of the fleet is made after."""
+        return self._population.model_of(number_of(device_name)).name
 
     def states(self) -> Iterator[PhoneState]:
         """Every phone as it comes out of its box, with the certificates that its topology gives it."""

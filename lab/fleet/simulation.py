@@ -24,7 +24,7 @@ from lab.fleet.batch import PhoneFinding
 from lab.fleet.decisions import Decided, Decisions, Point
 from lab.fleet.findings import finding_of
 from lab.fleet.plan import BOOTING, FleetPlan, PhoneAct
-from lab.fleet.population import mac_of
+from lab.fleet.population import mac_of, number_of
 from lab.fleet.progress import Progress
 from lab.fleet.queueing import Machines, Yard, run_stage
 from lab.fleet.request import FleetRequest
@@ -178,7 +178,7 @@ class Simulation:
 
     def ends(self, lab: Lab) -> Mapping[str, PhoneEnd]:
         """Of every phone, by its name; made when asked for, from what few standings there are."""
-        ends = [_end_of(standing, lab) for standing in self._standings]
+        ends = [_end_of(standing, lab, self.plan) for standing in self._standings]
         return SimulatedEnds(self._phones, ends, self.plan.topology.phones)
 
 
@@ -291,7 +291,7 @@ _CHANGES: Final[dict[str, Callable[[Standing], Standing]]] = {
 """`settle` is not among them: a simulated phone has done what it does by itself before the next step begins."""
 
 
-def _end_of(standing: Standing, lab: Lab) -> PhoneEnd:
+def _end_of(standing: Standing, lab: Lab, plan: FleetPlan) -> PhoneEnd:
     def owner(data: bytes | None) -> str:
         if data is None:
             return NONE
@@ -306,9 +306,10 @@ def _end_of(standing: Standing, lab: Lab) -> PhoneEnd:
         itl=owner(held.itl),
         configuration=owner(held.configuration),
         reasons=finding.reasons,
-        detail=finding.detail,
+        detail=finding.detail or plan.silence_about(standing.model),
         state=finding.state,
         boots=finding.boots,
+        stays_at=plan.staying.get(standing.model),
     )
 
 
@@ -327,7 +328,7 @@ class SimulatedEnds(Mapping[str, PhoneEnd]):
         return map(self._name, range(len(self._phones)))
 
     def __getitem__(self, name: str) -> PhoneEnd:
-        number = int(name[-6:], 16) - 1
+        number = number_of(name)
         if not 0 <= number < len(self._phones) or name != self._name(number):
             raise KeyError(name)
         end, model = self._ends[self._phones[number]], self._tables[number % len(self._tables)].name

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any, Final, Self
 
-from cucm.errors import EnvironmentProblem, LabError
-from lab.fleet.batch import Holding, PhoneFinding, PhoneState, Surroundings
+from cucm.errors import EnvironmentProblem
+from lab.fleet.batch import LOST, Holding, PhoneFinding, PhoneState, Surroundings
 from lab.fleet.crew import Work, shares
 from lab.fleet.progress import Progress
 from lab.fleet.result import Stage, merge_stages
@@ -37,7 +37,7 @@ END_S: Final = 30.0
 """How long a worker gets to end by itself before it is killed."""
 
 
-class WorkerLost(LabError):
+class WorkerLost(EnvironmentProblem):
     """A worker process ended by itself; its phones are gone with it."""
 
 
@@ -78,7 +78,7 @@ class CrewOfWorkers:
     async def findings(self) -> dict[str, tuple[PhoneFinding, Holding]]:
         """Also when workers are lost: of what they had nothing is known."""
         found: dict[str, tuple[PhoneFinding, Holding]] = {}
-        gone = PhoneFinding("lost", detail="the process in which it lived was lost"), Holding(None, None, None)
+        gone = PhoneFinding(LOST, detail="the process in which it lived was lost"), Holding(None, None, None)
         for worker in self._workers:
             try:
                 found |= await worker.ask(TellAccounts())

@@ -44,6 +44,27 @@ def test_a_fleet_that_cannot_ask_tvs_is_stranded_and_told_why(cucm_lab: Callable
     assert (result["arrived"], result["reasons"], result["where"]) == (0, {"tvs-unreachable": 12}, {"source": 12})
 
 
+@pytest.mark.parametrize("how", [("--workers", 0), ("--workers", 2), ("--simulate",)])
+def test_phones_that_the_story_leaves_where_they_are_have_not_stranded(
+    cucm_lab: Callable[..., Done], how: tuple[object, ...]
+) -> None:
+    words = ("fleet", "--phones", 9, "--story", "sha512-newer-series", "--json", *how)
+    broken, repaired = cucm_lab(*words), cucm_lab(*words, "--repair")
+    assert (broken.returncode, repaired.returncode) == (1, 0), repaired.stderr
+    without, with_it = told(broken), told(repaired)
+    assert [without[name] for name in ("arrived", "stayed", "stranded")] == [3, 3, 3]
+    assert [with_it[name] for name in ("arrived", "stayed", "stranded")] == [6, 3, 0]
+    assert without["reasons"] == {"algorithm-unsupported": 3}
+    assert with_it["where"] == {"destination": 6, "source": 3}
+
+
+def test_cpu_of_steps_that_boot_nobody_is_told_apart(cucm_lab: Callable[..., Done]) -> None:
+    result = told(cucm_lab("fleet", "--phones", 3, "--workers", 0, "--json"))
+    assert result["other_cpu_s"] > 0
+    stages_ms = 1000 * sum(stage["phone_cpu_s"] + stage["server_cpu_s"] for stage in result["stages"]) / 3
+    assert result["cpu_ms_per_phone"] == pytest.approx(stages_ms, abs=1)
+
+
 def test_phones_with_weak_keys_have_a_floor_too(cucm_lab: Callable[..., Done]) -> None:
     done = cucm_lab("fleet", "--phones", 3, "--workers", 0, "--story", "eight-to-twelve", "--json")
     assert done.returncode == 0, done.stderr
@@ -95,7 +116,7 @@ def test_a_simulated_fleet_says_so_and_how_long_it_would_take(cucm_lab: Callable
     assert len(json.loads((tmp_path / "fleet.json").read_text())["phones"]) == 5000
     text = cucm_lab("fleet", "--simulate", "--phones", 10, "--one-machine", "--story", "tvs-down")
     assert text.returncode == 1
-    assert "10 because of tvs-unreachable" in text.stdout
+    assert "10 stranded: tvs-unreachable" in text.stdout
     assert "it was simulated in" in text.stdout
 
 
@@ -215,15 +236,12 @@ def test_a_killed_fleet_leaves_no_process_and_the_next_one_takes_its_folder_away
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
-@pytest.mark.parametrize(
-    ("words", "processes"), [(("--phones", "2"), 2), (("--phones", "40", "--concurrency", "1"), 1)]
-)
-def test_no_process_is_started_that_has_no_work(tmp_path: Path, words: tuple[str, ...], processes: int) -> None:
-    with Running(tmp_path, "--workers", "64", *words) as fleet:
-        fleet.wait_for(f"these in {processes} process")
+def test_no_process_is_started_that_has_no_work(tmp_path: Path) -> None:
+    with Running(tmp_path, "--workers", "64", "--phones", "120", "--concurrency", "2") as fleet:
+        fleet.wait_for("these in 2 processes")
         fleet.wait_for("boot-phone")
-        assert len(fleet.workers()) == processes
-        assert fleet.end()["arrived"] == int(words[1])
+        assert len(fleet.workers()) == 2
+        assert fleet.end()["arrived"] == 120
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
@@ -272,6 +290,21 @@ def test_a_worker_that_is_killed_costs_its_phones_and_is_told(tmp_path: Path) ->
         assert "1000 phones was lost" in result["trouble"]
         lost = [end for end in result["phones"].values() if end["state"] == "lost"]
         assert len(lost) == 1000
+        assert not fleet.has_left_processes()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+def test_a_worker_that_is_killed_while_all_is_set_up_is_told(tmp_path: Path) -> None:
+    with Running(tmp_path, "--phones", "600", "--workers", "1") as fleet:
+        fleet.wait_for("setting up")
+        while not fleet.workers():
+            assert fleet.process.poll() is None
+        os.kill(fleet.workers()[0], signal.SIGKILL)
+        _told, trouble = fleet.process.communicate(timeout=60)
+        assert fleet.process.returncode == 3
+        assert "worker process 0" in trouble
+        assert "was lost" in trouble
+        assert "mend: " in trouble
         assert not fleet.has_left_processes()
 
 

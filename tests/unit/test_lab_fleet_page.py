@@ -99,7 +99,7 @@ def test_a_page_about_many_stranded_phones_stays_a_page() -> None:
 def test_the_text_report_tells_why_phones_are_stranded() -> None:
     text = "\n".join(report_lines(sample()))
     assert "2 of 3 phones are registered at destination" in text
-    assert "1 because of tvs-unreachable" in text
+    assert "1 stranded: tvs-unreachable" in text
     assert "SEP000000000000: at source, CTL source" in text
     assert "3.00 x the crypto floor" in text
 

@@ -8,7 +8,7 @@ import pytest
 from cucm.errors import UsageError
 from lab.fleet.batch import PhoneState
 from lab.fleet.crew import shares
-from lab.fleet.plan import make_plan
+from lab.fleet.plan import NO_STEP, make_plan
 from lab.fleet.population import Population
 from lab.fleet.request import FleetRequest, default_workers
 from lab.topology import load_topology
@@ -28,6 +28,21 @@ NETWORK = IPv4Network("127.2.0.0/16")
 )
 def test_the_target_is_where_option_150_points_in_the_end(story: str, target: str) -> None:
     assert make_plan(FleetRequest(3, story=story)).target == target
+
+
+def test_who_is_never_sent_stays_where_the_story_expects_him() -> None:
+    plan = make_plan(FleetRequest(3, story="sha512-newer-series"))
+    assert plan.staying == {"SEP001B2C000001": "source"}
+    assert not plan.left_out
+    assert make_plan(FleetRequest(3, story="tvs-down")).staying == {}  # sent, and expected to be stranded
+    assert make_plan(FleetRequest(3, story="campus", topology="model-mix")).staying == {}
+
+
+def test_a_story_may_not_speak_of_all_phones_of_a_topology() -> None:
+    plan = make_plan(FleetRequest(3, story="migrate", topology="model-mix"))
+    assert plan.left_out == {"SEP001B2C000001", "SEP001B2C000002"}
+    assert plan.silence_about("SEP001B2C000001") == NO_STEP
+    assert plan.silence_about("SEPB000B4BA0AEE") == ""
 
 
 def test_the_repair_is_played_only_when_asked_for() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from lab.fleet.report import report_lines
 from lab.fleet.request import FleetRequest
 from lab.fleet.result import OTHERWISE_WELL, FleetResult, Phase, PhoneEnd, Stage, merge_stages
 
@@ -34,6 +35,17 @@ def test_stranded_are_grouped_by_their_first_reason() -> None:
     assert ends.reasons() == Counter({"tvs-unreachable": 1, "File Not Found": 1, "it is off": 1, OTHERWISE_WELL: 1})
     assert ends.where() == Counter({"destination": 1, "source": 2, "nowhere": 2})
     assert (ends.stranded, [name for name, _ in ends.first_stranded(2)]) == (4, ["b", "c"])
+
+
+def test_who_stayed_where_the_story_leaves_him_is_not_stranded() -> None:
+    stayed, astray = PhoneEnd("source", stays_at="source"), PhoneEnd("nowhere", detail="no answer", stays_at="source")
+    ends = result(a=HOME, b=stayed)
+    assert (ends.arrived, ends.stayed, ends.stranded, ends.is_good, ends.reasons()) == (1, 1, 0, True, Counter())
+    assert next(iter(ends.first_stranded(1)), None) is None
+    assert "1 stayed where the story leaves them, 0 are stranded" in list(report_lines(ends))
+    worse = result(a=HOME, b=stayed, c=astray)
+    assert (worse.stayed, worse.stranded, worse.is_good, worse.reasons()) == (1, 1, False, Counter({"no answer": 1}))
+    assert worse.as_json()["stayed"] == 1
 
 
 def test_the_same_trouble_of_many_phones_is_one_reason() -> None:
