@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from network_namespace import HERE, have_an_address, run_apart
 from test_cli_running_lab import PHONE, ROOT, RunningLab
 
 from lab.api.client import ApiClient
@@ -101,17 +102,11 @@ def test_a_taken_port_of_the_api(cucm_lab, tmp_path, network):
     assert not (tmp_path / "lab").exists()
 
 
-def test_an_api_for_other_machines_is_told_loudly_and_asks_for_the_token(cucm_lab, tmp_path, network):
-    """The machine has one address that is no loopback address, or none: then there is nobody to expose it to."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(("192.0.2.1", 9))  # sends nothing
-        except OSError:
-            pytest.skip("this machine has no address but loopback")
-        address, port = probe.getsockname()[0], 8490 + os.getpid() % 1000
-    lab = RunningLab(tmp_path / "lab", network, "--expose", address, "--api-port", str(port))
-    token = (tmp_path / "lab" / "token").read_text().strip()
-    asked = urllib.request.Request(f"http://{address}:{port}/v1")
+async def exposed_to_other_machines(directory: Path) -> None:
+    have_an_address()
+    lab = RunningLab(directory / "lab", "127.0.11.0/24", "--expose", HERE)
+    token = (directory / "lab" / "token").read_text().strip()
+    asked = urllib.request.Request(f"http://{HERE}:8480/v1")
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(asked, timeout=20)
     assert refused.value.code == 401
@@ -121,9 +116,15 @@ def test_an_api_for_other_machines_is_told_loudly_and_asks_for_the_token(cucm_la
         assert answer.status == 200
     code, _, err = lab.end()
     assert code == 0
-    assert err.startswith(f"WARNING: listening on {address}")
+    assert err.startswith(f"WARNING: listening on {HERE}")
     assert token not in err + lab.said
-    assert not (tmp_path / "lab" / "token").exists()
+    assert not (directory / "lab" / "token").exists()
+
+
+@pytest.mark.needs("unshare", "ip")
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
+def test_an_api_for_other_machines_is_told_loudly_and_asks_for_the_token(tmp_path):
+    run_apart(exposed_to_other_machines, tmp_path)
 
 
 def test_a_shutdown_by_the_api(cucm_lab, tmp_path, network, begun):

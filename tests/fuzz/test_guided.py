@@ -7,7 +7,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-import pytest
+from what_is_missing import lacking
 
 ROOT = Path(__file__).parents[2]
 PLANTED = """
@@ -21,8 +21,9 @@ raise SystemExit(main("2", "planted", "sound"))
 """
 
 
-@pytest.mark.skipif(find_spec("atheris") is None, reason="atheris is not installed (extra fuzz)")
 def test_a_finding_is_told_and_fails_and_the_next_target_is_run() -> None:
+    if find_spec("atheris") is None:
+        lacking("atheris is not installed (extra fuzz); `make fuzz` installs it")
     done = subprocess.run([sys.executable, "-c", PLANTED], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [

@@ -7,12 +7,16 @@ import gzip
 import json
 import socket
 import stat
+import sys
 import zlib
+from ipaddress import IPv4Network
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from api_on_sockets import make_running, serving
 from lab_on_sockets import network_of
+from network_namespace import HERE, have_an_address, run_apart
 
 from cucm.events.running import LabEnded
 from lab.api import bodies, routes, security, server
@@ -281,16 +285,6 @@ async def test_too_many_connections(running, raw, monkeypatch):
 # --- other addresses
 
 
-def other_address() -> str:
-    """One of this machine that others may reach; asking for a route sends nothing."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        try:
-            asking.connect(("192.0.2.99", 9))
-        except OSError:
-            pytest.skip("this machine has no address but loopback")
-        return str(asking.getsockname()[0])
-
-
 def free_port() -> int:
     """On all addresses."""
     with socket.socket() as trial:
@@ -298,46 +292,51 @@ def free_port() -> int:
         return int(trial.getsockname()[1])
 
 
-@pytest.fixture(params=["one", "all"])
-async def exposed(request, tmp_path, loopback):
-    running = make_running(tmp_path / "lab", network_of(loopback))
-    running.address = other_address()
-    expose = (running.address,) if request.param == "one" else ("0.0.0.0",)
-    async with serving(running, port=free_port(), expose=expose) as api:
-        running.url = api.urls[0]
-        running.token = (tmp_path / "lab" / security.TOKEN_NAME).read_text().strip()
-        yield running
+async def one_address_exposed(directory: Path) -> None:
+    have_an_address()
+    await asked_from_elsewhere(directory, HERE)
 
 
-async def test_from_elsewhere_only_with_the_token(exposed):
-    raw = Raw(exposed.address, raw_of(exposed.url).port)
-    for wrong in ("", "Bearer", "Bearer x", f"Basic {exposed.token}", exposed.token, f"Bearer {exposed.token}x"):
+async def all_addresses_exposed(directory: Path) -> None:
+    have_an_address()
+    await asked_from_elsewhere(directory, "0.0.0.0")
+
+
+async def asked_from_elsewhere(directory: Path, exposed: str) -> None:
+    running = make_running(directory / "lab", IPv4Network("127.0.11.0/24"))
+    async with serving(running, port=free_port(), expose=(exposed,)) as api:
+        here, elsewhere = raw_of(api.urls[0]), Raw(HERE, raw_of(api.urls[0]).port)
+        token = (directory / "lab" / security.TOKEN_NAME).read_text().strip()
+        await only_with_the_token(elsewhere, token)
+        await no_door_to_pages_of_others(elsewhere, f"Bearer {token}")
+        assert (await here.ask("GET /v1/status"))[0] == 200  # on this machine none is needed
+        assert not running.ended.is_set()
+
+
+async def only_with_the_token(raw: Raw, token: str) -> None:
+    for wrong in ("", "Bearer", "Bearer x", f"Basic {token}", token, f"Bearer {token}x"):
         for line in ("GET /v1/status", "GET /v1/openapi.json", "GET /v1/events/stream", "GET /nothing"):
             status, headers, body = await raw.ask(line, Authorization=wrong)
             assert status == 401, (line, wrong)
             assert headers["www-authenticate"].startswith("Bearer")
-            assert exposed.token.encode() not in body
+            assert token.encode() not in body
         assert (await raw.ask("POST /v1/shutdown", b"{}", Content_Type="application/json"))[0] == 401
-    assert (await raw.ask("GET /v1/status", Authorization=f"Bearer {exposed.token}"))[0] == 200
-    assert (await raw.ask("GET /v1/status", Authorization=f"bearer {exposed.token}"))[0] == 200
-    assert not exposed.ended.is_set()
+    no_text = f"GET /v1 HTTP/1.1\r\nHost: {raw.authority}\r\nAuthorization: Bearer ".encode() + b"\xff\r\n\r\n"
+    assert (await raw(no_text))[0] == 401
+    assert (await raw.ask("GET /v1/status", Authorization=f"Bearer {token}"))[0] == 200
+    assert (await raw.ask("GET /v1/status", Authorization=f"bearer {token}"))[0] == 200
 
 
-async def test_a_token_that_is_no_text(exposed):
-    raw = Raw(exposed.address, raw_of(exposed.url).port)
-    head = f"GET /v1 HTTP/1.1\r\nHost: {raw.authority}\r\nAuthorization: Bearer ".encode()
-    assert (await raw(head + b"\xff\r\n\r\n"))[0] == 401
+async def no_door_to_pages_of_others(raw: Raw, authorization: str) -> None:
+    assert (await raw.ask("GET /v1", Authorization=authorization, Host="evil.example"))[0] == 403
+    assert (await raw.ask("GET /v1", Authorization=authorization, Origin="https://evil.example"))[0] == 403
 
 
-async def test_the_token_opens_no_door_to_pages_of_others(exposed):
-    raw = Raw(exposed.address, raw_of(exposed.url).port)
-    token = f"Bearer {exposed.token}"
-    assert (await raw.ask("GET /v1", Authorization=token, Host="evil.example"))[0] == 403
-    assert (await raw.ask("GET /v1", Authorization=token, Origin="https://evil.example"))[0] == 403
-
-
-async def test_on_this_machine_no_token_is_needed(exposed):
-    assert (await raw_of(exposed.url).ask("GET /v1/status"))[0] == 200
+@pytest.mark.needs("unshare", "ip")
+@pytest.mark.skipif(sys.platform != "linux", reason="network namespaces are Linux's")
+@pytest.mark.parametrize("scene", [one_address_exposed, all_addresses_exposed])
+def test_from_elsewhere_only_with_the_token(scene, tmp_path):
+    run_apart(scene, tmp_path)
 
 
 async def test_the_token_is_the_users_alone_and_goes_at_the_end(tmp_path, loopback):

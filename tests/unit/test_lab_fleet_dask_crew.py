@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
+from what_is_missing import lacking
 
 from lab.fleet.batch import BatchResult, Holding, PhoneFinding, PhoneState, Surroundings
 from lab.fleet.crew import Work
@@ -13,7 +15,8 @@ from lab.fleet.result import Stage
 from lab.topology import load_topology
 from phone_agent.flash import FlashContents
 
-pytest.importorskip("distributed")
+if find_spec("distributed") is None:
+    lacking("distributed is not installed (extra fleet)")
 from distributed import Client, LocalCluster
 
 from lab.fleet.dask_crew import CrewOnDask

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 from both_loops import on_both_loops
+from what_is_missing import lacking
 
 from cucm.certificates import Identity, node_certificate
 from cucm.errors import AddressBusy
@@ -304,6 +306,7 @@ def test_a_held_port_cannot_be_open(loopback: Draw) -> None:
         PortHolder(loopback(), 0, Reachability.OPEN)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
 def test_a_datagram_socket_loses_and_takes_again(loopback: Draw) -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server,
@@ -312,7 +315,7 @@ def test_a_datagram_socket_loses_and_takes_again(loopback: Draw) -> None:
         server.bind((loopback(), 0))
         server.settimeout(SILENCE_S)
         if not drop_packets(server):
-            pytest.skip("this system has no socket filters")
+            lacking("this system, or its sandbox, has no socket filters")
         client.sendto(b"lost", server.getsockname())
         with pytest.raises(TimeoutError):
             server.recv(10)
