@@ -188,20 +188,30 @@ class CertificateCache:
 
     def count(self, name: CacheName) -> int:
         """Entries in one of the caches."""
-        return sum(len(cache) for cache in self._caches if cache.name is name)
+        return sum(len(cache.entries) for cache in self._caches if cache.name is name)
 
     def look_up(self, serial: bytes, issuer: str) -> Finding:
         """Ask the caches in turn, after refreshing those whose source has changed."""
-        steps: list[CacheStep] = []
-        entry = None
-        key = _key(serial, issuer)
+        self.look_anew()
+        return self.find(serial, issuer)
+
+    def look_anew(self) -> None:
+        """Whatever has changed in the sources until now is seen by the next `find` and those behind it."""
         for cache in self._caches:
-            cache.refresh()
-            entry = cache.get(key)
-            steps.append(_step(cache.name, entry.roles if entry else None))
+            cache.is_fresh = False
+
+    def find(self, serial: bytes, issuer: str) -> Finding:
+        """As `look_up`, by what the sources hold since `look_anew`: they are asked once for all that is found then."""
+        key = _key(serial, issuer)
+        steps: tuple[CacheStep, ...] = ()
+        for cache in self._caches:
+            if not cache.is_fresh:
+                cache.refresh()
+            entry = cache.entries.get(key)
             if entry is not None:
-                break
-        return Finding(map_id(serial, issuer), entry, tuple(steps))
+                return Finding(map_id(serial, issuer), entry, (*steps, _step(cache.name, entry.roles)))
+            steps = (*steps, _step(cache.name, None))
+        return Finding(map_id(serial, issuer), None, steps)
 
 
 @lru_cache(maxsize=1024)
@@ -214,18 +224,14 @@ class _Cache:
     def __init__(self, name: CacheName, source: CertificateSource, *, watched: bool, emit: Emit) -> None:
         self.name = name
         self.source = source
+        self.entries: dict[_Key, CacheEntry] = {}
+        self.is_fresh = False
         self._watched = watched
         self._emit = emit
         self._version: object = None
-        self._entries: dict[_Key, CacheEntry] = {}
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def get(self, key: _Key) -> CacheEntry | None:
-        return self._entries.get(key)
 
     def refresh(self) -> None:
+        self.is_fresh = True
         if not self._watched:
             return
         try:
@@ -243,7 +249,7 @@ class _Cache:
         except (LabError, OSError) as trouble:
             self._emit(TvsCacheNotLoaded(self.name, str(trouble)))
             return
-        self._entries = {_key(entry.serial, entry.issuer): entry for entry in entries}
+        self.entries = {_key(entry.serial, entry.issuer): entry for entry in entries}
         self._emit(TvsCacheLoaded(self.name, tuple(entry.key for entry in entries), changed))
 
 

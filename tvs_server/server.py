@@ -81,6 +81,8 @@ class TvsServer:
         self._faults = faults.at(service="TVS")
         self._now = now
         self._clients: dict[Stream, Client] = {}
+        self._asking: list[Stream] = []
+        self._is_answering = False
         self._attempted = 0
         self._accepted = 0
         self._running = False
@@ -216,6 +218,8 @@ class TvsServer:
                 or self._faults.watches(TVS_RESPONSE)
             ):
                 return Attention.HANDLE
+            if not self._is_answering:
+                return self._put_off(stream)
             try:
                 self._answer_at_once(client)
             except WireError as error:
@@ -226,6 +230,28 @@ class TvsServer:
         if not stream.has_ended:
             return Attention.WAIT
         return Attention.END if stream.has_ended_well else Attention.HANDLE
+
+    def _put_off(self, stream: Stream) -> Attention:
+        """To the end of this turn of the loop, when all whose requests have come in it are answered together.
+
+        The trick: the sources of the cache are asked once for all of them whether they have changed, by four system
+        calls, and after the last of the requests has come: what was committed before a request was sent is answered.
+        """
+        if not self._asking:
+            asyncio.get_running_loop().call_soon(self._answer_all)
+        self._asking.append(stream)
+        return Attention.LATER
+
+    def _answer_all(self) -> None:
+        asking, self._asking = self._asking, []
+        self._cache.look_anew()
+        self._is_answering = True
+        try:
+            for stream in asking:
+                if stream.receiver is not None:  # not cut, and not in other hands meanwhile
+                    stream.receiver(stream)
+        finally:
+            self._is_answering = False
 
     def _idle(self, stream: Stream) -> None:
         self._refuse(self._clients[stream], TimeoutError())
@@ -269,7 +295,7 @@ class TvsServer:
         request, data = client.take_request()
         question = question_of(request)
         tell(received(place, request, question, data))
-        decision = decide(request, question, self._cache.look_up, default_ttl_s=self._ttl_s)
+        decision = decide(request, question, self._cache.find, default_ttl_s=self._ttl_s)
         tell(looked_up(place, request, question, decision))
         message = decision.message
         payload = _payload_of(message.elements)

@@ -35,6 +35,8 @@ class Attention(Enum):
 
     WAIT = auto()
     """For more to come, as long as a connection may be idle."""
+    LATER = auto()
+    """The attendant goes on itself, before the next turn of the loop: by calling the stream's receiver."""
     END = auto()
     """Close it."""
     HANDLE = auto()
@@ -330,6 +332,9 @@ class Listener:
         if what is Attention.WAIT:
             stream.receiver = self._attend
             self._idle.start(stream)
+            return
+        if what is Attention.LATER:
+            stream.receiver = self._attend
             return
         self._idle.stop(stream)
         stream.receiver = None
