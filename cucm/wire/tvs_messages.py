@@ -89,6 +89,8 @@ class TvsTag(IntEnum):
     TTL = 9
 
 
+_USUAL_TAGS: Final = (1, 3, 4, 5)
+"""What `build` sends, as plain integers."""
 ISSUER_OR_SERIAL_TAGS: Final = frozenset({4, 5, 6})
 """UNKNOWN which two of these carry issuer and serial number (facts 2.3, 2.4)."""
 
@@ -173,6 +175,8 @@ class QueryCertificateRequest(TvsMessage):
 
     def check_asked(self) -> None:
         """Raises DecodeError when issuer or serial number is missing, or the issuer is no text."""
+        if self._in_usual_order() is not None:
+            return
         try:
             text_end(self._sort_candidates()[0][1])
         except ValueError:
@@ -180,13 +184,23 @@ class QueryCertificateRequest(TvsMessage):
 
     def asked(self) -> tuple[str, str, str, bytes]:
         """Device name, subject, issuer and serial number, for less than the four properties cost one by one."""
-        values = dict(self.elements)
-        try:
-            device, subject = values[TvsTag.DEVICE_NAME], values[TvsTag.SUBJECT]
-            issuer, serial = self._sort_candidates()
-            return _device_name(device), text(subject), text(issuer[1]), serial[1]
-        except (KeyError, ValueError):  # put together from raw elements: the properties say what is wrong
-            return self.device_name, self.subject, self.issuer, self.serial
+        values = self._in_usual_order()
+        if values is not None:
+            device, subject, issuer, serial = values
+            try:
+                return _device_name(device), text(subject), issuer[:-1].decode("latin-1"), serial
+            except ValueError:  # put together from raw elements: the properties say what is wrong
+                pass
+        return self.device_name, self.subject, self.issuer, self.serial
+
+    def _in_usual_order(self) -> tuple[bytes, bytes, bytes, bytes] | None:
+        """The values of device name, subject, issuer and serial number, if there are just these, as nearly all have it;
+        the issuer is text then.
+        """
+        if len(self.elements) != 4:
+            return None
+        (a, device), (b, subject), (c, issuer), (d, serial) = self.elements
+        return (device, subject, issuer, serial) if (a, b, c, d) == _USUAL_TAGS and _is_name(issuer) else None
 
     def _issuer_and_serial(self) -> tuple[str, bytes]:
         issuer, serial = self._sort_candidates()
@@ -194,10 +208,7 @@ class QueryCertificateRequest(TvsMessage):
 
     def _sort_candidates(self) -> tuple[Element, Element]:
         """The elements of issuer and serial number; the lower tag is the issuer where the values do not tell."""
-        candidates = [e for e in self.elements if e[0] in ISSUER_OR_SERIAL_TAGS]
-        if len(candidates) == 2 and candidates[0][0] < candidates[1][0] and _is_name(candidates[0][1]):
-            return candidates[0], candidates[1]  # as nearly all have it
-        candidates.sort()
+        candidates = sorted(e for e in self.elements if e.tag in ISSUER_OR_SERIAL_TAGS)
         if len(candidates) < 2:
             tag = TvsTag.SERIAL if any(_is_name(e.value) for e in candidates) else TvsTag.ISSUER
             raise DecodeError("is missing", offset=HEADER_BYTES, path=f"{self.type.name}.{tag.name}")
@@ -208,7 +219,11 @@ class QueryCertificateRequest(TvsMessage):
 
 def _is_name(value: bytes) -> bool:
     """Whether this is text and NUL rather than a serial number (advice of facts 2.3)."""
-    return value[-1:] == b"\0" and min(value[:-1], default=0x20) >= 0x20
+    # the NUL is the only control character: deleting them all tells in one call
+    return value.endswith(b"\0") and len(value.translate(None, _CONTROLS)) == len(value) - 1
+
+
+_CONTROLS: Final = bytes(range(0x20))
 
 
 def _device_name_element(device_name: str) -> Element:
