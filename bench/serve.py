@@ -20,7 +20,7 @@ from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.program import collect_seldom
 from cucm.render.tftp_trace import TftpTrace
-from cucm.render.trace_writer import TraceWriter
+from cucm.render.trace_writer import TraceWriter, each
 from cucm.render.tvs_trace import TvsTrace
 from tftp_server.file_store import FolderStore
 from tftp_server.server import FileServer
@@ -87,11 +87,8 @@ def _emitter(order: dict[str, Any], write: Callable[[str], int]) -> Emit:
     if order["silent"]:
         return ignore
     events = EventLog(retention=RETAINED_EVENTS)
-    if order["kind"] == "tvs":
-        text = TvsTrace().text
-        events.subscribe(TraceWriter(lambda record: (text(record),), lambda texts: write("".join(texts))))
-    else:
-        events.subscribe(TraceWriter(TftpTrace().lines, lambda lines: write("\n".join([*lines, ""]))))
+    render = TvsTrace().texts if order["kind"] == "tvs" else each(TftpTrace().lines)
+    events.subscribe(TraceWriter(render, lambda lines: write("\n".join([*lines, ""]))))
     return events.emitter(f"{'tvs' if order['kind'] == 'tvs' else 'tftp'}:bench")
 
 

@@ -33,7 +33,7 @@ from cucm.errors import LabError, UsageError
 from cucm.events import Emit, EventLog, EventRecord
 from cucm.faults import Fault, FaultBoard, FaultPoint, fault_of
 from cucm.quiet_start import EXIT_INTERRUPTED
-from cucm.render.trace_writer import TraceWriter
+from cucm.render.trace_writer import RenderAll, TraceWriter, each
 
 RETENTION: Final = 1000
 """Events a program keeps in memory; standalone nobody asks for older ones."""
@@ -45,10 +45,6 @@ _ENVELOPE: Final = frozenset({"schema", "sequence", "time", "source", "kind"})
 _BULKY: Final = frozenset({"request", "data", "certificate", "keys", "message"})
 
 Result = TypeVar("Result")
-
-
-class Renderer(Protocol):
-    def lines(self, record: EventRecord) -> list[str]: ...
 
 
 def exit_code_of(name: str, work: Callable[[], int]) -> int:
@@ -204,19 +200,16 @@ def _names(points: Collection[FaultPoint]) -> str:
 # --- events on stdout ----------------------------------------------------------------------------------------------
 
 
-def event_log(renderer: Renderer | None, *, as_json: bool, floor: int | None = None) -> EventLog:
-    """A log whose events are printed: by `renderer`, as JSON, or (None) as plain `kind name=value` lines.
+def event_log(render: RenderAll | None, *, as_json: bool, floor: int | None = None) -> EventLog:
+    """A log whose events are printed: by `render`, as JSON, or (None) as plain `kind name=value` lines.
 
     `floor` is a file to lock while printing, where processes share stdout: lines are not to run into each other.
     """
     log = EventLog(retention=RETENTION)
     say = partial(print_lines, floor=floor)
     if as_json:
-        log.subscribe(TraceWriter(lambda record: [json.dumps(record.as_json())], say))
-    elif renderer is not None:
-        log.subscribe(TraceWriter(renderer.lines, say))
-    else:
-        log.subscribe(TraceWriter(lambda record: [plain_line(record)], say))
+        render = each(lambda record: [json.dumps(record.as_json())])
+    log.subscribe(TraceWriter(render or each(lambda record: [plain_line(record)]), say))
     return log
 
 

@@ -32,6 +32,7 @@ from cucm.program import (
 from cucm.render.phone_console import PhoneConsole
 from cucm.render.plain import PlainLines
 from cucm.render.text import printable
+from cucm.render.trace_writer import each
 from phone_agent.address import FixedTftpServers
 from phone_agent.boot import BootOutcome, PhoneModel
 from phone_agent.driver import Phone, PhonePorts, PhoneSettings
@@ -102,7 +103,7 @@ def _phone(options: argparse.Namespace) -> Phone:
     if options.identity is not None:
         flash.store(lsc=_identity(options.identity))
 
-    log = event_log(PhoneConsole() if options.console else PlainLines(), as_json=options.json)
+    log = event_log(each((PhoneConsole() if options.console else PlainLines()).lines), as_json=options.json)
     settings = PhoneSettings(
         local_address=address,
         ports=PhonePorts(http=options.http_port, tftp=options.tftp_port),

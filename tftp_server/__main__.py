@@ -30,6 +30,7 @@ from cucm.program import (
     whole_number,
 )
 from cucm.render.tftp_trace import TftpTrace
+from cucm.render.trace_writer import each
 from tftp_server.content_faults import FaultyStore
 from tftp_server.file_store import FolderStore
 from tftp_server.server import HTTP_PORT, TFTP_PORT, FileServer
@@ -70,7 +71,7 @@ def _serve(options: argparse.Namespace) -> int:
     if warning is not None:
         print(warning, file=sys.stderr)
     raise_descriptor_limit()
-    log = event_log(TftpTrace() if options.trace else None, as_json=options.json)
+    log = event_log(each(TftpTrace().lines) if options.trace else None, as_json=options.json)
     emit = log.emitter(f"tftp:{options.address}")
     board = fault_board(options.fault, POINTS, log.emitter("faults"))
     server = FileServer(

@@ -191,7 +191,9 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _serve_here(options: argparse.Namespace, identity: tuple[bytes, bytes], share: Share | None) -> int:
-    log = event_log(TvsTrace() if options.trace else None, as_json=options.json, floor=share.floor if share else None)
+    log = event_log(
+        TvsTrace().texts if options.trace else None, as_json=options.json, floor=share.floor if share else None
+    )
     if options.trace:
         log.subscribe(_tell_readiness)
     emit = log.emitter(f"tvs:{options.address}{f'/{share.number}' if share else ''}")

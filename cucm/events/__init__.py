@@ -112,14 +112,15 @@ class EventLog:
         self._subscribers: tuple[Subscriber, ...] = ()
 
     def emit(self, source: str, event: Event) -> EventRecord:
-        self._sequence += 1
-        record = _new_record(EventRecord, (self._sequence, self._now(), source, event))
+        self._sequence = sequence = self._sequence + 1
+        record = _new_record(EventRecord, (sequence, self._now(), source, event))
         weight = _weight(event)
-        self._records.append(record)
+        records = self._records
+        records.append(record)
         self._weights.append(weight)
         self._weight += weight
-        while len(self._records) > self._retention or (self._weight > self._max_weight and len(self._records) > 1):
-            self._records.popleft()
+        while len(records) > self._retention or (self._weight > self._max_weight and len(records) > 1):
+            records.popleft()
             self._weight -= self._weights.popleft()
         for subscriber in self._subscribers:
             subscriber(record)
@@ -174,6 +175,11 @@ def _weight(event: Event) -> int:
         kind = type(value)
         if kind is str or kind is bytes:
             weight += len(value)
+        elif kind is tuple:
+            weight += ITEM_BYTES * len(value)
+            for item in value:
+                if type(item) is not int:  # roles, most often
+                    weight += _length(item)
         elif value is not None:
             weight += _length(value)
     return weight // WEIGHT_UNIT

@@ -7,6 +7,9 @@ from collections.abc import Callable, Sequence
 
 from cucm.events import EventRecord
 
+RenderAll = Callable[[list[EventRecord]], list[str]]
+"""Makes lines, or texts of several lines, of records in order; neither ends with a line break."""
+
 
 class TraceWriter:
     """A subscriber of an event log: renders what has happened in a turn of the loop at its end, and writes it at once.
@@ -16,8 +19,8 @@ class TraceWriter:
     hundred. Outside of a running loop every record is written as it comes.
     """
 
-    def __init__(self, render: Callable[[EventRecord], Sequence[str]], write: Callable[[list[str]], object]) -> None:
-        """`write` is given the lines of one or more records, at least one line."""
+    def __init__(self, render: RenderAll, write: Callable[[list[str]], object]) -> None:
+        """`render` is given the records of a turn, `write` the lines or texts that it makes of them, at least one."""
         self._render = render
         self._write = write
         self._waiting: list[EventRecord] = []
@@ -36,6 +39,11 @@ class TraceWriter:
     def flush(self) -> None:
         """Write what waits, now."""
         waiting, self._waiting = self._waiting, []
-        lines = [line for record in waiting for line in self._render(record)]
+        lines = self._render(waiting)
         if lines:
             self._write(lines)
+
+
+def each(lines: Callable[[EventRecord], Sequence[str]]) -> RenderAll:
+    """For a renderer of one record."""
+    return lambda records: [line for record in records for line in lines(record)]

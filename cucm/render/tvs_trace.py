@@ -9,7 +9,7 @@ live as `PublicKey`. The addresses and descriptors in it are ours.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
@@ -22,7 +22,6 @@ from cucm.events.tvs import (
     TvsCacheLoaded,
     TvsCertificateLookedUp,
     TvsConnectionAccepted,
-    TvsEvent,
     TvsHandshakeBegun,
     TvsHandshakeDone,
     TvsRequestReceived,
@@ -60,16 +59,18 @@ EXIT_MARK: Final = " |<--debug"
 """What these two enclose in the original is UNKNOWN (a function's lines, by the looks of them): here, one event's."""
 
 
-_PREFIX_HERE: Final = "\0"
-"""Stands for time and prefix in a text that is put together; `printable` lets no NUL into it otherwise."""
 _REMEMBERED_ANSWERS: Final = 256
+
+Pieces = tuple[str, ...]
+"""Lines with their ends behind an empty one: joined by time and prefix, each begins with it."""
 
 
 class TvsTrace:
     """Renders the records of one TVS server in its release's dialect.
 
-    Each event is one text made by one format string, parts that come again (a certificate's) are remembered, and time
-    and prefix are put in by one `replace`: forty lines for each query would otherwise cost as much as its handshake.
+    Each event is one text made by one format string, with time and prefix put in there, and parts that come again (a
+    certificate's) are remembered as lines to be joined by it: forty lines for each query would otherwise cost as much
+    as its handshake.
     """
 
     def __init__(self, dialect: TraceDialect = TraceDialect.PLAIN) -> None:
@@ -77,165 +78,214 @@ class TvsTrace:
         self._is_bracketed = dialect is TraceDialect.BRACKETED
         self._second: int | None = None
         self._second_text = ""
+        self._millisecond: int | None = None
+        self._moment = self._head = ""
 
     def lines(self, record: EventRecord) -> list[str]:
         """The trace lines of an event; none for events the original says nothing about."""
-        return self.text(record).split("\n")[:-1]
+        text = self.text(record)
+        return text.split("\n") if text else []
+
+    def texts(self, records: Sequence[EventRecord]) -> list[str]:
+        """The `text` of each record that has one, in order."""
+        if self._is_bracketed:
+            return [text for record in records if (text := self.text(record))]
+        texts, renderers, now = [], _RENDERERS, self._millisecond
+        for _, time, _, event in records:  # as `text` does it, without a call for each
+            render = renderers.get(type(event))
+            if render is not None:
+                millisecond = round(time * 1_000_000) // 1000
+                if millisecond != now:
+                    self._begin_millisecond(millisecond)
+                    now = millisecond
+                text = render(event, self._head)
+                if text:
+                    texts.append(text)
+        return texts
 
     def text(self, record: EventRecord) -> str:
-        """The same as one text that ends with a line break; "" for none."""
-        render = _RENDERERS.get(type(record.event))
+        """The same lines in one piece, without a line break at the end; "" for none."""
+        _, time, _, event = record
+        render = _RENDERERS.get(type(event))
         if render is None:
             return ""
-        text = render(record.event)
-        if not text:
-            return ""
-        second, microseconds = divmod(round(record.time * 1_000_000), 1_000_000)
+        millisecond = round(time * 1_000_000) // 1000
+        if millisecond != self._millisecond:
+            self._begin_millisecond(millisecond)
+        text = render(event, self._head)
+        if text and self._is_bracketed:
+            return f"{self._moment}{ENTRY_MARK}\n{text}\n{self._moment}{EXIT_MARK}"
+        return text
+
+    def _begin_millisecond(self, millisecond: int) -> None:
+        self._millisecond = millisecond
+        second, thousandths = divmod(millisecond, 1000)
         if second != self._second:
             self._second = second
             self._second_text = f"{datetime.fromtimestamp(second, UTC):%H:%M:%S}"
-        moment = f"{self._second_text}.{microseconds // 1000:03d}"
-        text = text.replace(_PREFIX_HERE, moment + self._prefix)
-        return f"{moment}{ENTRY_MARK}\n{text}{moment}{EXIT_MARK}\n" if self._is_bracketed else text
+        self._moment = f"{self._second_text}.{thousandths:03d}"
+        self._head = self._moment + self._prefix
 
 
-def _accepted(event: TvsConnectionAccepted) -> str:
+# Of each kind of event: its lines, each begun by `p` (time and prefix) but for those that go on without.
+
+
+def _accepted(event: TvsConnectionAccepted, p: str) -> str:
     number, peer, descriptor = event.accepted, event.peer, event.socket
     return (
-        f"\0Accepted TCP connection from socket {event.listening_socket:#010x}, fd = {descriptor}\n"
-        f"\0Total Session attempted = {event.attempted} accepted = {number}\n"
-        "\0tvsGetNextThread\n"
-        "\0Recd event\n"
-        f"\0new ph on fd {descriptor}\n"
-        f"\0{number}:UNKNOWN:Got a new SCB from RBTree\n"
-        f"\0ipAddrStr (Phone) {peer}\n"
-        f"\0{_connection(event)}Got a new ph conn {peer} on {descriptor}, Total Acc = {number}..\n"
-        f"\0addded {descriptor} to readset\n"
+        f"{p}Accepted TCP connection from socket {event.listening_socket:#010x}, fd = {descriptor}\n"
+        f"{p}Total Session attempted = {event.attempted} accepted = {number}\n"
+        f"{p}tvsGetNextThread\n"
+        f"{p}Recd event\n"
+        f"{p}new ph on fd {descriptor}\n"
+        f"{p}{number}:UNKNOWN:Got a new SCB from RBTree\n"
+        f"{p}ipAddrStr (Phone) {peer}\n"
+        f"{p}{event.connection + 1}:UNKNOWN:Got a new ph conn {peer} on {descriptor}, Total Acc = {number}..\n"
+        f"{p}addded {descriptor} to readset"
     )
 
 
-def _handshake_begun(event: TvsHandshakeBegun) -> str:
-    return f"\0after select, {event.socket} was set\n\0ipAddrStr (Phone) {event.peer}\n"
+def _handshake_begun(event: TvsHandshakeBegun, p: str) -> str:
+    return f"{p}after select, {event.socket} was set\n{p}ipAddrStr (Phone) {event.peer}"
 
 
-def _handshake_done(event: TvsHandshakeDone) -> str:
+def _handshake_done(event: TvsHandshakeDone, p: str) -> str:
     return (
-        "\0tvsSSLHandShakeNotify\n"
-        f"\0{event.peer}: tvsSSLHandShake Session ciphers - {event.cipher}\n"
-        f"\0addded {event.socket} to readset\n"
-        "\0Recd event\n"
-        "\0TLS HS Done for ph_conn\n"
+        f"{p}tvsSSLHandShakeNotify\n"
+        f"{p}{event.peer}: tvsSSLHandShake Session ciphers - {event.cipher}\n"
+        f"{p}addded {event.socket} to readset\n"
+        f"{p}Recd event\n"
+        f"{p}TLS HS Done for ph_conn"
     )
 
 
-def _request(event: TvsRequestReceived) -> str:
-    connection = _connection(event)
-    return (
-        f"{_dump(f'{connection}Incoming Phone Msg:', event.data)}"
-        f"{_decoded(event.message_type, event.payload_length)}"
-        f"\0{connection}TVS CORE: Rcvd Event: {_EVENT_NAMES[event.message_type]} in State: TVS_STATE_AWAIT_REQ\n"
-        f"{_asked(event)}"
-    )
-
-
-def _asked(event: TvsRequestReceived) -> str:
+def _request(event: TvsRequestReceived, p: str) -> str:
+    # one more than the accepted count, as in the published trace [inferred]
+    connection, kind = event.connection + 1, event.message_type
     serial, issuer = serial_hex(event.serial), printable(event.issuer)
-    if event.message_type == MessageType.QUERY_CERTIFICATE_REQUEST:
+    came = (
+        f"{p}{connection}:UNKNOWN:Incoming Phone Msg:\n"
+        f"{_dump(event.data, p)}"
+        f"{p.join(_DECODED[kind])}{event.payload_length}\n"
+        f"{p}{connection}:UNKNOWN:TVS CORE: Rcvd Event: {_EVENT_NAMES[kind]} in State: TVS_STATE_AWAIT_REQ\n"
+    )
+    if kind == MessageType.QUERY_CERTIFICATE_REQUEST:
         return (
-            "\0tvsHandleQueryCertReq\n"
-            f"\0tvsHandleQueryCertReq : Subject Name is: {printable(event.subject)}\n"
-            f"\0tvsHandleQueryCertReq : Issuer Name is: {issuer}\n"
-            f"\0tvsHandleQueryCertReq : Serial Number is: {serial}\n"
+            f"{came}{p}tvsHandleQueryCertReq\n"
+            f"{p}tvsHandleQueryCertReq : Subject Name is: {printable(event.subject)}\n"
+            f"{p}tvsHandleQueryCertReq : Issuer Name is: {issuer}\n"
+            f"{p}tvsHandleQueryCertReq : Serial Number is: {serial}"
         )
     return (
-        f"\0tvsGetIssuerNameFromX509 - issuerName : {issuer}  and Length: {len(event.issuer)}\n"
-        f"\0tvsGetSerialNumberFromX509 - serialNumber : {serial} and Length: {len(event.serial)}\n"
+        f"{came}{p}tvsGetIssuerNameFromX509 - issuerName : {issuer}  and Length: {len(event.issuer)}\n"
+        f"{p}tvsGetSerialNumberFromX509 - serialNumber : {serial} and Length: {len(event.serial)}"
     )
 
 
-def _looked_up(event: TvsCertificateLookedUp) -> str:
-    text = "".join([_step(step, printable(event.key)) for step in event.steps])
-    if not event.steps or not event.steps[-1].found:
-        return f"{text}\0getCertificateInformation(cert) : certificate not found\n"
-    text = f"{text}\0convertX509ToDER -x509cert : {X509_ADDRESS}\n"
+def _looked_up(event: TvsCertificateLookedUp, p: str) -> str:
+    steps = event.steps
+    key = printable(event.key)
+    text = "".join([_step(step, key, p) for step in steps])
+    if not steps or not steps[-1].found:
+        return f"{text}{p}getCertificateInformation(cert) : certificate not found"
+    text = f"{text}{p}convertX509ToDER -x509cert : {X509_ADDRESS}"
     if event.message_type == MessageType.QUERY_CERTIFICATE_REQUEST:
         # published without its neighbours: this place, where the published trace has a gap, is [inferred]
-        return f"{text}\0tvsHandleQueryCertReq: Timer started from tvsHandleNewPhConnection\n"
-    return f"{text}\0Certificate compare return =0\n\0Certificate found and equal\n" if event.equal else text
+        return f"{text}\n{p}tvsHandleQueryCertReq: Timer started from tvsHandleNewPhConnection"
+    return f"{text}\n{p}Certificate compare return =0\n{p}Certificate found and equal" if event.equal else text
 
 
-def _step(step: CacheStep, key: str) -> str:
+def _step(step: CacheStep, key: str, p: str) -> str:
     function = f"{_CACHE_CLASSES[step.cache]}::getCertificateInformation"
-    text = f"\0{function} - Looking up the certificate cache using Unique MAP ID : {key}\n"
+    looking = f"{p}{function} - Looking up the certificate cache using Unique MAP ID : {key}\n"
     if not step.found:
-        return f"{text}\0ERROR:{function} - Cannot find the certificate in the cache\n"
-    roles = "".join([f"\0{function} - {{role : {role}}}\n" for role in step.roles])
-    return f"{text}\0{function} - Found entry {{rolecount : {len(step.roles)}}}\n{roles}"
+        return f"{looking}{p}ERROR:{function} - Cannot find the certificate in the cache\n"
+    roles = "".join([f"{p}{function} - {{role : {role}}}\n" for role in step.roles])
+    return f"{looking}{p}{function} - Found entry {{rolecount : {len(step.roles)}}}\n{roles}"
 
 
-def _response(event: TvsResponseSent) -> str:
-    message = ""
-    if event.message_type is not None and event.payload_length is not None:
+def _response(event: TvsResponseSent, p: str) -> str:
+    message, kind = "", event.message_type
+    if kind is not None and event.payload_length is not None:
         message = (
-            f"\0{_connection(event)}{_ACTIONS[event.message_type]}\n"
-            f"{_decoded(event.message_type, event.payload_length)}"
-            f"{_answered(event.certificate, event.status, event.ttl_s)}"
+            f"{p}{event.connection + 1}:UNKNOWN:{_ACTIONS[kind]}\n"
+            f"{p.join(_DECODED[kind])}{event.payload_length}\n"
+            f"{p.join(_answered(event.certificate, event.status, event.ttl_s))}"
         )
-    return f"{message}{_dump('Sending TLS Msg ..', event.data)}\0ipAddrStr (Phone) {event.peer}\n"
+    return f"{message}{p}Sending TLS Msg ..\n{_dump_answer(event.data, p)}{p}ipAddrStr (Phone) {event.peer}"
 
 
 @lru_cache(maxsize=_REMEMBERED_ANSWERS)
-def _answered(certificate: bytes | None, status: int | None, ttl_s: int | None) -> str:
+def _answered(certificate: bytes | None, status: int | None, ttl_s: int | None) -> Pieces:
     """Elements under CAPF's labels (facts 2.5). What an absent element prints is UNKNOWN: nothing, here."""
-    text = ""
+    pieces = [""]
     if certificate is not None:
-        text = f"\0ReasonInfo : {_as_c_string(certificate)}\n\0Number of Certs : 1\n\0Cert[0] :\n"
-        text += _dump("Cert Type : 0", certificate)
-    text += f"\0Version : {status}\n"
-    return text if ttl_s is None else text + _dump("PublicKey :", ttl_s.to_bytes(4, "big"))
+        pieces += [f"ReasonInfo : {_as_c_string(certificate)}\n", "Number of Certs : 1\n", "Cert[0] :\n"]
+        pieces += [f"Cert Type : 0\n{_dump_head(certificate)}", *_rows(certificate)]
+    pieces.append(f"Version : {status}\n")
+    if ttl_s is not None:
+        seconds = ttl_s.to_bytes(4, "big")
+        pieces += [f"PublicKey :\n{_dump_head(seconds)}", *_rows(seconds)]
+    return tuple(pieces)
 
 
-def _decoded(message_type: int, payload_length: int) -> str:
-    return f"{_DECODED[message_type]}{payload_length}\n"
-
-
-_DECODED: Final[dict[int, str]] = {
-    kind: "\0tvsPhoneDecodeMsg -\nDecoded Phone Msg:\n"
-    f"\0Protocol Discriminator: {PROTOCOL_DISCRIMINATOR:x}\n"
-    f"\0MsgType : {kind.log_name}\n"
-    "\0Session Id : 0\n"
-    "\0Length : "
+_DECODED: Final[dict[int, Pieces]] = {
+    kind: (
+        "",
+        "tvsPhoneDecodeMsg -\nDecoded Phone Msg:\n",
+        f"Protocol Discriminator: {PROTOCOL_DISCRIMINATOR:x}\n",
+        f"MsgType : {kind.log_name}\n",
+        "Session Id : 0\n",
+        "Length : ",
+    )
     for kind in MessageType
 }
 
 
-def _cache_loaded(event: TvsCacheLoaded) -> str:
+def _cache_loaded(event: TvsCacheLoaded, p: str) -> str:
     """Only the local CTL's refreshing is published (facts 2.7); that a key's eToken lines follow it is [inferred]."""
     if event.cache is not CacheName.LOCAL_CTL or not event.changed:
         return ""
-    text = (
-        "\0CertificateCache::localCTLCacheMonitor - CTLFile.tlv has been modified . Recaching CTL Certificate Cache\n"
-        "\0updateLocalCTLCache : Refreshing the local CTL certificate cache\n"
-    )
-    return text + "".join([_cached(key) for key in event.keys])
+    lines = [
+        "",
+        "CertificateCache::localCTLCacheMonitor - CTLFile.tlv has been modified . Recaching CTL Certificate Cache",
+        "updateLocalCTLCache : Refreshing the local CTL certificate cache",
+        *[line for key in event.keys for line in _cached(key)],
+    ]
+    return f"\n{p}".join(lines)[1:]
 
 
-def _cached(key: str) -> str:
-    text = f"\0tvs_sql_get_all_CTL_certificate - Unique Key used for Caching :: {printable(key)}, length : {len(key)}\n"
-    if not key.endswith(ETOKEN_ISSUERS):
-        return text
-    return f"{text}\0subjectName and issuerName matches for eToken certificate\n\0This is SAST eToken cert\n"
+def _cached(key: str) -> list[str]:
+    lines = [f"tvs_sql_get_all_CTL_certificate - Unique Key used for Caching :: {printable(key)}, length : {len(key)}"]
+    if key.endswith(ETOKEN_ISSUERS):
+        lines += ["subjectName and issuerName matches for eToken certificate", "This is SAST eToken cert"]
+    return lines
 
 
-def _connection(event: TvsEvent) -> str:
-    """`8:UNKNOWN:`, the connection number. One more than the accepted count, as in the published trace [inferred]."""
-    return f"{event.connection + 1}:UNKNOWN:"
+def _dump(data: bytes, p: str) -> str:
+    return f"{_dump_head(data)}{p.join(('', *_rows(data)))}"
 
 
-def _dump(title: str, data: bytes) -> str:
+def _dump_answer(data: bytes, p: str) -> str:
+    """The first row alone tells sessions apart: the others are the same in all answers about one certificate."""
+    if len(data) <= HEX_DUMP_ROW:
+        return _dump(data, p)
+    first = data[:HEX_DUMP_ROW].hex(" ")
+    return f"{_dump_head(data)}{p}{first}\n{p.join(_rows_behind(data[HEX_DUMP_ROW:HEX_DUMP_BYTES]))}"
+
+
+def _dump_head(data: bytes) -> str:
+    return f"HEX_DUMP: Len = {len(data)}:\n"
+
+
+def _rows(data: bytes) -> list[str]:
     shown = data[:HEX_DUMP_BYTES].hex(" ")
-    rows = "".join([f"\0{shown[at : at + _ROW_TEXT - 1]}\n" for at in range(0, len(shown), _ROW_TEXT)])
-    return f"\0{title}\nHEX_DUMP: Len = {len(data)}:\n{rows}"
+    return [f"{shown[at : at + _ROW_TEXT - 1]}\n" for at in range(0, len(shown), _ROW_TEXT)]
+
+
+@lru_cache(maxsize=_REMEMBERED_ANSWERS)
+def _rows_behind(data: bytes) -> Pieces:
+    return "", *_rows(data)
 
 
 def _as_c_string(data: bytes) -> str:
@@ -243,7 +293,7 @@ def _as_c_string(data: bytes) -> str:
     return "".join(chr(byte) for byte in data.split(b"\0", 1)[0] if 0x20 <= byte < 0x7F)
 
 
-_RENDERERS: Final[dict[type, Callable[[Any], str]]] = {
+_RENDERERS: Final[dict[type, Callable[[Any, str], str]]] = {
     TvsCacheLoaded: _cache_loaded,
     TvsConnectionAccepted: _accepted,
     TvsHandshakeBegun: _handshake_begun,

@@ -10,7 +10,7 @@ import uvloop
 
 from cucm.events import EventLog
 from cucm.events.files import FileServerStopped
-from cucm.render.trace_writer import TraceWriter
+from cucm.render.trace_writer import TraceWriter, each
 
 
 def log_into(written: list[list[str]]) -> EventLog:
@@ -19,7 +19,7 @@ def log_into(written: list[list[str]]) -> EventLog:
         return [address, "more"] if address else []
 
     log = EventLog()
-    log.subscribe(TraceWriter(render, written.append))
+    log.subscribe(TraceWriter(each(render), written.append))
     return log
 
 
