@@ -8,9 +8,10 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import ClassVar, Final
 
 from cucm.net.addresses import bind_udp
+from cucm.net.descriptors import descriptor_limit
 from cucm.net.reachability import drop_packets, take_packets
 from cucm.net.readers import Readers
 from cucm.net.timer_wheel import TimerWheel
@@ -21,6 +22,9 @@ RESTING_PORTS: Final = 32
 and what a client sends late to its old transfer meets no new one (RFC 1350 has them drawn at random)."""
 MAX_IDLE_PORTS: Final = 512
 """Ports kept open for transfers to come; any more are closed as they are given back."""
+FILES_PER_PORT: Final = 32
+"""Of so many files that the process may have open, one port at most is kept: its two sockets would be missed where the
+limit is low."""
 TRIM_S: Final = 5.0
 """Ports that nobody needed for so long are closed, but for those that rest."""
 MAX_STALE: Final = 64
@@ -123,11 +127,21 @@ class TransferPort:
                 self.on_stranger(datagram, stranger)
 
 
+def most_kept(descriptors: int) -> int:
+    """How many idle ports all servers of a process keep besides those that rest, if it may have so many files open."""
+    return max(0, min(MAX_IDLE_PORTS, descriptors // FILES_PER_PORT) - RESTING_PORTS - 1)
+
+
 class TransferPorts:
     """Gives a port to each transfer, and takes it back. Waits in the wheel while there are ports to spare."""
 
+    kept: ClassVar[int] = 0
+    """Idle ports of all servers of this process, but for those that rest and the next that is taken."""
+
     def __init__(self, readers: Readers, wheel: TimerWheel) -> None:
         self.slot = 0
+        self._most_kept = most_kept(descriptor_limit())
+        self._kept = 0
         self._readers = readers
         self._wheel = wheel
         self._idle: deque[TransferPort] = deque()
@@ -147,11 +161,12 @@ class TransferPorts:
         raise OSError(errno.EBUSY, "strangers fill a new port")
 
     def give_back(self, port: TransferPort) -> None:
-        if len(self._idle) >= MAX_IDLE_PORTS:
+        if len(self._idle) > RESTING_PORTS and TransferPorts.kept >= self._most_kept:
             port.close()
             return
         port.rest()
         self._idle.append(port)
+        self._count()
         if not self._waits and len(self._idle) > RESTING_PORTS:
             self._waits = True
             self._spare = RESTING_PORTS
@@ -161,6 +176,7 @@ class TransferPorts:
         """Close what was never needed since the last time."""
         for _ in range(self._spare - RESTING_PORTS):
             self._idle.popleft().close()
+        self._count()
         self._spare = len(self._idle)
         self._waits = self._spare > RESTING_PORTS
         if self._waits:
@@ -172,11 +188,20 @@ class TransferPorts:
         self._waits = False
         while self._idle:
             self._idle.pop().close()
+        self._count()
+
+    def _count(self) -> None:
+        kept = len(self._idle) - RESTING_PORTS - 1
+        if kept < 0:
+            kept = 0
+        TransferPorts.kept += kept - self._kept
+        self._kept = kept
 
     def _rested(self, own: str) -> TransferPort | None:
         if len(self._idle) <= RESTING_PORTS:
             return None
         port = self._idle.popleft()
+        self._count()
         self._spare = min(self._spare, len(self._idle))
         if port.own == own:
             return port

@@ -77,7 +77,7 @@ class Fleet:
 
     async def _set_up(self, ending: AsyncExitStack) -> tuple[FleetLab, Crew]:
         began_s, cpu_s = time.monotonic(), time.process_time()
-        require_descriptors(self.request)
+        require_descriptors(self.request, self.plan.topology)
         self.progress.begin("", f"setting up the clusters and {self.request.phones} phones{self._processes_in_words()}")
         folder = ending.enter_context(temporary_folder(FOLDER_PREFIX))
         population = Population(self.plan.topology, self.request.phones, self._phones_network(ending))

@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from lab.fleet.footprint import descriptors
+from lab.fleet.request import FleetRequest
+from lab.topology import load_topology
+
 ROOT = Path(__file__).parent.parent.parent
 Done = subprocess.CompletedProcess[str]
 
@@ -150,13 +154,50 @@ def test_phones_in_processes_of_their_own_end_as_those_in_one(cucm_lab: Callable
 
 
 def test_more_phones_than_the_machine_has_room_for_are_refused_before_the_start() -> None:
-    words = ("-m", "lab.cli", "fleet", "--phones", "5000", "--workers", "0")
+    words = ("-m", "lab.cli", "fleet", "--phones", "3000", "--workers", "0")
     script = 'ulimit -n 4096 && exec "$@"'
     command = ["sh", "-c", script, "sh", sys.executable, *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 3
     assert "open files in the servers' process" in done.stderr
-    assert "--workers 1" in done.stderr
+    assert "--workers 1" in done.stderr  # which would do: not so for 5000
+    more = subprocess.run([*command[:8], "5000", *command[9:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert more.returncode == 3
+    assert "5000 phones need" in more.stderr
+    assert "--workers" not in more.stderr
+
+
+@pytest.mark.parametrize(
+    ("topology", "story", "workers"),
+    [("old-phones", "phone-without-security-by-default", 0), ("two-clusters", "migrate", 1)],
+)
+def test_the_files_that_are_asked_for_are_enough(topology: str, story: str, workers: int) -> None:
+    request = FleetRequest(60, story, topology, concurrency=60, workers=workers, repair=True)
+    needed = max(descriptors(request, load_topology(topology)))
+    words = ("-m", "lab.cli", "fleet", "--phones", 60, "--concurrency", 60, "--workers", workers, "--story", story)
+    command = [
+        "sh",
+        "-c",
+        f'ulimit -n {needed} && exec "$@"',
+        "sh",
+        sys.executable,
+        *map(str, words),
+        "--repair",
+        "--json",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Too many open files" not in done.stderr
+    assert told(done)["arrived"] == 60
+    assert "open files" in refusal_with(needed - 1, command)
+
+
+def refusal_with(limit: int, command: list[str]) -> str:
+    """What the same command says with so many open files."""
+    fewer = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', *command[3:]]
+    done = subprocess.run(fewer, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 3, done.stderr
+    return done.stderr
 
 
 class Running:

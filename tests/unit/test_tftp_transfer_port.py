@@ -12,8 +12,9 @@ import pytest
 
 from cucm.net.readers import Readers
 from cucm.net.timer_wheel import TimerWheel
+from tftp_server import transfer_port
 from tftp_server.request_port import Peer
-from tftp_server.transfer_port import MAX_IDLE_PORTS, MAX_STALE, RESTING_PORTS, TransferPort, TransferPorts
+from tftp_server.transfer_port import MAX_IDLE_PORTS, MAX_STALE, RESTING_PORTS, TransferPort, TransferPorts, most_kept
 
 Draw = Callable[[], str]
 
@@ -164,14 +165,34 @@ def test_ports_that_nobody_needs_are_closed_but_for_those_that_rest(loopback: Dr
         assert not ports._waits
 
 
-def test_idle_ports_are_bounded_and_closed_in_the_end(loopback: Draw) -> None:
-    own = loopback()
+@pytest.mark.parametrize("limit", [256, 2048, 20_000])
+def test_idle_ports_are_bounded_and_closed_in_the_end(
+    loopback: Draw, monkeypatch: pytest.MonkeyPatch, limit: int
+) -> None:
+    monkeypatch.setattr(transfer_port, "descriptor_limit", lambda: limit)
+    own, most = loopback(), RESTING_PORTS + 1 + most_kept(limit)
     with ports_of_a_loop() as (_, ports), client(loopback()) as phone:
-        taken = [ports.take(own, phone.getsockname()) for _ in range(MAX_IDLE_PORTS + 5)]
+        taken = [ports.take(own, phone.getsockname()) for _ in range(most + 5)]
         for port in taken:
             ports.give_back(port)
-        assert sum(port._socket.fileno() >= 0 for port in taken) == MAX_IDLE_PORTS
+        assert sum(port._socket.fileno() >= 0 for port in taken) == most
     assert all(port._socket.fileno() < 0 for port in taken)
+
+
+def test_no_more_ports_are_kept_than_the_files_that_may_be_open_allow() -> None:
+    assert [most_kept(limit) for limit in (256, 1024, 2048, 20_000)] == [0, 0, 31, MAX_IDLE_PORTS - RESTING_PORTS - 1]
+
+
+def test_all_servers_of_a_process_keep_so_many_ports_together(loopback: Draw, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transfer_port, "descriptor_limit", lambda: 2048)
+    before = TransferPorts.kept
+    with ports_of_a_loop() as (_, first), ports_of_a_loop() as (_, second), client(loopback()) as phone:
+        for ports in (first, second):
+            for port in [ports.take(loopback(), phone.getsockname()) for _ in range(RESTING_PORTS + 21)]:
+                ports.give_back(port)
+        assert [len(ports._idle) for ports in (first, second)] == [RESTING_PORTS + 21, RESTING_PORTS + 1 + 31 - 20]
+        assert TransferPorts.kept == 31
+    assert TransferPorts.kept == before
 
 
 def test_a_server_on_all_addresses_answers_from_each(loopback: Draw) -> None:
