@@ -161,7 +161,7 @@ def test_more_phones_than_the_machine_has_room_for_are_refused_before_the_start(
     assert done.returncode == 3
     assert "open files in the servers' process" in done.stderr
     assert "--workers 1" in done.stderr  # which would do: not so for 5000
-    more = subprocess.run([*command[:8], "5000", *command[9:]], cwd=ROOT, capture_output=True, text=True, check=False)
+    more = subprocess.run([*command[:9], "5000", *command[10:]], cwd=ROOT, capture_output=True, text=True, check=False)
     assert more.returncode == 3
     assert "5000 phones need" in more.stderr
     assert "--workers" not in more.stderr
