@@ -9,7 +9,6 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from cryptography.x509.oid import NameOID
-from sipmessage import AuthChallenge, Request
 
 from cucm.database import Device, NodeDatabase
 from cucm.errors import DecodeError, LabError, WireError
@@ -18,6 +17,7 @@ from cucm.identity import load_certificate
 from cucm.records import dataclass
 from cucm.signalling import DeviceSecurityMode
 from cucm.wire.sip_digest import Digest, challenge, is_right
+from cucm.wire.sip_message import Request
 from lab.registrar import Peer, Transport
 from tftp_server.cluster_view import security_mode_of
 
@@ -73,7 +73,7 @@ class Refusal:
 class Challenge:
     """401. `refusal` is set when the device has shown credentials and they are wrong."""
 
-    header: AuthChallenge
+    header: str
     stale: bool
     refusal: Refusal | None
 

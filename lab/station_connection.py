@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from sipmessage import Request, Response
-
 from cucm.errors import WireError
 from cucm.events import Emit
 from cucm.events.cluster import (
@@ -23,7 +21,16 @@ from cucm.net.listener import Limits
 from cucm.net.tls import Stream
 from cucm.records import dataclass
 from cucm.wire.alarm import CONTENT_TYPE, Alarm, DeviceTlInfo
-from cucm.wire.sip import SipReceiver, as_device_name, device_name_of, expiry_of, granted_contact, response_to
+from cucm.wire.sip import (
+    SipReceiver,
+    as_device_name,
+    device_name_of,
+    expiry_of,
+    granted_contact,
+    required_extensions,
+    response_to,
+)
+from cucm.wire.sip_message import Request, Response
 from lab.admission import Admission, Challenge, Refusal, device_in, malformed
 from lab.registrar import Registrar, Station, Transport
 
@@ -142,7 +149,7 @@ class StationConnection:
         return await self._handle_rightly(request)
 
     async def _handle_rightly(self, request: Request) -> bool:
-        missing = [one for one in request.require if one.lower() not in EXTENSIONS]
+        missing = _missing_extensions(request)
         if request.method == "ACK":
             return True  # never answered (RFC 3261 17.1.1.3)
         if missing:
@@ -198,7 +205,7 @@ class StationConnection:
             self._wrong_credentials += 1
             self._tell_refused(name, asked.refusal)
         response = response_to(request, 401, "Unauthorized")
-        response.www_authenticate = asked.header
+        response.headers.set("WWW-Authenticate", asked.header)
         await self._send(response)
         return self._wrong_credentials < MAX_WRONG_CREDENTIALS
 
@@ -248,7 +255,7 @@ class StationConnection:
         if status == 415:
             response.headers.set("Accept", CONTENT_TYPE)
         if status == 420:
-            response.unsupported = [one for one in request.require if one.lower() not in EXTENSIONS]
+            response.headers.set("Unsupported", ", ".join(_missing_extensions(request)))
         await self._send(response)
         return True
 
@@ -261,9 +268,13 @@ class StationConnection:
 def _accepted(request: Request, expires_s: int) -> Response:
     response = response_to(request, 200, "OK")
     contacts = request.headers.getlist("Contact")
-    response.headers.setlist("Contact", [granted_contact(contact, expires_s) for contact in contacts])
-    response.expires = expires_s
+    response.headers.set("Contact", *(granted_contact(contact, expires_s) for contact in contacts))
+    response.headers.set("Expires", str(expires_s))
     return response
+
+
+def _missing_extensions(request: Request) -> list[str]:
+    return [one for one in required_extensions(request) if one.lower() not in EXTENSIONS]
 
 
 def _sender_of(alarm: Alarm) -> str:

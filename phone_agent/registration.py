@@ -12,8 +12,6 @@ from collections.abc import Callable
 from random import Random
 from typing import Final
 
-from sipmessage import Response
-
 from cucm.clock import Clock, SystemClock
 from cucm.errors import LabError, TlsError, TrustError, TrustReason, WireError
 from cucm.net.alarms import Alarm, Alarms
@@ -21,6 +19,7 @@ from cucm.net.tls import Stream, TlsProfile, open_stream
 from cucm.records import dataclass
 from cucm.wire.sip import expiry_of
 from cucm.wire.sip_digest import Digest
+from cucm.wire.sip_message import Response
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus
 from phone_agent.flash import DeviceIdentity
 from phone_agent.network_trouble import words_of

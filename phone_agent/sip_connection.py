@@ -6,11 +6,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from sipmessage import Request, Response
-
 from cucm.errors import LabError
 from cucm.net.tls import Stream
 from cucm.wire.sip import SipReceiver, response_to, transaction_of
+from cucm.wire.sip_message import Request, Response
 
 METHODS: Final = "OPTIONS"
 """What a phone of this lab answers; a CallManager's NOTIFY, INVITE and the like are not emulated."""

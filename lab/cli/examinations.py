@@ -21,7 +21,7 @@ from cucm.errors import EnvironmentProblem, LabError
 from cucm.records import dataclass
 
 MINIMAL_PYTHON: Final = (3, 11)
-DEPENDENCIES: Final = ("cryptography", "pyOpenSSL", "pydantic", "platformdirs", "tftpy", "sipmessage")
+DEPENDENCIES: Final = ("cryptography", "pyOpenSSL", "pydantic", "platformdirs", "tftpy")
 REQUEST_IN_BUFFER_BYTES: Final = 416
 """What a waiting read request takes of the bytes asked for: Linux counts 832 for one, and doubles what it grants
 (measured on 6.18: 106,496 asked for hold 256 requests)."""

@@ -6,10 +6,19 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sipmessage import Request, Response, uri
 
 from cucm.errors import DecodeError, LimitExceeded
-from cucm.wire.sip import MAX_BODY, MAX_HEAD, MAX_HEADERS, SipReceiver, device_name_of, expiry_of, granted_contact
+from cucm.wire.sip import (
+    MAX_BODY,
+    MAX_HEAD,
+    MAX_HEADERS,
+    SipReceiver,
+    device_name_of,
+    expiry_of,
+    granted_contact,
+    required_extensions,
+)
+from cucm.wire.sip_message import Headers, Request, Response
 
 REGISTER = (
     b"REGISTER sip:127.0.11.32 SIP/2.0\r\n"
@@ -83,7 +92,13 @@ def test_the_compact_form_of_the_length_counts() -> None:
         b"REGISTER sip:127.0.11.32 SIP/2.0\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
         b"SIP/2.0 abc OK\r\nContent-Length: 0\r\n\r\n",
         b"SIP/2.0 200 \xff\r\nContent-Length: 0\r\n\r\n",
-        b"REGISTER sip:127.0.11.32;self=1 SIP/2.0\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\n: no name\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nX: bell \x07\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nX: two\nlines\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nX: goes\r\n on\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32  SIP/2.0\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/3.0\r\nContent-Length: 0\r\n\r\n",
+        b"SIP/2.0 099 OK\r\nContent-Length: 0\r\n\r\n",
         b"OPTIONS tel:5551234 SIP/2.0\r\nContent-Length: 0\r\n\r\n",
     ],
 )
@@ -128,10 +143,14 @@ def test_no_bytes_raise_anything_else(noise: bytes) -> None:
         b"Contact: <sip:a@b>\r\n",
         b"Contact: <nonsense\r\n",
         b"Contact: <sip:a@b>;self=1\r\n",
+        b'Contact: <http://a>;+u.sip!devicename.ccm.cisco.com="SEP0"\r\n',
+        b"Contact: <sip:a@b>;q=0.5,\r\n",
+        b"Contact: <sip:a@b>;q=0.5 !\r\n",
+        b'Contact: <sip:a@b> x;+u.sip!devicename.ccm.cisco.com="SEP0"\r\n',
         b"Contact: <tel:5551234>\r\n",
         *(
             b'Contact: <sip:a@b>;+u.sip!devicename.ccm.cisco.com="' + name + b'"\r\n'
-            for name in (b"S" * 129, b"SEP0\n00", b"SEP 0", b"SEP%1b[2J", "SEP\u00b2".encode())
+            for name in (b"S" * 129, b"SEP 0", b"SEP%1b[2J", "SEP\u00b2".encode())
         ),
     ],
 )
@@ -159,13 +178,41 @@ def test_hostile_contacts_do_not_take_long() -> None:
             device_name_of(message)
 
 
+@pytest.mark.parametrize(
+    "contact",
+    [
+        '<sip:a@b>;+u.sip!devicename.ccm.cisco.com="SEP1";expires=7',
+        '<sip:a@b;transport=tls>;q=0.5 , "Two, <of> \\" them" <sips:c@[::1]:5061> ; expires = 7 ;self;'
+        '+U.SIP!DEVICENAME.CCM.CISCO.COM="SEP1"',
+        "A phone <sip:a@b>;Expires=7;+u.sip!devicename.ccm.cisco.com=SEP1",
+        "sip:a@b;expires=7;+u.sip!devicename.ccm.cisco.com=SEP1",
+        "<sip:x;self=1>;+u.sip!devicename.ccm.cisco.com=SEP1;expires=7",
+    ],
+)
+def test_how_a_contact_may_be_written(contact: str) -> None:
+    request = Request("REGISTER", "sip:a", Headers([("Contact", contact)]))
+    assert device_name_of(request) == "SEP1"
+    assert expiry_of(request, 1) == 7
+
+
 @pytest.mark.parametrize("start", [b"OPTIONS %s SIP/2.0\r\n", b"REGISTER sip:a SIP/2.0\r\nContact: <%s>\r\n"])
-def test_telephone_uris_do_not_take_the_square_of_their_length(start: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """1.7 s of work for 8 KiB that anybody may send: they never reach the pattern that does that."""
-    monkeypatch.setattr(uri, "TEL_URI_PATTERN", None)
+def test_telephone_uris_are_not_emulated(start: bytes) -> None:
     data = start % (b"tel:" + b"1" * 7000 + b"!") + b"Content-Length: 0\r\n\r\n"
     with pytest.raises(DecodeError):
         expiry_of(messages_of(data)[0], 1)
+
+
+def test_an_expiry_of_neither_contact_nor_header_is_the_default() -> None:
+    request = Request("REGISTER", "sip:a", Headers([("Contact", "<sip:a@b>")]))
+    assert expiry_of(request, 7) == 7
+    request.headers.set("expires", "8")
+    assert expiry_of(request, 7) == 8
+
+
+def test_extensions_may_be_required_in_several_lines() -> None:
+    request = Request("REFER", "sip:a", Headers([("Require", "norefersub ,100rel"), ("require", "path"), ("X", "")]))
+    assert required_extensions(request) == ["norefersub", "100rel", "path"]
+    assert required_extensions(Request("REFER", "sip:a")) == []
 
 
 @pytest.mark.parametrize(
