@@ -153,8 +153,8 @@ def describe(der: bytes) -> CertificateSummary:
 
 
 def _describe(der: bytes) -> CertificateSummary:
+    certificate = load_certificate(der)
     with _decoding(der):
-        certificate = x509.load_der_x509_certificate(der)
         return CertificateSummary(
             der=der,
             subject=cisco_name(certificate.subject),

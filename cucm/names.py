@@ -140,7 +140,7 @@ def _database_place(part: str) -> int:
 
 
 def _short_name(oid: ObjectIdentifier) -> str:
-    return _SHORT_NAMES.get(oid, oid.dotted_string)
+    return _SHORT_NAMES.get(oid) or oid.dotted_string
 
 
 def _value(value: str | bytes, *, quote: bool) -> str:

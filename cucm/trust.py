@@ -27,7 +27,6 @@ from cucm.wire.signature_header import (
     DigestAlgorithm,
     SignedDocument,
     SignerId,
-    signed_bytes,
 )
 from cucm.wire.signed_file import SignedFile, decode_signed_file, is_signed_file
 from cucm.wire.trust_list import Record, TrustList, decode_trust_list
@@ -186,7 +185,7 @@ def verify_document(
         raise TrustError(
             TrustReason.ALGORITHM_UNSUPPORTED, f"signature algorithm {document.signature_algorithm} is UNKNOWN here"
         )
-    verify_signature(signed_bytes(data), anchor.public_key, document.digest, document.signature)
+    verify_signature(document.signed_part(data), anchor.public_key, document.digest, document.signature)
     return anchor
 
 

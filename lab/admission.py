@@ -19,7 +19,7 @@ from cucm.signalling import DeviceSecurityMode
 from cucm.wire.sip_digest import Digest, challenge, is_right
 from cucm.wire.sip_message import Request
 from lab.registrar import Peer, Transport
-from tftp_server.cluster_view import security_mode_of
+from tftp_server.cluster_view import is_mixed_mode, security_mode_of
 
 REALM: Final = "ccmsipline"
 """Of CallManager's challenges to phones [recall]."""
@@ -43,19 +43,21 @@ class ClusterDevices:
     def __init__(self, database: NodeDatabase) -> None:
         self._database = database
         self._version: int | None = None
+        self._is_mixed_mode = False
         self._known: dict[str, Device] = {}
 
     def device(self, name: str) -> Device | None:
         """A phone that registers is asked about three times: as long as nobody writes, the database is asked once."""
         version = self._database.data_version()
         if version != self._version or len(self._known) >= MAX_KNOWN:
-            self._version = version
+            self._version, self._is_mixed_mode = version, is_mixed_mode(self._database)
             self._known.clear()
         if name not in self._known:
             found = self._database.device(name)
             if found is None:
                 return None
-            self._known[name] = replace(found, security_mode=security_mode_of(self._database, found))
+            mode = security_mode_of(found, mixed=self._is_mixed_mode)
+            self._known[name] = found if mode == found.security_mode else replace(found, security_mode=mode)
         return self._known[name]
 
 

@@ -56,11 +56,11 @@ def is_mixed_mode(database: NodeDatabase) -> bool:
     return database.parameter(SECURITY_MODE_PARAMETER) == "1"
 
 
-def security_mode_of(database: NodeDatabase, device: Device) -> DeviceSecurityMode:
+def security_mode_of(device: Device, *, mixed: bool) -> DeviceSecurityMode:
     """The device's mode as it counts now: in a non-secure cluster every device is non-secure, whatever its profile says
     [recall]. What its configuration tells the phone and what CallManager demands of it are this one.
     """
-    return DeviceSecurityMode(device.security_mode) if is_mixed_mode(database) else DeviceSecurityMode.NON_SECURE
+    return DeviceSecurityMode(device.security_mode) if mixed else DeviceSecurityMode.NON_SECURE
 
 
 def prepares_rollback(database: NodeDatabase) -> bool:

@@ -23,6 +23,7 @@ from tftp_server.cluster_view import (
     CALLMANAGER_SERVICE,
     CAPF_SERVICE,
     TVS_SERVICE,
+    is_mixed_mode,
     nodes_of,
     nodes_running,
     runs,
@@ -108,6 +109,10 @@ class ClusterSettings:
     def capf(self) -> tuple[ServerAddress, ...]:
         return _addresses(nodes_running(self._database, CAPF_SERVICE))
 
+    @cached_property
+    def is_mixed_mode(self) -> bool:
+        return is_mixed_mode(self._database)
+
     def of(self, device: Device) -> DeviceSettings:
         """What the database says about a device."""
         return DeviceSettings(
@@ -115,7 +120,7 @@ class ClusterSettings:
             device_pool=device.device_pool,
             group=self.group(device.callmanager_group),
             capf=self.capf,
-            security_mode=security_mode_of(self._database, device),
+            security_mode=security_mode_of(device, mixed=self.is_mixed_mode),
             load=DEVICE_LOADS.get(device.model, ""),
             digest_user=device.digest_user,
             digest_password=device.digest_password,

@@ -300,13 +300,14 @@ class SignedFiles:
         kept = self._kept.get(name)
         if kept is not None and kept.content == content and kept.signer == signer:
             return kept.data
+        moment = self._clock.now()
         try:
-            data = sign_file(content, name, signer, self._keys, self._clock.now())
+            data = sign_file(content, name, signer, self._keys, moment)
         except LabError as error:
             self._emit(FileNotSigned(name, str(error)))
             raise
         _keep(self._kept, name, _SignedFile(content, signer, data))
-        self._emit(file_signed(data))
+        self._emit(file_signed(data, name, signer, moment))
         return data
 
 

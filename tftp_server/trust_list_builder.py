@@ -18,7 +18,7 @@ from cucm.events.trust_lists import FileSigned, TrustListSigned
 from cucm.identity import Identity
 from cucm.roles import FUNCTION_TEXTS, CertificateUnit
 from cucm.versions import VersionProfile
-from cucm.wire.signed_file import build_signed_file, decode_signed_file
+from cucm.wire.signed_file import build_signed_file
 from cucm.wire.trust_list import CTL_FILE_NAME, build_trust_list, decode_trust_list
 from tftp_server.cluster_view import digest_of
 from tftp_server.list_contents import (
@@ -61,14 +61,14 @@ class KeyFolder:
         self._directory = directory
 
     def private_key_der(self, unit: CertificateUnit) -> bytes:
-        path = self._directory / f"{unit}.key"
+        path = f"{self._directory}/{unit}.key"
         try:
-            with path.open("rb") as file:
+            with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - pathlib takes as long as all the rest
                 return file.read(MAX_KEY_FILE)
         except OSError as error:
             raise EnvironmentProblem(
                 f"the private key of {unit} cannot be read: {error.strerror}",
-                where=str(path),
+                where=path,
                 mend=f"regenerate the {unit} certificate of this node",
             ) from error
 
@@ -167,7 +167,7 @@ def sign_file(content: bytes, file_name: str, signer: Signer, keys: SigningKeys,
     identity = signer.identity(keys)
     return build_signed_file(
         content,
-        signer=identity.signer_id,
+        signer=signer.name,
         file_name=file_name,
         digest=signer.digest,
         sign=identity.sign,
@@ -190,15 +190,15 @@ def trust_list_signed(data: bytes) -> TrustListSigned:
     )
 
 
-def file_signed(data: bytes) -> FileSigned:
-    """The event that tells of a .sgn file just built. Raises DecodeError if it is none."""
-    known = decode_signed_file(data)
+def file_signed(data: bytes, file_name: str, signer: Signer, moment: float) -> FileSigned:
+    """The event that tells of a file just built by `sign_file`."""
+    name = signer.name
     return FileSigned(
-        file_name=known.file_name,
-        signer=known.signer.subject,
-        signer_serial=known.signer.serial,
-        digest=known.digest.name,
-        timestamp=known.timestamp,
+        file_name=file_name,
+        signer=name.subject,
+        signer_serial=name.serial,
+        digest=signer.digest.name,
+        timestamp=int(moment),
         sha1=hashlib.sha1(data).digest(),
     )
 

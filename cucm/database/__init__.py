@@ -211,9 +211,8 @@ class NodeDatabase:
             upsert(connection, processconfig, pkid=pkid("processconfig", name), paramname=name, paramvalue=value)
 
     def parameter(self, name: str) -> str | None:
-        with self._file.transaction() as connection:
-            found = connection.execute("SELECT paramvalue FROM processconfig WHERE paramname = ?", (name,)).fetchone()
-            return None if found is None else str(found[0])
+        found = self._file.select("SELECT paramvalue FROM processconfig WHERE paramname = ?", name)
+        return str(found[0][0]) if found else None
 
     def put_callmanager_group(self, name: str, node_names: Sequence[str]) -> None:
         """1 to 3 nodes, highest priority first. UsageError for unknown nodes."""
@@ -248,13 +247,12 @@ class NodeDatabase:
             _devices.delete_device(connection, name)
 
     def device(self, name: str) -> Device | None:
-        with self._file.transaction() as connection:
-            return next(iter(_devices.devices(connection, name)), None)
+        found = self._file.select(_devices.DEVICE_NAMED, name)
+        return Device(*found[0]) if found else None
 
     def devices(self) -> tuple[Device, ...]:
         """By name."""
-        with self._file.transaction() as connection:
-            return _devices.devices(connection)
+        return tuple(Device(*row) for row in self._file.select(_devices.ALL_DEVICES))
 
     # --- replication: what the publisher tells, what a subscriber takes over
 

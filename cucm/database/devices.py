@@ -169,12 +169,6 @@ def delete_device(connection: Connection, name: str) -> None:
         raise UsageError(f"there is no device {name!r}")
 
 
-def devices(connection: Connection, name: str | None = None) -> tuple[Device, ...]:
-    """All devices by name, or the one of that name."""
-    where, values = ("", ()) if name is None else (" WHERE d.name = ?", (name,))
-    return tuple(Device(*row) for row in connection.execute(f"{_DEVICES}{where} ORDER BY d.name", values))
-
-
 _NODES: Final = "SELECT n.name, coalesce(n.ipv4address, n.ipv6name) FROM processnode n"
 _DEVICES: Final = (
     "SELECT d.name, t.name, d.description, s.tkdevicesecuritymode, g.name, p.name, coalesce(u.userid, ''),"
@@ -183,6 +177,9 @@ _DEVICES: Final = (
     " JOIN securityprofile s ON s.pkid = d.fksecurityprofile JOIN typemodel t ON t.enum = d.tkmodel"
     " LEFT JOIN enduser u ON u.pkid = d.fkenduser"
 )
+DEVICE_NAMED: Final = f"{_DEVICES} WHERE d.name = ?"
+ALL_DEVICES: Final = f"{_DEVICES} ORDER BY d.name"
+"""Statements whose rows are the fields of a `Device`."""
 
 
 def _as_nodes(connection: Connection, statement: str, *values: str) -> tuple[ProcessNode, ...]:

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from cucm.database.schema import TABLES, fill_type_tables
 from cucm.errors import DatabaseError, UsageError
@@ -87,6 +87,19 @@ class DatabaseFile:
             connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             yield connection
             connection.execute("COMMIT")
+
+    def select(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
+        """All rows of one of our SELECTs, which sees one state without a transaction around it. DatabaseError."""
+        pool = self._opened()
+        with self._translated():
+            connection = pool.take()
+            try:
+                rows = connection.execute(statement, values).fetchall()
+            except BaseException:
+                connection.close()
+                raise
+            pool.give_back(connection)
+            return rows
 
     @contextmanager
     def copying(self) -> Iterator[sqlite3.Connection]:
@@ -268,15 +281,22 @@ class _Pool:
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
         """One for the caller alone; a transaction that he leaves open is undone."""
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._connect()
+        connection = self.take()
         try:
             yield connection
         except BaseException:
             connection.close()  # undoes its transaction, whatever state the error has left it in
             raise
+        self.give_back(connection)
+
+    def take(self) -> sqlite3.Connection:
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        """One without an open transaction."""
         if self._is_open and len(self._idle) < MAX_IDLE:
             self._idle.append(connection)
         else:

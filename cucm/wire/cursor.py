@@ -8,6 +8,7 @@ end of the input alone, and every error carries the offset in the whole input an
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import field
 from enum import IntEnum
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -17,6 +18,9 @@ from cucm.records import dataclass
 HEAD_BYTES: Final = 3
 """Tag and length before every value."""
 MAX_VALUE_BYTES: Final = 0xFFFF
+MAX_KNOWN: Final = 64
+MAX_KNOWN_BYTES: Final = 1024
+"""Values whose meaning is known, and the length of each; ours."""
 MAX_ELEMENTS: Final = 64
 """Most elements in one message, header, container or record. Real ones have at most about a dozen; ours."""
 
@@ -37,23 +41,35 @@ Parser = Callable[[bytes], Any]
 """Turns a value into what it means; a `ValueError` says why it cannot."""
 
 
+class Known(dict[bytes, T]):
+    """What short values mean that come again and again, as a signer's name in every file; not more than MAX_KNOWN."""
+
+    def keep(self, value: bytes, meaning: T) -> T:
+        if len(value) <= MAX_KNOWN_BYTES:
+            if len(self) >= MAX_KNOWN:
+                self.clear()
+            self[value] = meaning
+        return meaning
+
+
 @dataclass(frozen=True, slots=True)
 class Schema:
     """What is known of a message, header, container or record.
 
     `fields` maps a known tag to the parser of its value, to the Schema of a container, or to None for a value that may
     be anything. Known tags come at most once, `required` ones must be there, unknown ones are kept unread. Bytes equal
-    to `pad_tag` where a tag should be are padding.
+    to `pad_tag` where a tag should be are padding. `known` are containers that were read and are good.
     """
 
     names: type[IntEnum]
     fields: Mapping[int, Parser | Schema | None]
     required: Collection[int] = frozenset()
     pad_tag: int | None = None
+    known: Known[bool] = field(default_factory=lambda: Known(), repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # plain integers: looking up an IntEnum's equal costs a rich comparison for every element read
-        object.__setattr__(self, "fields", {int(tag): field for tag, field in self.fields.items()})
+        object.__setattr__(self, "fields", {int(tag): parser for tag, parser in self.fields.items()})
         object.__setattr__(self, "required", frozenset(map(int, self.required)))
 
 
@@ -91,14 +107,16 @@ def read_elements(data: bytes, start: int, end: int, path: str, schema: Schema) 
             if tag in seen:
                 raise DecodeError("comes a second time", offset=position, path=element_path(path, schema.names, tag))
             seen.add(tag)
-            field = fields[tag]
-            if field is None:
+            parse = fields[tag]
+            if parse is None:
                 pass
-            elif isinstance(field, Schema):
-                read_elements(data, value_start, value_end, element_path(path, schema.names, tag), field)
+            elif isinstance(parse, Schema):
+                if value not in parse.known:
+                    read_elements(data, value_start, value_end, element_path(path, schema.names, tag), parse)
+                    parse.known.keep(value, True)
             else:
                 try:
-                    field(value)
+                    parse(value)
                 except ValueError as problem:
                     where = element_path(path, schema.names, tag)
                     raise DecodeError(str(problem), offset=value_start, path=where) from None

@@ -15,6 +15,7 @@ from cucm.records import dataclass
 from cucm.wire.cursor import (
     HEAD_BYTES,
     Element,
+    Known,
     Schema,
     as_bytes,
     element_head,
@@ -155,6 +156,12 @@ _STRUCTURE: Final = Schema(
 """Enough to find the signature."""
 
 
+# what containers say that stand alike in file after file
+_SIGNERS: Final = Known[SignerId]()
+_DIGESTS: Final = Known[DigestAlgorithm]()
+_ALGORITHMS: Final = Known[int]()
+
+
 class _Inside(NamedTuple):
     """Elements of a header or of a container in it, the offset of the first one and the path to them."""
 
@@ -197,8 +204,29 @@ class SignedDocument:
         info = self._header().container(TrustListTag.SIGNATUREINFO, _INFO)
         return info.container(TrustListTag.SIGNATUREALGOINFO, _ALGORITHM)
 
+    def _signer(self) -> SignerId:
+        inside = self._header().container(TrustListTag.SIGNERID, _SIGNER)
+        return SignerId(
+            inside.field(TrustListTag.SIGNERNAME, text),
+            inside.field(TrustListTag.SERIALNUMBER, as_bytes),
+            inside.field(TrustListTag.CANAME, text),
+        )
+
+    def _digest(self) -> DigestAlgorithm:
+        info = self._header().container(TrustListTag.SIGNATUREINFO, _INFO)
+        return info.field(TrustListTag.DIGESTALGORTITHM, _digest)
+
     def _required(self, tag: TrustListTag, parse: Callable[[bytes], T]) -> T:
         return need_field(self.header, tag, parse, "header", _HEADER)
+
+    def signed_part(self, data: bytes) -> bytes:
+        """As `signed_bytes`, of the very bytes this was decoded from."""
+        start = 0
+        for element in self.header:
+            if element.tag == TrustListTag.SIGNATURE:
+                break
+            start += element_length(element, pad_tag=TrustListTag.PAD)
+        return data[:start] + data[start + element_length(element) :]
 
     @property
     def version(self) -> tuple[int, int]:
@@ -212,22 +240,22 @@ class SignedDocument:
 
     @property
     def signer(self) -> SignerId:
-        inside = self._header().container(TrustListTag.SIGNERID, _SIGNER)
-        return SignerId(
-            inside.field(TrustListTag.SIGNERNAME, text),
-            inside.field(TrustListTag.SERIALNUMBER, as_bytes),
-            inside.field(TrustListTag.CANAME, text),
-        )
+        value = self._required(TrustListTag.SIGNERID, as_bytes)
+        return _SIGNERS.get(value) or _SIGNERS.keep(value, self._signer())
 
     @property
     def digest(self) -> DigestAlgorithm:
-        info = self._header().container(TrustListTag.SIGNATUREINFO, _INFO)
-        return info.field(TrustListTag.DIGESTALGORTITHM, _digest)
+        value = self._required(TrustListTag.SIGNATUREINFO, as_bytes)
+        return _DIGESTS.get(value) or _DIGESTS.keep(value, self._digest())
 
     @property
     def signature_algorithm(self) -> int:
         """0 is RSA PKCS#1 v1.5; any other number is UNKNOWN."""
-        return self._algorithm().field(TrustListTag.SIGNATUREALGORTITHM, _u8)
+        value = self._required(TrustListTag.SIGNATUREINFO, as_bytes)
+        known = _ALGORITHMS.get(value)
+        if known is not None:
+            return known
+        return _ALGORITHMS.keep(value, self._algorithm().field(TrustListTag.SIGNATUREALGORTITHM, _u8))
 
     @property
     def signature_modulus(self) -> int:

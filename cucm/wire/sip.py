@@ -61,7 +61,7 @@ class SipReceiver:
         return message
 
     def _take_head(self) -> None:
-        if self._received[:1] in (b"\r", b"\n"):
+        if self._received.startswith((b"\r", b"\n")):
             self._skip_keep_alives()
         end = self._received.find(_HEAD_END, 0, MAX_HEAD)
         if end < 0:

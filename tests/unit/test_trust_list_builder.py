@@ -355,7 +355,15 @@ def test_events_tell_who_signed_what(make: Make) -> None:
     assert told["digest"] == "SHA1"
     signer = file_signer(cluster.database, PUBLISHER, cluster.profile)
     signed = sign_file(b"x", "ringlist.xml.sgn", signer, keys_of(cluster), NOW)
-    assert file_signed(signed).file_name == decode_signed_file(signed).file_name == "ringlist.xml.sgn"
+    event, known = file_signed(signed, "ringlist.xml.sgn", signer, NOW), decode_signed_file(signed)
+    assert (event.file_name, event.signer, event.signer_serial, event.digest, event.timestamp, event.sha1) == (
+        known.file_name,
+        known.signer.subject,
+        known.signer.serial,
+        known.digest.name,
+        known.timestamp,
+        hashlib.sha1(signed).digest(),
+    )
 
 
 # facts 4.3: the CallManager's signature where ITLRecovery's is the normal one, and the other way round before
