@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
+import os
 import time
 from types import TracebackType
 from typing import Final, Self, TextIO
 
+from cucm.render.text import printable
 from lab.fleet.progress import Progress
 
 PLAIN_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.25
 SHOWN_REASONS: Final = 3
+USUAL_COLUMNS: Final = 80
+NARROWEST: Final = 20
+"""Columns; nothing can be read in fewer."""
 
 
 class Display:
@@ -50,41 +54,58 @@ class Display:
     def show(self, text: str) -> None:
         if text != self._told:
             self._told = text
-            print(text, file=self._out, flush=True)
+            print(printable(text), file=self._out, flush=True)
 
 
 class LiveDisplay(Display):
     """The same line again and again."""
-
-    def _is_due(self) -> bool:
-        return True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         print("\r\033[K", end="", file=self._out, flush=True)
 
+    async def watch(self) -> None:
+        while True:
+            self.show(progress_text(self._progress, columns(self._out) - 1))
+            await asyncio.sleep(LOOK_EVERY_S)
+
     def show(self, text: str) -> None:
-        width = shutil.get_terminal_size().columns
-        print(f"\r\033[K{text[: width - 1]}", end="", file=self._out, flush=True)
+        print(f"\r\033[K{printable(text)}", end="", file=self._out, flush=True)
+
+
+def columns(out: TextIO) -> int:
+    """Of the terminal behind `out`, which may be another than that of stdout; the variable COLUMNS outdoes it."""
+    try:
+        found = int(os.environ.get("COLUMNS", "0")) or os.get_terminal_size(out.fileno()).columns
+    except (ValueError, OSError):
+        found = 0
+    return max(found, NARROWEST) if found > 0 else USUAL_COLUMNS
 
 
 def display_for(progress: Progress, out: TextIO) -> Display:
     return (LiveDisplay if out.isatty() else Display)(progress, out)
 
 
-def progress_text(progress: Progress) -> str:
-    """`reset-phone  420 of 1000 (42 %)  55.1/s  registered 400  refused: tvs-unreachable 20  about 11 s left`."""
+def progress_text(progress: Progress, width: int | None = None) -> str:
+    """`reset-phone  420 of 1000 (42 %)  55.1/s  registered 400  trouble: tvs-unreachable 20  about 11 s left`.
+
+    In no more columns than `width`: what matters least is left out, the trouble and the states before the rest.
+    """
     if not progress.total:
-        return f"{progress.step} ..."
-    parts = [
-        f"{progress.step}  {progress.done} of {progress.total} ({100 * progress.done // progress.total} %)",
-        f"{progress.per_second:.1f}/s",
-        *(f"{state} {count}" for state, count in progress.states.most_common(3)),
-    ]
+        return f"{progress.step} ..."[:width]
+    step = f"{progress.step}  {progress.done} of {progress.total} ({100 * progress.done // progress.total} %)"
+    rate = f"{progress.per_second:.1f}/s"
+    states = [f"{state} {count}" for state, count in progress.states.most_common(3)]
+    trouble: list[str] = []
+    left: list[str] = []
     if progress.reasons:
         told = ", ".join(f"{reason[:40]} {count}" for reason, count in progress.reasons.most_common(SHOWN_REASONS))
-        parts.append(f"trouble: {told}")
+        trouble.append(f"trouble: {told}")
     if progress.remaining_s is not None and progress.done < progress.total:
-        parts.append(f"about {progress.remaining_s:.0f} s left")
-    return "  ".join(parts)
+        left.append(f"about {progress.remaining_s:.0f} s left")
+    for more in ([*states, *trouble], states, states[:1], []):
+        text = "  ".join([step, rate, *more, *left])
+        if width is None or len(text) <= width:
+            return text
+    return f"{step}  {rate}"[:width]

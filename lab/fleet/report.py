@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from textwrap import wrap
 from typing import Final
 
 from lab.fleet.result import FleetResult, Phase, Stage
 
 SHOWN_STRANDED: Final = 10
 SHOWN_REASONS: Final = 12
+_GAP: Final = "  "
 PHASE_WORDS: Final = {
     Phase.ADDRESS: "address (DHCP)",
     Phase.CTL: "CTL",
@@ -20,17 +22,18 @@ PHASE_WORDS: Final = {
 }
 
 
-def report_lines(result: FleetResult) -> Iterator[str]:
-    """For a terminal."""
-    yield from _verdict(result)
+def report_lines(result: FleetResult, width: int | None = None) -> Iterator[str]:
+    """No longer than `width`, that of a terminal; None: as long as they are."""
+    yield from _wrapped(_verdict(result), width)
     for stage in result.stages:
         yield ""
-        yield from _stage_lines(stage)
+        yield from _wrapped([_stage_text(stage)], width)
+        yield from table(PHASE_HEAD, phase_rows(stage), width)
     if result.loads:
         yield ""
-        yield from table(LOAD_HEAD, load_rows(result))
+        yield from table(LOAD_HEAD, load_rows(result), width)
     yield ""
-    yield from _cost(result)
+    yield from _wrapped(_cost(result), width)
 
 
 def _verdict(result: FleetResult) -> Iterator[str]:
@@ -61,10 +64,9 @@ def _verdict(result: FleetResult) -> Iterator[str]:
         yield f"    ... and {result.stranded - SHOWN_STRANDED} more: --out DIR tells of all"
 
 
-def _stage_lines(stage: Stage) -> Iterator[str]:
+def _stage_text(stage: Stage) -> str:
     rate = f", {stage.phones / stage.wall_s:.1f} phones/s" if stage.wall_s else ""
-    yield f"{stage.title}: {stage.phones} phones in {stage.wall_s:.1f} s{rate}"
-    yield from table(PHASE_HEAD, phase_rows(stage))
+    return f"{stage.title}: {stage.phones} phones in {stage.wall_s:.1f} s{rate}"
 
 
 PHASE_HEAD: Final = ("ms", "count", "p50", "p90", "p99", "longest")
@@ -115,12 +117,29 @@ def _cost(result: FleetResult) -> Iterator[str]:
     yield f"set up in {result.setup_s:.1f} s ({result.setup_cpu_s:.1f} s of CPU); {result.wall_s:.1f} s in all"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Columns: the first to the left, numbers to the right."""
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> Iterator[str]:
+    """Columns: the first to the left, numbers to the right. Where they do not fit, the first with all others below."""
     widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    if width is not None and sum(widths) + len(_GAP) * (len(widths) - 1) > width:
+        for first, *others in rows:
+            values = ", ".join(f"{name} {value}" for name, value in zip(head[1:], others, strict=True))
+            yield from _wrapped([first, f"  {values}"], width)
+        return
     for row in (head, *rows):
         first, *others = (
-            text.ljust(width) if not place else text.rjust(width)
-            for place, (text, width) in enumerate(zip(row, widths, strict=True))
+            text.ljust(size) if not place else text.rjust(size)
+            for place, (text, size) in enumerate(zip(row, widths, strict=True))
         )
-        yield "  ".join((first, *others)).rstrip()
+        yield _GAP.join((first, *others)).rstrip()
+
+
+def _wrapped(lines: Iterable[str], width: int | None) -> Iterator[str]:
+    """Parts of a line that follow the first are indented a little more."""
+    for line in lines:
+        if width is None or len(line) <= width:
+            yield line
+            continue
+        indent = " " * (len(line) - len(line.lstrip()))
+        yield from wrap(
+            line.strip(), width, initial_indent=indent, subsequent_indent=f"{indent}  ", break_on_hyphens=False
+        )

@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from cucm.errors import EnvironmentProblem, UsageError
 from cucm.program import run as run_on_event_loop
+from cucm.render.text import printable
 from cucm.whole_files import write_whole
 from lab.cli.frame import print_json
-from lab.fleet.display import Display, display_for
+from lab.fleet.display import Display, columns, display_for
 from lab.fleet.engine import Fleet
 from lab.fleet.exposure import Exposure
 from lab.fleet.own_figures import figures_of, read_run
@@ -127,7 +128,8 @@ class FleetSession:
             if self._as_json:
                 print_json(told)
             else:
-                print("\n".join(report_lines(result)))
+                width = columns(sys.stdout) if sys.stdout.isatty() else None
+                print("\n".join(printable(line) for line in report_lines(result, width)))
 
     def _keep(self, result: FleetResult, told: dict[str, Any], out: Path) -> None:
         write_whole(out / JSON_NAME, json.dumps(told, indent=1).encode() + b"\n")

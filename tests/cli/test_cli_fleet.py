@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 from select import select
@@ -347,6 +352,28 @@ def test_a_worker_that_is_killed_while_all_is_set_up_is_told(tmp_path: Path) -> 
         assert "was lost" in trouble
         assert "mend: " in trouble
         assert not fleet.has_left_processes()
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_all_that_is_told_fits_the_terminal(width: int) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, width, 0, 0))
+    words = ("fleet", "--phones", "9", "--workers", "0", "--story", "sha512-newer-series")
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "lab.cli", *words]
+    with subprocess.Popen(command, cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs, env=environment) as running:
+        os.close(theirs)
+        told = b""
+        try:
+            while data := os.read(ours, 65536):
+                told += data
+        except OSError:  # the other end is closed
+            os.close(ours)
+        assert running.wait(timeout=60) == 1
+    lines = re.sub(r"\x1b\[K", "", told.decode()).replace("\r", "\n").split("\n")
+    assert max(map(len, lines)) <= width
+    assert any("reset-phone" in line for line in lines)
+    assert "3 stranded: algorithm-unsupported" in " ".join(" ".join(lines).split())
 
 
 def test_a_simulation_with_the_figures_of_a_run(cucm_lab: Callable[..., Done], tmp_path: Path) -> None:

@@ -96,6 +96,19 @@ def test_a_page_about_many_stranded_phones_stays_a_page() -> None:
     assert "... and 20 more in fleet.json" in " ".join(reader.text)
 
 
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_the_text_report_fits_the_terminal(width: int) -> None:
+    stranded = sample(phones=30, stranded=30)
+    lines = list(report_lines(stranded, width))
+    assert max(map(len, lines)) <= width
+    told, plain = (" ".join(" ".join(text).split()) for text in (lines, report_lines(stranded)))
+    assert told.startswith("0 of 30 phones are registered at destination (story tvs-down, sockets)")
+    if width == 200:
+        assert told == plain
+    words = [word.strip(",;:") for word in told.split()]
+    assert {word.strip(",;:") for word in plain.split()} <= {*words, "ms", "node"}  # heads of columns that are no more
+
+
 def test_the_text_report_tells_why_phones_are_stranded() -> None:
     text = "\n".join(report_lines(sample()))
     assert "2 of 3 phones are registered at destination" in text

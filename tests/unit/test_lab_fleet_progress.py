@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from lab.fleet.batch import PhoneFinding
+from lab.fleet.display import progress_text
 from lab.fleet.progress import WINDOW_S, Progress
 
 
@@ -45,6 +46,27 @@ def test_a_batch_that_begins_anew_gives_no_rate_below_nothing(at: list[float]) -
     at[0] += 1
     progress.add(-50, Counter(), Counter())
     assert (progress.per_second, progress.remaining_s) == (0, None)
+
+
+@pytest.mark.parametrize("width", [20, 40, 80, 200, None])
+def test_the_line_of_progress_fits_the_terminal(at: list[float], width: int | None) -> None:
+    progress = Progress()
+    progress.begin("act", "reset-phone", total=1000)
+    at[0] += 1
+    progress.add(420, Counter({"registered": 400, "unregistered": 20}), Counter({"tvs-unreachable": 20}))
+    text = progress_text(progress, width)
+    assert width is None or len(text) <= width
+    assert text.startswith("reset-phone  420 of")
+    assert ("420.0/s" in text) is (width != 20)
+    assert ("about 1 s left" in text) is (width not in (20, 40))
+    assert ("trouble: tvs-unreachable 20" in text) is (width in (200, None))
+
+
+def test_a_step_without_phones_is_cut_where_the_terminal_ends() -> None:
+    progress = Progress()
+    progress.begin("", "setting up the clusters and 600 phones")
+    assert progress_text(progress, 10) == "setting up"
+    assert progress_text(progress) == "setting up the clusters and 600 phones ..."
 
 
 def test_trouble_is_counted_whatever_the_phone_is_called(at: list[float]) -> None:
