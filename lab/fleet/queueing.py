@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from cucm.records import dataclass
-from lab.fleet.calibration import MEASURED, Calibration, Kind
+from lab.fleet.calibration import MEASURED, OVERLAP, Calibration, Kind
 from lab.fleet.decisions import Decided, Point
 from lab.fleet.result import NodeLoad, Phase, Stage
 from lab.fleet.simulated_servers import Demand
@@ -177,7 +177,7 @@ class _Clockwork:
         stage.phone_cpu_s += own_s
         if yard.shared:
             cores = yard.free_at("")
-            now_s = max(now_s, cores[0]) + own_s
+            now_s = max(now_s, cores[0]) + own_s / OVERLAP
             heapreplace(cores, now_s)
         else:
             now_s += own_s
@@ -218,7 +218,7 @@ class _Clockwork:
         stage.phone_cpu_s += phone_s
         cores = yard.free_at(node)
         arrives_s = now_s + yard.costs.round_trip_s / 2
-        done_s = max(arrives_s, cores[0]) + server_s + (phone_s if yard.shared else 0.0)
+        done_s = max(arrives_s, cores[0]) + ((server_s + phone_s) / OVERLAP if yard.shared else server_s)
         heapreplace(cores, done_s)
         return done_s + yard.costs.round_trip_s / 2 + (0.0 if yard.shared else phone_s)
 
