@@ -1,4 +1,6 @@
-"""`python -m bench`: measure, print tables, write docs/benchmarks.md and the JSON."""
+"""`python -m bench`: measure, print tables, write docs/benchmarks.md and its JSON, and the table of
+docs/howto/large-fleets.md.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from bench import machine, report
+from bench import large_fleets, machine, report
 from bench.file_measurements import file_tables
+from bench.fleet import fleet_tables
+from bench.fleet_run import FleetTable
 from bench.material import make_material
 from bench.measurements import Bench
 from bench.migration import Migration, measure_migration
 from bench.report import Findings
 from bench.resets import measure_resets
 from bench.rounds import FULL, QUICK, Plan, Table
-from bench.simulation import simulation_tables
 from bench.start import start_tables
 from bench.tvs_measurements import tvs_tables
 from cucm.errors import LabError
@@ -32,7 +35,7 @@ SECTIONS: Final[dict[str, Callable[[Bench], Iterator[Table]]]] = {
     "tvs": tvs_tables,
     "files": file_tables,
     "start": start_tables,
-    "simulation": simulation_tables,
+    "fleet": fleet_tables,
 }
 MIGRATION: Final = "migration"
 RESETS: Final = "resets"
@@ -54,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     page, data = options.page or aside / "benchmarks.md", options.json or aside / "benchmarks.json"
     report.write(findings, page, data)
+    if aside == DOCS:
+        for fleets in (one for one in findings.tables if isinstance(one, FleetTable)):
+            large_fleets.write(fleets, DOCS)
     print(f"\nGoals\n\n{report.goals_table(findings.judgements())}\n\nwritten: {page}, {data}")
     trouble = findings.failures() or findings.migration.trouble or any(one.trouble for one in findings.resets)
     return EXIT_FAILURES if trouble and not options.only else 0

@@ -40,6 +40,11 @@ class LoadResult:
     def per_s(self) -> float:
         if self.in_time is not None:
             return self.in_time / self.window_s if self.window_s else 0.0
+        return self.to_last_per_s
+
+    @property
+    def to_last_per_s(self) -> float:
+        """Done, by all the time until the last that was begun had its answer or was given up."""
         return self.done / self.wall_s if self.wall_s else 0.0
 
     def latency_ms(self, share: float) -> float:

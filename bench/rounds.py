@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from bench.fleet_run import FleetTable
 from bench.load import Bounds, LoadResult
 from bench.machine import machine_cpu_s
 from bench.servers import Server
@@ -21,7 +22,7 @@ OURS: Final = "ours"
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long everything goes on. `floor_s` is CPU time per floor and round."""
+    """How long everything goes on. `floor_s` is CPU time per floor and round; `fleets` are numbers of phones."""
 
     rounds: int
     run: Bounds
@@ -30,10 +31,12 @@ class Plan:
     floor_s: float
     migrations: int
     memory_rounds: int
+    fleets: tuple[int, ...]
+    fleet_runs: int
 
 
-FULL: Final = Plan(7, Bounds(1.2, 20_000, 32), Bounds(1.0, 50_000, 50), 0.3, 0.2, 7, 3)
-QUICK: Final = Plan(2, Bounds(0.4, 5_000, 32), Bounds(0.3, 5_000, 50), 0.1, 0.1, 2, 1)
+FULL: Final = Plan(7, Bounds(1.2, 20_000, 32), Bounds(1.0, 50_000, 50), 0.3, 0.2, 7, 3, (100, 1_000, 10_000), 3)
+QUICK: Final = Plan(2, Bounds(0.4, 5_000, 32), Bounds(0.3, 5_000, 50), 0.1, 0.1, 2, 1, (100, 1_000), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +57,15 @@ class Contender:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One contender's run in one round. CPU in milliseconds per operation; None where it cannot be read."""
+    """One contender's run in one round. CPU in milliseconds per operation; None where it cannot be read.
+
+    `per_s` is what was done before the time was up; `to_last_per_s` all that was done, by the time until the last
+    operation that had been begun was done or given up.
+    """
 
     done: int
     per_s: float
+    to_last_per_s: float
     server_cpu_ms: float | None
     load_cpu_ms: float
     p50_ms: float
@@ -133,7 +141,7 @@ class Figures:
         return Counter(self.trouble)
 
 
-Table = Group | Figures
+Table = Group | Figures | FleetTable
 
 
 def run_rounds(
@@ -180,6 +188,7 @@ def _sample(contender: Contender, bounds: Bounds) -> Sample:
     return Sample(
         done=result.done,
         per_s=result.per_s,
+        to_last_per_s=result.to_last_per_s,
         server_cpu_ms=None if used_s is None else 1000 * used_s / done,
         load_cpu_ms=1000 * load_s / done,
         p50_ms=result.latency_ms(0.5),

@@ -21,8 +21,10 @@ from bench.load import Bounds, LoadResult
 from bench.material import GROUP, NGINX_BODY_BYTES, Material, TlsCase
 from bench.servers import Server, Unavailable, pem_key
 
-TIMEOUT_S: Final = 10.0
-"""After which an exchange has failed: three times what a kernel's first two retries of a lost SYN take."""
+TIMEOUT_S: Final = 20.0
+"""After which an exchange has failed: as where the goals were set, and more than a kernel's first four retries of a
+lost SYN take.
+"""
 SOURCES: Final = 16
 """Client addresses, so that no port runs out and no server's limit for one address is met."""
 _COMPILE_S: Final = 120.0

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from bench import report
 from bench.file_load import FileCase, FileClient
 from bench.file_measurements import file_tables
 from bench.goals import GOALS, Direction, Goal, judge
-from bench.load import Bounds
+from bench.load import Bounds, LoadResult
 from bench.machine import Placement, process_cpu_s
 from bench.material import LARGE_FILE, SMALL_FILE, TLS_CASES, Material, make_material
 from bench.measurements import Bench
@@ -26,7 +27,7 @@ from bench.tvs_measurements import BOTH_FLOOR, SERVER_FLOOR, SIGN_FLOOR, tvs_tab
 from cucm.key_store import KeyStore
 
 NOT_PINNED = Placement(None, None)
-TINY = Plan(1, Bounds(20.0, 4, 2), Bounds(20.0, 6, 3), 0.0, 0.0, 1, 1)
+TINY = Plan(1, Bounds(20.0, 4, 2), Bounds(20.0, 6, 3), 0.0, 0.0, 1, 1, fleets=(), fleet_runs=1)
 COMPILER = pytest.mark.needs("gcc")  # and OpenSSL's headers, which tests/interop/install-tools.sh brings with it
 
 
@@ -178,7 +179,7 @@ def test_cpu_of_a_process_that_is_gone_is_unknown() -> None:
 
 
 def test_a_group_counts_failures_of_all_its_rounds() -> None:
-    sample = Sample(1, 1.0, None, 1.0, 1.0, 1.0, None, None, 0, 0, {"no answer": 2})
+    sample = Sample(1, 1.0, 1.0, None, 1.0, 1.0, 1.0, None, None, 0, 0, {"no answer": 2})
     group = Group("title", "file", {OURS: [sample, sample]})
     assert group.failures() == {"no answer": 4}
 
@@ -198,8 +199,24 @@ def test_goals_are_judged_by_the_median_of_the_ratios() -> None:
 
 
 def test_a_failure_of_any_round_misses_its_goal() -> None:
-    sample = Sample(1, 1.0, None, 1.0, 1.0, 1.0, None, None, 0, 0, {"timeout": 1})
+    sample = Sample(1, 1.0, 1.0, None, 1.0, 1.0, 1.0, None, None, 0, 0, {"timeout": 1})
     clean = replace(sample, failures={})
     goal = Goal("Area", "failed", "title", OURS, "failures", None, Direction.AT_MOST, 0)
     (judged,) = judge([goal], [Group("title", "file", {OURS: [clean, sample]})])
     assert (judged.is_met, judged.verdict) == (False, "**missed**")
+
+
+def test_what_comes_after_the_time_lowers_the_rate_to_the_last() -> None:
+    result = LoadResult(done=110, wall_s=10.0, in_time=100, window_s=1.0)
+    result.failures["timeout"] = 5  # they lengthen the time, and are not done
+    assert (result.per_s, result.to_last_per_s) == (100, 11)
+
+
+def test_both_rates_are_shown_where_they_differ() -> None:
+    steady = Sample(100, 100.0, 98.0, None, 1.0, 1.0, 1.0, None, None, 0, 0, {})
+    lagging = replace(steady, to_last_per_s=7.0)
+    alike = report.table(Group("title", "query", {OURS: [steady], "peer": [steady]}, {"library": [10.0]}))
+    apart = report.table(Group("title", "query", {OURS: [steady], "peer": [lagging]}, {"library": [10.0]}))
+    assert "to the last" not in alike
+    assert "per s, to the last" in apart
+    assert "14.00" in next(line for line in apart.splitlines() if line.startswith("| peer"))

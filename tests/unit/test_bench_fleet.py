@@ -1,0 +1,100 @@
+"""Fleets on the bench page: one set of runs for the page, the goals, both models and docs/howto/large-fleets.md."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+
+from bench import large_fleets
+from bench.fleet import fleet_tables
+from bench.fleet_run import FleetRun, FleetTable
+from bench.goals import FLEET_TABLE, GOALS, judge
+from bench.machine import Placement
+from bench.material import make_material
+from bench.measurements import Bench
+from bench.report import table
+from bench.rounds import QUICK, Figures
+from cucm.key_store import KeyStore
+
+DOCS = Path(__file__).parents[2] / "docs"
+RUN = FleetRun(
+    phones=100,
+    workers=1,
+    arrived=100,
+    boot_s=1.0,
+    migration_s=2.0,
+    wall_s=5.0,
+    predicted_s=4.0,
+    cpu_ms_per_phone=10.0,
+    server_cpu_ms_per_phone=5.0,
+    floor_ms_per_phone=2.0,
+    times_floor=5.0,
+    memory_per_phone=65 * 1024.0,
+    events_per_phone=95.0,
+    p99_ms={"boot": 20.0},
+    others_load=0.0,
+)
+
+
+def test_one_set_of_runs_feeds_the_table_and_both_models(tmp_path: Path) -> None:
+    plan = replace(QUICK, fleets=(3, 5))
+    bench = Bench(make_material(tmp_path, KeyStore()), Placement(None, None), plan, lambda _text: None)
+    fleets, seconds, cpu = fleet_tables(bench)
+    assert isinstance(fleets, FleetTable)
+    assert [(run.phones, run.arrived, run.lost) for run in fleets.runs] == [(3, 3, 0), (5, 5, 0)]
+    assert not fleets.failures()
+    assert not seconds.failures()
+    for run in fleets.runs:
+        assert run.workers >= 1
+        assert run.predicted_s > 0
+        assert run.times_floor == pytest.approx(run.cpu_ms_per_phone / run.floor_ms_per_phone, rel=0.01)
+        assert isinstance(cpu, Figures)
+        assert cpu.series(f"{run.name} on sockets") == [run.cpu_ms_per_phone]
+        (ratio,) = seconds.series(f"{run.name}: simulated ÷ on sockets", "value")
+        assert ratio is not None
+        assert ratio > 0
+
+
+def test_goals_of_fleets_are_judged_by_their_sizes() -> None:
+    many = replace(RUN, phones=1000, arrived=1000, times_floor=1.5)
+    most = replace(RUN, phones=10_000, arrived=9_999, cpu_ms_per_phone=11.0)
+    measured = FleetTable(FLEET_TABLE, [RUN, many, most])
+    judged = [one for one in judge(GOALS, [measured]) if one.goal.area == "Fleet"]
+    assert [one.is_met for one in judged] == [True, False, False, False, True]
+    assert [one.measured and one.measured.median for one in judged] == [1.5, 5.0, 1.0, 65.0, 1.1]
+    assert measured.failures() == {"phones lost": 1}
+    few = [one for one in judge(GOALS, [FleetTable(FLEET_TABLE, [RUN])]) if one.goal.area == "Fleet"]
+    assert all(one.is_met is None for one in few)
+
+
+def test_what_the_system_does_not_tell_is_a_dash() -> None:
+    many = replace(RUN, phones=1000)
+    rows = table(FleetTable("title", [many, replace(many, memory_per_phone=None, others_load=None), RUN])).splitlines()
+    ends = [row.replace(" ", "").rpartition("|5.00")[2] for row in rows[2:]]
+    assert ends == ["|65|0.00|", "|–|–|", "|–|0.00|"]
+
+
+def test_the_page_takes_a_new_table_and_keeps_the_rest() -> None:
+    page = f"before\n{large_fleets.BEGIN}\nold\n{large_fleets.END}\nafter\n"
+    new = large_fleets.with_table(large_fleets.with_table(page, "| new |"), "| newer |")
+    assert new == f"before\n{large_fleets.BEGIN}\n| newer |\n{large_fleets.END}\nafter\n"
+
+
+def test_both_files_are_written_from_the_runs(tmp_path: Path) -> None:
+    page = tmp_path / large_fleets.PAGE
+    page.parent.mkdir()
+    page.write_text(f"head\n{large_fleets.BEGIN}\n{large_fleets.END}\n")
+    fleets = FleetTable("title", [RUN])
+    large_fleets.write(fleets, tmp_path)
+    assert table(fleets) in page.read_text()
+    assert json.loads((tmp_path / large_fleets.DATA).read_text())["runs"] == [asdict(RUN)]
+
+
+def test_the_docs_show_what_was_measured() -> None:
+    told = json.loads((DOCS / large_fleets.DATA).read_text())
+    fleets = FleetTable(told["title"], [FleetRun(**run) for run in told["runs"]])
+    assert table(fleets) in (DOCS / large_fleets.PAGE).read_text()
+    assert not fleets.failures()
