@@ -3,7 +3,8 @@
 The standard library compiles six methods for each class; the lab has more than three hundred such classes, which was
 a quarter of its start. Only `__init__` depends on the names of the fields, so only that is compiled here; the others
 are closures over an `attrgetter`. What a class can do is the same: fields, replace, asdict, match, hash, copies,
-pickles. It leans on inner parts of the standard module, so it steps aside on every Python that its tests have not seen.
+pickles; a class that asks for more (fields that are not in `__init__`, or hashed otherwise than compared) is refused.
+It leans on inner parts of the standard module, so it steps aside on every Python that its tests have not seen.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ else:
     _SET = object.__setattr__
 
     def dataclass(cls=None, /, **options):
-        """As `dataclasses.dataclass`."""
+        """As `dataclasses.dataclass`. Raises TypeError for a field that the quick form cannot have."""
         if options.get("frozen") and options.get("slots") and options.keys() <= {"frozen", "slots", "kw_only"}:
             return lambda plain: _frozen(plain, kw_only=options.get("kw_only", False))
         return dataclasses.dataclass(cls, **options)
@@ -40,6 +41,7 @@ else:
                 params.frozen = True
         made.__dataclass_params__.frozen = True
         fields = dataclasses.fields(made)
+        _require_plain(made)
         methods = {
             "__init__": _init(fields, made),
             "__repr__": _repr([field.name for field in fields if field.repr]),
@@ -52,6 +54,20 @@ else:
             if name not in own:
                 setattr(made, name, method)
         return made
+
+    def _require_plain(cls):
+        """Also those of its bases: what is not known here would be ignored in silence."""
+        for name, field in cls.__dataclass_fields__.items():
+            if field._field_type is dataclasses._FIELD_INITVAR:
+                what = "an InitVar"
+            elif not field.init:
+                what = "field(init=False)"
+            elif field.hash is not None and field.hash != field.compare:
+                what = "field(hash=...) other than its compare"
+            else:
+                continue
+            whose = f"{cls.__module__}.{cls.__qualname__}.{name}"
+            raise TypeError(f"{whose} is {what}: use dataclasses.dataclass for this class, or leave it out")
 
     def _init(fields, cls):
         """The only method that has to be compiled: its parameters are the fields."""

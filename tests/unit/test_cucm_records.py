@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import pickle
+import re
+import sys
 from typing import ClassVar
 
 import pytest
@@ -113,6 +115,34 @@ def test_fields_that_go_by_name_and_checks_after_the_beginning():
         Sent()  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="negative"):
         Checked(-1)
+
+
+@pytest.mark.skipif(sys.version_info[:2] != (3, 11), reason="elsewhere it is the library's own")
+@pytest.mark.parametrize(
+    ("annotation", "value", "what"),
+    [
+        (int, dataclasses.field(init=False, default=1), "field(init=False)"),
+        (dataclasses.InitVar[int], 1, "an InitVar"),
+        (int, dataclasses.field(hash=False, default=1), "field(hash=...)"),
+        (int, dataclasses.field(hash=True, compare=False, default=1), "field(hash=...)"),
+    ],
+)
+def test_a_field_that_would_be_ignored_is_refused(annotation, value, what):
+    body = {"__annotations__": {"size": annotation}, "size": value}
+    with pytest.raises(TypeError, match=re.escape(f"Odd.size is {what}")):
+        ours(frozen=True, slots=True)(type("Odd", (), dict(body)))
+    base = dataclasses.dataclass(frozen=True)(type("Base", (), dict(body)))
+    with pytest.raises(TypeError, match=re.escape(f"Child.size is {what}")):
+        ours(frozen=True, slots=True)(type("Child", (base,), {"__annotations__": {"more": int}, "more": 2}))
+
+
+def test_a_field_hashed_as_it_is_compared():
+    @ours(frozen=True, slots=True)
+    class Same:
+        size: int = dataclasses.field(hash=True, default=1)
+        note: str = dataclasses.field(hash=False, compare=False, default="")
+
+    assert hash(Same(1, "a")) == hash(Same(1, "b")) != hash(Same(2, "a"))
 
 
 @pytest.mark.parametrize("maker", MAKERS.values(), ids=MAKERS)
