@@ -26,7 +26,7 @@ from bench.start import start_tables
 from bench.tvs_measurements import tvs_tables
 from cucm.errors import LabError
 from cucm.key_store import KeyStore
-from cucm.net.descriptors import raise_descriptor_limit
+from cucm.machine import raise_descriptor_limit
 
 ROOT: Final = Path(__file__).parents[1]
 DOCS: Final = ROOT / "docs"

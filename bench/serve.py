@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cucm.events import Emit, EventLog, ignore
-from cucm.net.descriptors import raise_descriptor_limit
+from cucm.machine import raise_descriptor_limit
 from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.program import collect_seldom

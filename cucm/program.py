@@ -32,6 +32,7 @@ from cucm import quiet_start
 from cucm.errors import LabError, UsageError
 from cucm.events import Emit, EventLog, EventRecord
 from cucm.faults import Fault, FaultBoard, FaultPoint, fault_of
+from cucm.machine import machine_problem, raise_descriptor_limit, require_descriptors
 from cucm.quiet_start import EXIT_INTERRUPTED
 from cucm.render.trace_writer import RenderAll, TraceWriter, each
 
@@ -48,17 +49,26 @@ Result = TypeVar("Result")
 
 
 def exit_code_of(name: str, work: Callable[[], int]) -> int:
-    """Do `work`; a LabError becomes words on stderr (what, where, mend) and its exit code, Ctrl-C 130."""
+    """Do `work`; a LabError becomes words on stderr (what, where, mend) and its exit code, Ctrl-C 130.
+
+    So does what the system refuses (OSError): exit code 3.
+    """
     quiet_start.end()
     try:
         return work()
     except LabError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        if error.mend:
-            print(f"  mend: {error.mend}", file=sys.stderr)
-        return error.exit_code
+        return _told(name, error)
+    except OSError as error:
+        return _told(name, machine_problem(error))
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+
+
+def _told(name: str, error: LabError) -> int:
+    print(f"{name}: {error}", file=sys.stderr)
+    if error.mend:
+        print(f"  mend: {error.mend}", file=sys.stderr)
+    return error.exit_code
 
 
 USUAL_THRESHOLD: Final = 700
@@ -68,9 +78,16 @@ USUAL_THRESHOLD: Final = 700
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine on uvloop where it is installed (it serves more per second), else on asyncio's own loop.
 
+    It may have as many files and sockets open as the system lets it. Raises EnvironmentProblem when those are too few.
     Where the command line has held the garbage collector back while it imported, it has its usual pace from now on, and
     leaves alone what is there already.
     """
+    try:
+        raise_descriptor_limit()
+        require_descriptors()
+    except BaseException:
+        work.close()
+        raise
     if gc.get_threshold()[0] > USUAL_THRESHOLD:
         gc.freeze()
         gc.set_threshold(USUAL_THRESHOLD)

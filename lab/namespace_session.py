@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Final
 
 from cucm import quiet_start
-from cucm.errors import EXIT_ENVIRONMENT, EnvironmentProblem, LabError
+from cucm.errors import EnvironmentProblem, LabError
 from cucm.events import EventRecord
 from cucm.events.dhcp import Option66Set, Option150Set
 from cucm.events.running import LabRestored
+from cucm.machine import machine_problem
 from cucm.roles import CertificateUnit
 from lab import namespace_start
 from lab.api.server import API_HOST, ApiServer
@@ -232,14 +233,12 @@ def main() -> int:
     except KeyboardInterrupt:
         print("cucm-lab: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
-    except LabError as error:
-        for label, text in (("cucm-lab: error", error.what), ("  where", error.where), ("  mend", error.mend)):
+    except (LabError, OSError) as error:
+        told = error if isinstance(error, LabError) else machine_problem(error)
+        for label, text in (("cucm-lab: error", told.what), ("  where", told.where), ("  mend", told.mend)):
             if text:
                 print(f"{label}: {text}", file=sys.stderr)
-        return error.exit_code
-    except OSError as error:
-        print(f"cucm-lab: error: {error}", file=sys.stderr)
-        return EXIT_ENVIRONMENT
+        return told.exit_code
 
 
 if __name__ == "__main__":

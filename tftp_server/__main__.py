@@ -16,8 +16,8 @@ from typing import Final
 from cucm.errors import EXIT_OK
 from cucm.faults.catalogue import files, http, tcp, tftp
 from cucm.key_store import KeyStore
+from cucm.machine import raise_descriptor_limit
 from cucm.net.addresses import detect_ports, require_loopback
-from cucm.net.descriptors import raise_descriptor_limit
 from cucm.program import (
     add_faults,
     add_output_styles,

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import ClassVar, Final
 
+from cucm.machine import descriptor_limit
 from cucm.net.addresses import bind_udp
-from cucm.net.descriptors import descriptor_limit
 from cucm.net.reachability import drop_packets, take_packets
 from cucm.net.readers import Readers
 from cucm.net.timer_wheel import TimerWheel

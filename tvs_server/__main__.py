@@ -21,8 +21,8 @@ from cucm.events import EventRecord
 from cucm.events.tvs import TvsServerStarted
 from cucm.faults.catalogue import tcp, tls, tvs
 from cucm.key_store import KeyStore
+from cucm.machine import raise_descriptor_limit
 from cucm.net.addresses import require_loopback
-from cucm.net.descriptors import raise_descriptor_limit
 from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
 from cucm.processes import MAX_PROCESSES, Share, serve_in_processes

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from cucm.database.schema import TABLES, fill_type_tables
-from cucm.errors import DatabaseError, UsageError
+from cucm.errors import DatabaseError, EnvironmentProblem, UsageError
+from cucm.machine import require_descriptors
 from cucm.records import dataclass
 
 APPLICATION_ID: Final = 0x4355434D
@@ -258,9 +259,19 @@ class DatabaseFile:
         try:
             yield
         except sqlite3.Error as error:
+            self._require_descriptor()  # SQLite does not tell why it cannot open a file
             raise self._error(str(error)) from error
         except OSError as error:
+            self._require_descriptor()
             raise self._error(error.strerror or str(error)) from error
+
+    def _require_descriptor(self) -> None:
+        """Raises EnvironmentProblem where no file can be opened: the database may be as good as ever."""
+        try:
+            require_descriptors(1)
+        except EnvironmentProblem as problem:
+            problem.where = str(self.path)
+            raise
 
     def _error(self, reason: str) -> DatabaseError:
         return DatabaseError(

@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import Final
 
 from cucm.errors import AddressBusy, EnvironmentProblem, LabError, UsageError
+from cucm.machine import machine_problem
 from cucm.records import dataclass
 
 MACOS_ALIAS_HINT: Final = "on macOS each loopback address needs an alias first: sudo ifconfig lo0 alias {address} up"
@@ -43,7 +44,7 @@ def require_loopback(address: str, expose: bool) -> str | None:
 
 def bind_tcp(address: str, port: int, *, backlog: int, is_shared: bool = False) -> socket.socket:
     """A listening, non-blocking socket; `is_shared`: with others that say so too. AddressBusy, EnvironmentProblem."""
-    listening = socket.socket(_family(address), socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening = new_socket(address, port, socket.SOCK_STREAM)
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections in TIME_WAIT are no obstacle
         # what is accepted inherits it: without, Nagle and a late acknowledgement cost 40 ms
@@ -61,7 +62,7 @@ def bind_tcp(address: str, port: int, *, backlog: int, is_shared: bool = False) 
 
 def hold_port(address: str, port: int) -> socket.socket:
     """Keeps a TCP port for those who share it, and takes no connection. Raises AddressBusy, EnvironmentProblem."""
-    held = socket.socket(_family(address), socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    held = new_socket(address, port, socket.SOCK_STREAM)
     try:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
@@ -74,7 +75,7 @@ def hold_port(address: str, port: int) -> socket.socket:
 
 def bind_udp(address: str, port: int) -> socket.socket:
     """A bound, non-blocking socket. Raises AddressBusy, EnvironmentProblem."""
-    bound = socket.socket(_family(address), socket.SOCK_DGRAM)
+    bound = new_socket(address, port, socket.SOCK_DGRAM)
     try:
         bound.bind((address, port))
     except OSError as error:
@@ -82,6 +83,14 @@ def bind_udp(address: str, port: int) -> socket.socket:
         raise binding_problem(error, address, port, "UDP") from error
     bound.setblocking(False)
     return bound
+
+
+def new_socket(address: str, port: int, kind: socket.SocketKind) -> socket.socket:
+    """One to be bound there. Raises EnvironmentProblem."""
+    try:
+        return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
+    except OSError as error:
+        raise binding_problem(error, address, port, "UDP" if kind is socket.SOCK_DGRAM else "TCP") from error
 
 
 def binding_problem(error: OSError, address: str, port: int, transport: str) -> LabError:
@@ -97,17 +106,15 @@ def binding_problem(error: OSError, address: str, port: int, transport: str) -> 
         case errno.EACCES | errno.EPERM:
             return EnvironmentProblem("no right to take this port", where=where, mend=PRIVILEGED_PORTS_HINT)
         case _:
-            return EnvironmentProblem(error.strerror or str(error), where=where, mend="see `cucm-lab doctor`")
+            problem = machine_problem(error, where)
+            problem.mend = problem.mend or "see `cucm-lab doctor`"
+            return problem
 
 
 def _missing_address_hint(address: str) -> str:
     if sys.platform == "darwin":
         return MACOS_ALIAS_HINT.format(address=address)
     return "give an address of this machine; on Linux all of 127.0.0.0/8 is"
-
-
-def _family(address: str) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import socket
 from typing import Final
 
 from cucm.errors import EnvironmentProblem, UsageError
-from cucm.net.addresses import binding_problem
+from cucm.net.addresses import binding_problem, new_socket
 
 _SO_BINDTODEVICE: Final = 25
 """Linux's number; not named by the socket module of every Python we run on."""
@@ -22,7 +22,7 @@ def bind_interface(interface: str, port: int, address: str = "") -> socket.socke
         socket.if_nametoindex(interface)
     except OSError:
         raise UsageError(f"no network interface {interface!r}", mend="`ip link` lists them") from None
-    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound = new_socket(address, port, socket.SOCK_DGRAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         bound.setsockopt(socket.SOL_SOCKET, _SO_BINDTODEVICE, interface.encode() + b"\0")

@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Final
 
-from cucm.net.addresses import bind_tcp
+from cucm.net.addresses import bind_tcp, binding_problem
 from cucm.net.connection_poller import ConnectionPoller
 from cucm.net.reachability import Reachability, bind_silent_tcp, drop_packets, fill_accept_queue, take_packets
 from cucm.net.transport import SocketTransport
@@ -55,7 +55,11 @@ class Door:
         self._socket = bind_tcp(address, port, backlog=LISTEN_BACKLOG, is_shared=is_shared)
         self.port: int = self._socket.getsockname()[1]
         self._family = int(self._socket.family)
-        self._poller = ConnectionPoller(self._loop)
+        try:
+            self._poller = ConnectionPoller(self._loop)
+        except OSError as error:
+            self._socket.close()
+            raise binding_problem(error, address, self.port, "TCP") from error
         self._accept_from_now_on()
         try:
             self.set(how)

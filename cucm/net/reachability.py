@@ -15,7 +15,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Final, Self
 
-from cucm.net.addresses import bind_tcp, binding_problem
+from cucm.net.addresses import bind_tcp, binding_problem, new_socket
 
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
@@ -94,7 +94,7 @@ class PortHolder:
 
 def bind_silent_tcp(address: str, port: int) -> socket.socket:
     """A socket that holds the port and does not listen: the kernel answers each SYN with a reset."""
-    bound = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+    bound = new_socket(address, port, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((address, port))

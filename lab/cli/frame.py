@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, NoReturn
 
-from cucm.errors import EXIT_ENVIRONMENT, EXIT_NO, EXIT_OK, EXIT_USAGE, LabError, UsageError
+from cucm.errors import EXIT_NO, EXIT_OK, EXIT_USAGE, LabError, UsageError
 from cucm.quiet_start import EXIT_INTERRUPTED
 from lab.cli.help_text import HelpFormatter
 
@@ -253,10 +253,6 @@ def _print_error(error: LabError) -> None:
             print(f"  {label}: {text}", file=sys.stderr)
 
 
-class _MachineProblem(LabError):
-    exit_code = EXIT_ENVIRONMENT
-
-
 class _InternalError(LabError):
     exit_code = EXIT_NO
 
@@ -264,7 +260,9 @@ class _InternalError(LabError):
 def _as_lab_error(error: Exception) -> LabError:
     """An error nobody foresaw: the machine's own words for an `OSError`, else a request to report it."""
     if isinstance(error, OSError):
-        return _MachineProblem(error.strerror or str(error) or type(error).__name__, where=error.filename)
+        from cucm.machine import machine_problem
+
+        return machine_problem(error)
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next

@@ -20,7 +20,7 @@ from typing import Final
 
 from distributed import get_worker
 
-from cucm.net.descriptors import raise_descriptor_limit
+from cucm.machine import raise_descriptor_limit
 from cucm.program import run
 from cucm.records import dataclass
 from lab.fleet.batch import Batch, BatchResult, PhoneFinding, run_batch

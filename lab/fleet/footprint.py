@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from cucm.errors import EnvironmentProblem
-from cucm.net.descriptors import raise_descriptor_limit
+from cucm.machine import raise_descriptor_limit
 from lab.fleet.request import FleetRequest
 from lab.topology import Topology
 from tftp_server.transfer_port import FILES_PER_PORT, MAX_IDLE_PORTS, RESTING_PORTS

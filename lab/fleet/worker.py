@@ -13,7 +13,7 @@ import traceback
 from collections import Counter
 from typing import Any, Final
 
-from cucm.net.descriptors import raise_descriptor_limit
+from cucm.machine import raise_descriptor_limit
 from cucm.program import run
 from lab.fleet.footprint import fewer_collections, private_bytes
 from lab.fleet.progress import Progress

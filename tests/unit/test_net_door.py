@@ -16,8 +16,8 @@ import pytest
 from both_loops import on_both_loops
 
 from cucm.errors import AddressBusy
+from cucm.machine import raise_descriptor_limit
 from cucm.net import door
-from cucm.net.descriptors import raise_descriptor_limit
 from cucm.net.listener import Listener
 from cucm.net.reachability import Reachability
 from cucm.net.stream import Stream

@@ -1,0 +1,66 @@
+"""What this machine allows: how many files and sockets a process may have open, and its refusals in words."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+from typing import Final
+
+from cucm.errors import EnvironmentProblem
+
+NEEDED: Final = 24
+"""Files and sockets that an event loop and the smallest program on it need; libuv aborts the process without."""
+
+
+def descriptor_limit() -> int:
+    """How many files and sockets this process may have open now."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process have as many open files as it may: a connection or transfer is one. Returns the limit now."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # macOS refuses "unlimited"
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            return hard
+    return soft
+
+
+def require_descriptors(needed: int = NEEDED) -> None:
+    """Raises EnvironmentProblem unless so many more files can be opened, whatever this process has inherited."""
+    opened: list[int] = []
+    try:
+        while len(opened) < needed:
+            opened.append(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        problem = machine_problem(error)
+        problem.where = None  # the file tried is nobody's concern
+        raise problem from error
+    finally:
+        for one in opened:
+            os.close(one)
+
+
+def machine_problem(error: OSError, where: str | None = None) -> EnvironmentProblem:
+    """The system's refusal as what, where and, for the common ones, how to mend it."""
+    where = where or (None if error.filename is None else os.fsdecode(error.filename))
+    match error.errno:
+        case errno.EMFILE:
+            most = descriptor_limit()
+            what = f"no more than {most} files and sockets may be open in this process"
+            mend = f"raise the limit, as root where its hard form is in the way: ulimit -n {max(4096, 2 * most)}"
+            return EnvironmentProblem(what, where=where, mend=mend)
+        case errno.ENFILE:
+            what = "all files and sockets that this machine allows are open"
+            return EnvironmentProblem(what, where=where, mend="end other programs, or raise fs.file-max with sysctl")
+        case errno.ENOSPC | errno.EDQUOT:
+            return EnvironmentProblem(_words(error), where=where, mend="make room on that disk")
+        case _:
+            return EnvironmentProblem(_words(error), where=where)
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error) or type(error).__name__

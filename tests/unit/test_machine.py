@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from cucm import program
+from cucm.database import NodeDatabase
+from cucm.errors import EnvironmentProblem
+from cucm.machine import NEEDED, machine_problem, raise_descriptor_limit, require_descriptors
+from cucm.net.addresses import bind_tcp, bind_udp, hold_port
+from cucm.net.listener import Listener
+from cucm.net.reachability import bind_silent_tcp
+from cucm.net.stream import Stream
+
+Draw = Callable[[], str]
+
+
+@pytest.fixture
+def low_limit() -> Iterator[int]:
+    """The soft limit is below the hard one; the hard one is given, and both are put back."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard - 1, hard))
+    yield hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_the_limit_is_raised_as_far_as_it_goes(low_limit: int) -> None:
+    assert raise_descriptor_limit() == low_limit
+    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low_limit, low_limit)
+    assert raise_descriptor_limit() == low_limit
+
+
+@contextmanager
+def descriptors_left(count: int) -> Iterator[None]:
+    """Exactly so many files and sockets can still be opened."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    held = [os.open(os.devnull, os.O_RDONLY)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (held[0] + 64, limits[1]))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):  # noqa: PT012
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        for one in held[len(held) - count :]:
+            os.close(one)
+        del held[len(held) - count :]
+        yield
+    finally:
+        for one in held:
+            os.close(one)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def is_told(problem: EnvironmentProblem, where: str | None) -> bool:
+    assert problem.exit_code == 3
+    assert problem.where == where
+    return "files and sockets may be open" in problem.what and "ulimit -n" in (problem.mend or "")
+
+
+@pytest.mark.parametrize("bind", [lambda *where: bind_tcp(*where, backlog=1), bind_udp, hold_port, bind_silent_tcp])
+def test_no_socket_is_left_to_bind(loopback: Draw, bind: Callable[[str, int], object]) -> None:
+    address = loopback()
+    with descriptors_left(0), pytest.raises(EnvironmentProblem) as refused:
+        bind(address, 4444)
+    transport = "UDP" if bind is bind_udp else "TCP"
+    assert is_told(refused.value, f"{address} {transport} port 4444")
+
+
+@pytest.mark.parametrize("left", [0, 1])
+async def test_a_listener_that_cannot_start_leaves_nothing(loopback: Draw, left: int) -> None:
+    async def handler(_stream: Stream) -> None: ...
+
+    listener = Listener(loopback(), 4444, handler)
+    with descriptors_left(left):
+        with pytest.raises(EnvironmentProblem) as refused:
+            await listener.start()
+        require_descriptors(left)
+    assert is_told(refused.value, f"{listener.address} TCP port 4444")
+    assert not listener.is_listening
+    await listener.start()
+    await listener.stop()
+
+
+def test_a_loop_is_not_begun_without_what_it_needs() -> None:
+    async def nothing() -> None: ...
+
+    work = nothing()
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with descriptors_left(NEEDED - 1):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(program, "raise_descriptor_limit", lambda: hard)
+            with pytest.raises(EnvironmentProblem) as refused:
+                program.run(work)
+    assert is_told(refused.value, None)
+    assert work.cr_frame is None  # closed, so that nobody is told that it was never awaited
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == soft
+
+
+def test_a_database_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "node.db"
+    with descriptors_left(0), pytest.raises(EnvironmentProblem) as refused:
+        NodeDatabase(path).create()
+    assert is_told(refused.value, str(path))
+    assert not isinstance(refused.value, sqlite3.Error)
+
+
+@pytest.mark.parametrize(
+    ("number", "mend"),
+    [(errno.ENFILE, "fs.file-max"), (errno.ENOSPC, "make room on that disk"), (errno.EIO, None)],
+)
+def test_other_refusals(number: int, mend: str | None) -> None:
+    problem = machine_problem(OSError(number, os.strerror(number), "/x/y"))
+    assert problem.where == "/x/y"
+    assert problem.exit_code == 3
+    assert (problem.mend or "").find(mend) >= 0 if mend else problem.mend is None
