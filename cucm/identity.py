@@ -168,7 +168,8 @@ def _describe(der: bytes) -> CertificateSummary:
         )
 
 
-_known_summary: Final = lru_cache(maxsize=2048)(_describe)
+_known_summary: Final = lru_cache(maxsize=512)(_describe)
+"""Some 2.3 KiB each: those of clusters, and of phones as long as they are busy."""
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -206,8 +206,8 @@ class CallProcessing:
         return context
 
     def _listener(self, port: int, transport: Transport) -> Listener:
-        async def serve(stream: Stream) -> None:
-            await StationConnection(self._parts, stream, transport).serve()
+        def serve(stream: Stream) -> Awaitable[None]:
+            return StationConnection(self._parts, stream, transport).serve()
 
         return Listener(
             self._address,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import field, replace
 from enum import StrEnum
@@ -118,6 +119,7 @@ class Registrar:
         self._note(name, station, DeviceState.REGISTERED, "", 200)
         if station.lists is not None and station.lists[0] == name:
             self._keep_lists(*station.lists)
+            station.lists = None
         self._emit(RegistrationAccepted(station.transport, *station.peer, name, station.cipher, station.tls_version))
         self._on_registered(name)
 
@@ -165,8 +167,8 @@ class Registrar:
             self.devices[name],
             ctl_signature=_text(lists.ctl_signature),
             itl_signature=_text(lists.itl_signature),
-            ctl_tftp_server=lists.ctl_tftp_server,
-            itl_tftp_server=lists.itl_tftp_server,
+            ctl_tftp_server=_shared(lists.ctl_tftp_server),
+            itl_tftp_server=_shared(lists.itl_tftp_server),
         )
 
     def _leave(self, name: str, *, hang_up: bool = True) -> None:
@@ -204,4 +206,9 @@ class Registrar:
 
 
 def _text(digest: bytes | None) -> str:
-    return NOT_INSTALLED if digest is None else digest.hex()
+    return NOT_INSTALLED if digest is None else sys.intern(digest.hex())
+
+
+def _shared(text: str | None) -> str | None:
+    """Thousands of phones tell the same: one string for all of them."""
+    return None if text is None else sys.intern(text)

@@ -66,7 +66,21 @@ class CallManagerParts:
 
 
 class StationConnection:
-    """Its requests, and the registrations that end with it."""
+    """Its requests, and the registrations that end with it.
+
+    Every coroutine that waits between two requests is a frame for each registered phone: there are as few as may be.
+    """
+
+    __slots__ = (
+        "_bearer",
+        "_parts",
+        "_receiver",
+        "_station",
+        "_stream",
+        "_transport",
+        "_unregistered_until",
+        "_wrong_credentials",
+    )
 
     def __init__(self, parts: CallManagerParts, stream: Stream, transport: Transport) -> None:
         self._parts = parts
@@ -82,7 +96,8 @@ class StationConnection:
         """Until the phone hangs up, errs, or (as long as it is not registered) is silent too long."""
         end = RegistrationEnd.CONNECTION_BROKEN
         try:
-            await self._serve_requests()
+            while await self._serve_one():
+                pass  # nothing of a request is held while a registered phone is silent
             end = RegistrationEnd.CONNECTION_CLOSED
         except TimeoutError as error:
             if not self._station.devices:
@@ -92,10 +107,6 @@ class StationConnection:
             end = self._parts.ending.reason or end
             for name in tuple(self._station.devices):
                 self._parts.registrar.end(name, end, self._station)
-
-    async def _serve_requests(self) -> None:
-        while await self._serve_one():
-            pass  # nothing of a request is held while a registered phone is silent
 
     async def _serve_one(self) -> bool:
         """Whether the connection goes on."""
@@ -183,10 +194,10 @@ class StationConnection:
                 return await self._ask_for_credentials(request, name, verdict)
         if expires_s:
             self._parts.registrar.register(name, self._station, expires_s)
-            self._stream.rest()
         else:
             self._parts.registrar.end(name, RegistrationEnd.DEREGISTERED, self._station)
         await self._send(_accepted(request, expires_s))
+        self._stream.rest()
         return True
 
     def _judge(self, name: str, request: Request) -> Refusal | Challenge | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import lru_cache
 from typing import Final
 
 from cucm.clock import Clock
@@ -222,5 +223,6 @@ def _lists_of(phone: PhoneModel, contents: FlashContents) -> DeviceTlInfo:
     )
 
 
+@lru_cache(maxsize=64)
 def _sha1(data: bytes | None) -> bytes | None:
     return None if data is None else hashlib.sha1(data, usedforsecurity=False).digest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from random import Random
 from typing import Final
@@ -226,7 +227,7 @@ class LeaseExchange:
     def _lease_of(self, message: DhcpMessage) -> Lease:
         t1, t2, expiry = lease_times(message, self._now())
         servers, source = self._tftp_servers(message)
-        server = message.server_identifier or NO_ADDRESS
+        server = sys.intern(message.server_identifier or NO_ADDRESS)  # one string for thousands of phones
         return Lease(message.yiaddr, server, servers, t1, t2, expiry, message.tftp_server_name, source)
 
     def _tftp_servers(self, message: DhcpMessage) -> tuple[tuple[str, ...], str | None]:
@@ -235,7 +236,7 @@ class LeaseExchange:
         """
         listed = message.tftp_servers
         if listed is not None:
-            usable = tuple(address for address in dict.fromkeys(listed) if self._is_usable("150", address))
+            usable = tuple(sys.intern(address) for address in dict.fromkeys(listed) if self._is_usable("150", address))
             if usable:
                 return usable[:TFTP_SERVERS_TAKEN], "150"
         name = message.tftp_server_name

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from random import Random
 from typing import Any, Final, TypeVar
@@ -117,8 +116,8 @@ class Phone:
         self.last_lsc_problem: str | None = None
         """Why the phone took no LSC when it was last to get one."""
         self._state = PhoneState.OFF
-        self._messages: deque[str] = deque(maxlen=MAX_STATUS_MESSAGES)
-        self._verdicts: deque[Verdict] = deque(maxlen=MAX_VERDICTS)
+        self._messages: list[str] = []
+        self._verdicts: list[Verdict] = []
         self._outcome: BootOutcome | None = None
         self._registration: Registration | None = None
         self._call_manager = ""
@@ -170,13 +169,13 @@ class Phone:
         flash; one that was in the middle of a boot boots. Raises BootTimedOut.
         """
         require_transition(self._state, PhoneState.REQUESTING_ADDRESS)
-        self._messages.extend(memory.status_messages)
+        self._messages.extend(memory.status_messages[-MAX_STATUS_MESSAGES:])
         if memory.state is PhoneState.OFF:
             return
         if memory.state not in (PhoneState.REGISTERED, PhoneState.REGISTERING, PhoneState.UNREGISTERED):
             await self.boot()
             return
-        self._verdicts.extend(memory.verdicts)
+        self._verdicts.extend(memory.verdicts[-MAX_VERDICTS:])
         self._call_manager = memory.call_manager
         self._state = PhoneState.UNREGISTERED
         self._emit(StateChanged(PhoneState.OFF, self._state))
@@ -420,10 +419,12 @@ class Phone:
     def _emit(self, event: Event) -> None:
         if isinstance(event, StatusMessageShown):
             self._messages.append(event.text)
+            del self._messages[:-MAX_STATUS_MESSAGES]
         elif isinstance(event, Registered):
             self._call_manager = event.call_manager
         if (verdict := verdict_of(event)) is not None:
             self._verdicts.append(verdict)
+            del self._verdicts[:-MAX_VERDICTS]
         self._tell(event)
 
     def _enter(self, state: PhoneState) -> None:

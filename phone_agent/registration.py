@@ -133,6 +133,7 @@ class Registration:
             await asyncio.wait(running)
 
     def _wait_for_refresh(self, dialogue: RegistrationDialogue) -> None:
+        dialogue.connection.rest()
         if self._alarms is not None and self._ending is None:
             self._alarm = self._alarms.at(dialogue.refresh_at, self._begin_refresh)
 
@@ -304,11 +305,11 @@ class RegistrationClient:
 
     async def register(self, command: Register, on_lost: OnLost = _nobody_cares) -> Registration:
         """One attempt at one CallManager; whatever goes wrong is in the `result`."""
-        connected = asyncio.Event()
+        connected: list[Stream] = []
         try:
-            stream = await self._open(command, connected)
+            stream = await self._open(command, connected.append)
         except (OSError, UnicodeError, LabError) as error:  # UnicodeError: the address can be no host's name
-            is_tls_trouble = connected.is_set() or isinstance(error, LabError)
+            is_tls_trouble = bool(connected) or isinstance(error, LabError)
             status = RegistrationStatus.TLS_FAILED if is_tls_trouble else RegistrationStatus.UNREACHABLE
             return Registration(RegistrationResult(status, detail=_words(error)))
         requests = SipRequests(command, stream.local_address, self._randomness)
@@ -320,16 +321,15 @@ class RegistrationClient:
             await connection.abort()
             raise
         if result.status is RegistrationStatus.REGISTERED:
-            stream.rest()
             return Registration(result, dialogue, on_lost, self._alarms)
         await connection.close()
         return Registration(result)
 
-    async def _open(self, command: Register, connected: asyncio.Event) -> Stream:
+    async def _open(self, command: Register, on_connected: Callable[[Stream], None]) -> Stream:
         tls = client_tls(self._profile, self._identity) if command.transport == "tls" else None
 
         def tcp_stands(stream: Stream) -> None:
-            connected.set()
+            on_connected(stream)
             if tls is not None:
                 tls.present(stream)
 

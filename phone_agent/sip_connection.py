@@ -74,6 +74,10 @@ class SipConnection:
             answer.cancel()
             self._waiting.pop(key, None)
 
+    def rest(self) -> None:
+        """Nothing is expected for long: the stream gives back what it can."""
+        self._stream.rest()
+
     async def close(self) -> None:
         """Hang up in good order; also when cancelled."""
         self._stop_hearing()

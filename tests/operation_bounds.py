@@ -42,3 +42,10 @@ FLEET_EVENTS_PER_MIGRATION: Final = 58
 FLEET_PYTHON_CALLS_PER_PHONE: Final = 20_000
 """Python functions called for boot and migration together, by both ends (built-in ones not counted): 14,000 to 17,000,
 for on a busy machine more turns of the loop pass meanwhile."""
+
+TLS_BYTES_AT_REST: Final = 66_000
+"""What the C library holds for both ends of a registered phone's TLS session, which is mostly OpenSSL's own structures:
+59,500 with TLS 1.3, 61,700 with TLS 1.2 (docs/fleet-profile.md has the parts)."""
+FLEET_KIB_PER_PHONE: Final = 150
+"""Of both ends, with 200 phones and a process for them: 131 to 133, of which 35 are what the first few hundred phones
+cost once (certificates, configurations and answers kept for whoever comes next)."""

@@ -52,7 +52,7 @@ DEFAULT_CONFIGURATION_NAME: Final = "XMLDefault.cnf.xml"
 SIGNED_SUFFIX: Final = ".sgn"
 MAX_SIGNED_STATIC: Final = 2048 * 1024
 """Static files above this are not offered signed: a phone would not download them anyway (facts 3.5)."""
-MAX_KEPT: Final = 10_000
+MAX_KEPT: Final = 4096
 """Configurations and signed files kept in memory, each. One that was dropped is made anew, with a new timestamp."""
 
 Kept = TypeVar("Kept")

@@ -248,7 +248,7 @@ class NodeDatabase:
 
     def device(self, name: str) -> Device | None:
         found = self._file.select(_devices.DEVICE_NAMED, name)
-        return Device(*found[0]) if found else None
+        return _devices.device_of(*found[0]) if found else None
 
     def devices(self) -> tuple[Device, ...]:
         """By name."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Sequence
 from dataclasses import field
 from sqlite3 import Connection
-from typing import Final
+from typing import Any, Final
 
 from cucm.database.certificates import split_address
 from cucm.database.schema import (
@@ -167,6 +168,11 @@ def put_device(connection: Connection, new: Device) -> None:
 def delete_device(connection: Connection, name: str) -> None:
     if connection.execute("DELETE FROM device WHERE name = ?", (name,)).rowcount == 0:
         raise UsageError(f"there is no device {name!r}")
+
+
+def device_of(name: str, model: str, description: str, mode: int, group: str, pool: str, *rest: Any) -> Device:
+    """One row. Thousands of devices have the same few models, groups and pools: each is one string, once."""
+    return Device(name, sys.intern(model), description, mode, sys.intern(group), sys.intern(pool), *rest)
 
 
 _NODES: Final = "SELECT n.name, coalesce(n.ipv4address, n.ipv6name) FROM processnode n"

@@ -164,7 +164,14 @@ class Stream(asyncio.BufferedProtocol):
         client learns only here that the server refused its certificate).
         """
         while not (self._received or self._eof or self._error or self._lost):
-            await self._wait_for_data()
+            waiter = self._read_waiter = self._loop.create_future()
+            try:
+                if self.idle_timeout_s is None:
+                    await waiter  # here: thousands of registered phones wait with no frame more than it takes
+                else:
+                    await self._within_idle_timeout(waiter, "the peer sends no data")
+            finally:
+                self._read_waiter = None
         if self._received:
             return self._take(n)
         if self._error is not None:
@@ -356,13 +363,6 @@ class Stream(asyncio.BufferedProtocol):
             self._paused = False
             self._transport.resume_reading()
         return chunk
-
-    async def _wait_for_data(self) -> None:
-        self._read_waiter = self._loop.create_future()
-        try:
-            await self._within_idle_timeout(self._read_waiter, "the peer sends no data")
-        finally:
-            self._read_waiter = None
 
     async def _within_idle_timeout(self, waiter: asyncio.Future[None], trouble: str) -> None:
         if self.idle_timeout_s is None:

@@ -171,6 +171,8 @@ class TlsStream(Stream):
     def rest(self) -> None:
         if not self._handshaking and not self._lost:
             self._tls.rest()
+            if self._check is not None:
+                self._check.der = None  # OpenSSL has it too, for who asks again
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -332,8 +334,9 @@ class _Opening:
         self._on_connected = on_connected
 
     def opened(self, stream: Stream) -> bool:
-        if self._on_connected is not None:
-            self._on_connected(stream)
+        on_connected, self._on_connected = self._on_connected, None
+        if on_connected is not None:
+            on_connected(stream)  # and not kept: it holds the client's certificate, 8 KiB as Python reads it
         return True
 
     def first_bytes(self, stream: Stream) -> bool:  # noqa: ARG002

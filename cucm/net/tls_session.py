@@ -53,6 +53,19 @@ _ATTRIBUTES: Final = ("_ssl", "_into_ssl", "_from_ssl", "_raise_ssl_error")
 _of_thread = threading.local()
 
 
+def limit_groups(context: SSL.Context, names: bytes) -> None:
+    """Agree on keys in these groups only (OpenSSL's names, the best first); where that cannot be said, as ever."""
+    if hasattr(_lib, "SSL_CTX_set1_curves_list"):
+        _lib.SSL_CTX_set1_curves_list(context._context, names)
+        _lib.ERR_clear_error()  # of an OpenSSL that does not know one of them
+
+
+@lru_cache(maxsize=1)
+def _resting_context() -> SSL.Context:
+    """Without a certificate: what a session that has shown its own one takes instead."""
+    return SSL.Context(SSL.TLS_METHOD)
+
+
 @lru_cache(maxsize=64)
 def _native(key: PrivateKey) -> crypto.PKey:
     return crypto.PKey.from_cryptography_key(key)
@@ -88,14 +101,23 @@ class TlsSession(SSL.Connection):
         super().__init__(context, None)
         (self.set_accept_state if server_side else self.set_connect_state)()
         self._of_thread = thread_buffer()
+        self._has_shown = False
 
     def show(self, certificate: x509.Certificate, key: PrivateKey) -> None:
         """Take another certificate and key than the context's. Raises SSL.Error when they do not go together."""
         self.use_certificate(certificate)
         self.use_privatekey(key)
+        self._has_shown = True
 
     def rest(self) -> None:
-        """A long silence begins: give back what the handshake needed, where that can be done."""
+        """A long silence begins: give back what the handshake needed, where that can be done.
+
+        The certificate of its own is one such thing, 5 KiB: neither renegotiation nor a request after the handshake
+        asks for it again.
+        """
+        if self._has_shown:
+            self.set_context(_resting_context())
+            self._has_shown = False
 
     def shake_hands(self, count: int = 0) -> bool:
         """Go on with the handshake, with what came from the peer: the first `count` bytes of the thread's buffer.
@@ -146,6 +168,7 @@ class QuickTlsSession(TlsSession):
         SSL.Connection.__init__(self, context, None)
         (_SSL_accepts if server_side else _SSL_connects)(self._ssl)
         self._of_thread = thread_buffer()
+        self._has_shown = False
 
     def show(self, certificate: x509.Certificate, key: PrivateKey) -> None:
         """Keys are kept in OpenSSL's own form: pyOpenSSL's way makes a new one for each connection, whose first
@@ -156,11 +179,13 @@ class QuickTlsSession(TlsSession):
             self._raise_ssl_error(self._ssl, 0)
         if _lib.SSL_use_PrivateKey(self._ssl, _native(key)._pkey) != 1:
             self._raise_ssl_error(self._ssl, 0)
+        self._has_shown = True
 
     def rest(self) -> None:
-        """If nothing is on its way: the buffers of both BIOs stay as large as the largest flight was, 4 KiB of each end
-        for as long as the connection lives.
+        """Also, if nothing is on its way: the buffers of both BIOs stay as large as the largest flight was, 4 KiB of
+        each end for as long as the connection lives.
         """
+        super().rest()
         for held in (self._into_ssl, self._from_ssl):
             if _lib.BIO_get_mem_data(held, _ffi.new("char **")) > 0:
                 return

@@ -38,6 +38,8 @@ _CONTACT_PARTS: Final = re.compile(
 class SipReceiver:
     """Give it what a connection brings, take messages out. Either side, no I/O."""
 
+    __slots__ = ("_body_length", "_message", "_received", "_taken")
+
     def __init__(self) -> None:
         self._received = bytearray()
         self._taken = 0

@@ -32,13 +32,16 @@ _ROLLUP: Final = Path("/proc/self/smaps_rollup")
 
 
 def private_bytes() -> int:
-    """Memory of this process that it shares with nobody, without garbage; 0 where the system does not tell."""
+    """Memory that this process has written and shares with nobody, without garbage; 0 where the system does not tell.
+
+    Not clean pages of files: those of a library are private until a second process maps it, and would then be a gain.
+    """
     _give_back()
     try:
         lines = _ROLLUP.read_text().splitlines()
     except OSError:
         return 0
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty:", "Private_Clean:")))
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(("Private_Dirty:", "Swap:")))
 
 
 def _give_back() -> None:

@@ -55,12 +55,14 @@ class CrewOfWorkers:
     async def start(cls, around: Surroundings, states: Iterable[PhoneState], workers: int, progress: Progress) -> Self:
         """Raises EnvironmentProblem when no process can be started."""
         crew = cls()
+        begins: list[Begin] = []
         try:
             for number, share in enumerate(shares(tuple(states), workers)):
                 crew._workers.append(await _WorkerProcess.start(number, progress))
-                crew._workers[-1].share = share
+                crew._workers[-1].share = tuple(state.name for state in share)
+                begins.append(Begin(around, share))
             crew._empty_bytes = await crew._private_bytes()
-            await crew._all(*(Begin(around, worker.share) for worker in crew._workers))
+            await crew._all(*begins)
         except BaseException:
             await crew.end()
             raise
@@ -83,7 +85,7 @@ class CrewOfWorkers:
             try:
                 found |= await worker.ask(TellAccounts())
             except WorkerLost:
-                found |= {state.name: gone for state in worker.share}
+                found |= dict.fromkeys(worker.share, gone)
         return found
 
     async def move_clock(self, seconds: float) -> None:
@@ -121,7 +123,7 @@ class _WorkerProcess:
         ends: tuple[asyncio.StreamReader, asyncio.StreamWriter],
         progress: Progress,
     ) -> None:
-        self.share: tuple[PhoneState, ...] = ()
+        self.share: tuple[str, ...] = ()
         self.is_lost = False
         self._number = number
         self._process = process

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import operation_bounds as bounds
@@ -16,6 +19,8 @@ from lab.fleet.request import FleetRequest
 from lab.fleet.result import FleetResult
 
 PHONES = 12
+RESIDENTS = 200
+ROOT = Path(__file__).parents[2]
 
 
 class Calls:
@@ -53,3 +58,14 @@ async def test_one_phone_more_calls_no_more_functions_than_now(loopback: Callabl
             sys.setprofile(None)
         counts.append(calls.count)
     assert 0 < (counts[1] - counts[0]) / PHONES <= bounds.FLEET_PYTHON_CALLS_PER_PHONE
+
+
+def test_a_phone_that_is_registered_takes_no_more_memory_than_now() -> None:
+    """In processes of their own: what other tests have left in this one would be reused unseen."""
+    words = ("fleet", "--phones", str(RESIDENTS), "--workers", "1", "--json")
+    done = subprocess.run(
+        (sys.executable, "-m", "lab.cli", *words), cwd=ROOT, capture_output=True, timeout=280, check=True
+    )
+    memory = json.loads(done.stdout)["memory"]
+    assert memory["phones"] == RESIDENTS
+    assert 0 < memory["per_phone"] / 1024 <= bounds.FLEET_KIB_PER_PHONE
