@@ -109,7 +109,7 @@ class TransferPort:
             self._readers.remove(one.fileno())
             drop_packets(one)
 
-    def speak_again(self, callback: Callable[[], None]) -> None:
+    def speak_again(self, callback: Callable[[], object]) -> None:
         for one in (self._others, self._socket):
             take_packets(one)
         self._readers.add(self._others.fileno(), self._on_stranger)

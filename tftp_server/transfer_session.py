@@ -20,6 +20,8 @@ ERROR_OPERATION: Final = Operation.ERROR.to_bytes(2, "big")
 ANSWER_BYTES: Final = 256
 """Read of a client's datagram: an acknowledgement has 4 bytes, of an error's text the beginning is told. Python takes
 this much from its own small blocks, and does not ask the system's allocator."""
+MAX_WAITING: Final = 256
+"""Datagrams that are read at once; a client that has sent more gets no answer before the next turn."""
 _ACTIVE: Final = TransferState.ACTIVE
 
 
@@ -104,12 +106,18 @@ class TransferSession:
     def speak_again(self) -> None:
         self._port.speak_again(self.on_readable)
 
-    def on_readable(self) -> None:
-        """Take one datagram of the client, if one is there. All that a block costs is here and in `ReadTransfer`."""
+    def take_what_waits(self) -> None:
+        """All that the client has sent so far: doubled acknowledgements may lie before the last one."""
+        for _ in range(MAX_WAITING):
+            if not self.on_readable() or self.transfer.state is not _ACTIVE:
+                return
+
+    def on_readable(self) -> bool:
+        """Take one datagram of the client; False if none is there. All that a block costs is here and in `ReadTransfer`."""
         try:
             datagram = self._receive(ANSWER_BYTES)
         except (BlockingIOError, InterruptedError, ConnectionRefusedError):
-            return  # refused: an earlier datagram of ours met a closed port, the waits will tell
+            return False  # refused: an earlier datagram of ours met a closed port, the waits will tell
         except OSError as error:
             self.transfer.fail(FailureReason.NETWORK, error.strerror or str(error))
         else:
@@ -121,6 +129,7 @@ class TransferSession:
                     self._wait_anew()
         if self.transfer.state is not _ACTIVE:
             self._server.is_over(self)
+        return True
 
     def time_is_up(self) -> None:
         """The wheel's call: the client has been silent, or has been heard since."""

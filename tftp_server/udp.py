@@ -248,7 +248,7 @@ class TftpServer:
         earlier = self._sessions.get((sender, own))
         if earlier is not None:
             # its last acknowledgement may wait unread: the client is done, and asks from the same port for another
-            earlier.on_readable()
+            earlier.take_what_waits()
             self._end_turn()
             earlier = self._sessions.get((sender, own))
         if earlier is not None:

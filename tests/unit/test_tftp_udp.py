@@ -375,6 +375,28 @@ async def test_a_new_request_from_the_same_port_ends_the_old_transfer(loopback: 
             assert (await served.next(FileServed)).name == "b"
 
 
+@pytest.mark.parametrize("again", ["a", "b"])
+@on_both_loops
+async def test_a_client_that_is_done_asks_from_the_same_port_behind_its_doubled_acknowledgements(
+    loopback: Callable[[], str], again: str
+) -> None:
+    """They wait unread at the transfer's port when the next request is read: the first is served nevertheless."""
+    async with serving(loopback()) as served:
+        with client(loopback()) as phone:
+            await phone.ask(served.address, "a")
+            phone.acknowledge(1)
+            assert (await phone.receive())[:4] == b"\0\3\0\2"
+            first = phone.transfer
+            for _ in range(20):
+                phone.acknowledge(1)
+            phone.acknowledge(2)
+            await phone.ask(served.address, again)
+            assert phone.transfer != first or again == "b"
+            done = await served.next(FileServed)
+            assert (done.name, done.retransmissions) == ("a", 0)
+            assert not any(isinstance(event, TransferFailed) for event in served.events())
+
+
 @on_both_loops
 async def test_a_clients_error_ends_the_transfer(loopback: Callable[[], str]) -> None:
     async with serving(loopback()) as served:
