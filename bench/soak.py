@@ -24,10 +24,11 @@ from threading import Thread
 from typing import Any, Final
 
 from bench.servers import free_address
+from cucm.arguments import whole_number
 from cucm.errors import LabError
 from cucm.faults.board import FaultStatus
 from cucm.faults.catalogue import POINTS
-from cucm.program import run, whole_number
+from cucm.program import run
 from lab.api.client import ApiClient
 from lab.api.server import ApiServer
 from lab.lab_folder import LabFolder, Wishes

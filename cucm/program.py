@@ -138,18 +138,6 @@ def collect_seldom() -> None:
 # --- arguments -----------------------------------------------------------------------------------------------------
 
 
-def whole_number(lowest: int, highest: int) -> Callable[[str], int]:
-    """An argparse type: a whole number in these bounds, never clipped."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"{value} is not between {lowest} and {highest}")
-        return value
-
-    return number
-
-
 def add_output_styles(parser: argparse.ArgumentParser, flag: str, what: str) -> None:
     """`--json` and one flag for Cisco's form; without either, events come as plain lines."""
     style = parser.add_mutually_exclusive_group()

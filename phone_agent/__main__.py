@@ -16,6 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from cucm.arguments import whole_number
 from cucm.errors import EXIT_NO, EXIT_OK, UsageError
 from cucm.events import SCHEMA_VERSION
 from cucm.net.addresses import bind_tcp
@@ -27,7 +28,6 @@ from cucm.program import (
     read_certificates,
     read_private_key,
     run,
-    whole_number,
 )
 from cucm.render.phone_console import PhoneConsole
 from cucm.render.plain import PlainLines

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from cucm.arguments import whole_number
 from cucm.errors import EXIT_OK
 from cucm.faults.catalogue import files, http, tcp, tftp
 from cucm.key_store import KeyStore
@@ -27,7 +28,6 @@ from cucm.program import (
     fault_board,
     run,
     serve_until_stopped,
-    whole_number,
 )
 from cucm.render.tftp_trace import TftpTrace
 from cucm.render.trace_writer import each

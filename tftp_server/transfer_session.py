@@ -113,7 +113,7 @@ class TransferSession:
                 return
 
     def on_readable(self) -> bool:
-        """Take one datagram of the client; False if none is there. All that a block costs is here and in `ReadTransfer`."""
+        """Take a datagram of the client; False if none is there. What a block costs is here and in `ReadTransfer`."""
         try:
             datagram = self._receive(ANSWER_BYTES)
         except (BlockingIOError, InterruptedError, ConnectionRefusedError):

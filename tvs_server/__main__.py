@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from cucm.arguments import whole_number
 from cucm.certificates import node_certificate
 from cucm.database import NodeDatabase
 from cucm.errors import EXIT_OK, DatabaseError, LabError, UsageError
@@ -39,7 +40,6 @@ from cucm.program import (
     run,
     serve_until_stopped,
     unreadable,
-    whole_number,
 )
 from cucm.render.tvs_trace import TvsTrace
 from cucm.roles import CertificateUnit, TrustRole

@@ -15,7 +15,7 @@ exit codes: 0 told; 2 there is no such log; 3 no lab is running"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from cucm.program import whole_number
+    from cucm.arguments import whole_number
     from lab.cli.running import add_directory
 
     parser.epilog = EPILOG

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import os
 import signal
 import sys
@@ -152,6 +151,8 @@ def play_and_keep(
 def _play(
     name: str, story: Story, options: LabOptions, listener: Listener, folder: Any
 ) -> tuple[StoryResult, Lab, LogBook]:
+    import asyncio
+
     from cucm.program import run as run_on_event_loop
     from lab.scenario import play
 

@@ -35,7 +35,7 @@ taken; 130 ended before it was ready"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from cucm.program import whole_number
+    from cucm.arguments import whole_number
     from lab.cli.running import DEFAULT_DIRECTORY
 
     parser.epilog = EPILOG

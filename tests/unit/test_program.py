@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cucm.arguments import whole_number
 from cucm.errors import EnvironmentProblem, LabError, UsageError
 from cucm.events import EventLog, EventRecord, ignore, phone
 from cucm.faults.catalogue import tcp, tvs
@@ -23,7 +24,6 @@ from cucm.program import (
     read_file,
     read_private_key,
     serve_until_stopped,
-    whole_number,
 )
 
 
