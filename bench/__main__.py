@@ -7,6 +7,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,7 +79,7 @@ def _parser() -> argparse.ArgumentParser:
 def measure(plan: Plan, only: Sequence[str], *, quick: bool, rounds: int | None = None) -> Findings:
     """These sections, with the tables printed as they come."""
     plan = plan if rounds is None else replace(plan, rounds=max(1, rounds), migrations=max(1, rounds))
-    placement = machine.choose_placement()
+    placement, begins_s = machine.choose_placement(), time.monotonic()
     raise_descriptor_limit()
     with tempfile.TemporaryDirectory(prefix="cucm-bench-") as folder:
         material = make_material(Path(folder), KeyStore())
@@ -94,9 +95,19 @@ def measure(plan: Plan, only: Sequence[str], *, quick: bool, rounds: int | None 
         resets = measure_resets(material.folder) if RESETS in only else []
         if resets:
             print(f"\nA lab that stays\n\n{report.resets_table(resets)}", flush=True)
-    described = machine.describe()
-    moment = machine.run_moment()
-    return Findings(moment, quick, plan, placement, described, bench.versions, bench.missing, tables, migration, resets)
+    return Findings(
+        machine.run_moment(),
+        (time.monotonic() - begins_s) / 60,
+        quick,
+        plan,
+        placement,
+        machine.describe(),
+        bench.versions,
+        bench.missing,
+        tables,
+        migration,
+        resets,
+    )
 
 
 if __name__ == "__main__":

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import simulation
-from bench.fleet_run import FleetRun, FleetTable, run_fleet
+from bench.fleet_run import FleetRun, FleetTable, row_name, run_fleet
 from bench.goals import FLEET_TABLE
 from bench.measurements import Bench, Report
 from bench.report import table
 from bench.rounds import FULL, NOISY_CORES, Table
+from bench.servers import Unavailable
+from cucm.errors import EnvironmentProblem
 from cucm.key_store import CACHE_VARIABLE
 from lab.fleet.sizing import PhoneCost, minutes
 
@@ -38,25 +40,34 @@ _NOTE: Final = (
     "registration at both clusters. Of fleets of fewer than 5,000 phones the run whose CPU is in the middle of {runs}. "
     "The floor is the CPU of the TLS handshakes (both ends), signatures and verifications that the run's own events "
     "tell of, measured in the same run. Predicted: the sizing model (`lab.fleet.sizing`) with the costs of a fleet of "
-    "300 just before. Others' load: processors that other work of the machine kept busy; a run with more than "
-    "{noisy:g} was repeated once. Where it is not near 0, seconds say little, and CPU times are too long."
+    "300 just before. Others' load: processors that other work of the machine kept busy; in a whole bench a run with "
+    "more than {noisy:g} is repeated once. Where it is not near 0, seconds say little, and CPU times are too long."
 )
 
 
-def fleet_tables(bench: Bench) -> Iterator[Table]:
-    """The table of fleets, then those of the simulated ones."""
-    runs = FleetRuns(bench.material.folder, bench.report, bench.plan.fleet_runs)
-    fleets = runs.table(bench.plan.fleets)
+def fleet_tables(bench: Bench, costs_of: int = COSTS_OF) -> Iterator[Table]:
+    """The table of fleets, then those of the simulated ones; the models learn from one of `costs_of` phones."""
+    try:
+        runs = FleetRuns(bench.material.folder, bench.report, bench.plan.fleet_runs, costs_of)
+    except Unavailable as reason:
+        bench.lacks("fleets", reason)
+        return
+    fleets = runs.table()
+    for phones in bench.plan.fleets:
+        try:
+            fleets.runs.append(runs.row(phones))
+        except Unavailable as reason:  # 10,000 may be too many where 1,000 are not
+            bench.lacks(row_name(phones), reason)
     yield fleets
     yield from simulation.tables(fleets.runs, runs.environment, runs.figures)
 
 
 class FleetRuns:
     """Keys are made in a first, small fleet and kept in `folder`, so that no other waits for them; `figures` is the
-    report of the fleet that the models take their costs from.
+    report of the fleet that the models take their costs from. Raises Unavailable where not even these run.
     """
 
-    def __init__(self, folder: Path, report: Report, runs: int) -> None:
+    def __init__(self, folder: Path, report: Report, runs: int, costs_of: int = COSTS_OF) -> None:
         self.environment = os.environ | {CACHE_VARIABLE: str(folder / "fleet-keys")}
         self.figures = folder / "fleet.json"
         self._report = report
@@ -64,15 +75,16 @@ class FleetRuns:
         self._processors = os.cpu_count() or 1
         self._workers = max(self._processors - 1, 1)
         run_fleet(self.environment, WARM_UP)
-        costs = self._middle(COSTS_OF)
+        costs = self._middle(costs_of)
         self.figures.write_text(json.dumps(costs), encoding="utf-8")
         self._cost = PhoneCost.of(costs)
 
-    def table(self, sizes: Sequence[int]) -> FleetTable:
-        notes = [_NOTE.format(runs=self._runs, noisy=NOISY_CORES)]
-        return FleetTable(FLEET_TABLE, [self._row(size) for size in sizes], notes)
+    def table(self) -> FleetTable:
+        """Without a row yet."""
+        return FleetTable(FLEET_TABLE, notes=[_NOTE.format(runs=self._runs, noisy=NOISY_CORES)])
 
-    def _row(self, phones: int) -> FleetRun:
+    def row(self, phones: int) -> FleetRun:
+        """Run it. Raises Unavailable where this machine cannot carry so many."""
         predicted_s = 60 * minutes(self._cost, phones, _NODES, self._processors)
         return FleetRun.of(self._middle(phones), predicted_s)
 
@@ -83,7 +95,8 @@ class FleetRuns:
 
     def _quieter(self, phones: int) -> dict[str, Any]:
         first = self._run(phones)
-        if (first["others_load"] or 0.0) <= NOISY_CORES or first["arrived"] < phones:
+        is_quiet = (first["others_load"] or 0.0) <= NOISY_CORES
+        if is_quiet or self._runs == 1 or first["arrived"] < phones:
             return first  # a lost phone is a result: it is not measured away
         return min(first, self._run(phones), key=lambda one: float(one["others_load"]))
 
@@ -93,14 +106,23 @@ class FleetRuns:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if a phone of any fleet did not arrive."""
+    """Exit code 0; 1 if a phone of any fleet did not arrive; 3 where this machine cannot carry one."""
     parser = argparse.ArgumentParser(prog="python -m bench.fleet", description=__doc__)
-    sizes = ",".join(map(str, FULL.fleets))
-    parser.add_argument("--sizes", default=sizes, help="numbers of phones (default %(default)s)")
+    usual = ",".join(map(str, FULL.fleets))
+    parser.add_argument("--sizes", default=usual, help="numbers of phones (default %(default)s)")
     options = parser.parse_args(arguments)
+    try:
+        sizes = [int(size) for size in options.sizes.split(",")]
+    except ValueError:
+        parser.error(f"--sizes: {options.sizes!r} is no list of numbers, for example 100,1000")
     with tempfile.TemporaryDirectory(prefix="cucm-bench-") as folder:
-        runs = FleetRuns(Path(folder), lambda text: print(f"... {text}", file=sys.stderr), 1)
-        fleets = runs.table([int(size) for size in options.sizes.split(",")])
+        try:
+            runs = FleetRuns(Path(folder), lambda text: print(f"... {text}", file=sys.stderr), 1)
+            fleets = runs.table()
+            fleets.runs += [runs.row(size) for size in sizes]
+        except Unavailable as reason:
+            print(f"bench.fleet: {reason}", file=sys.stderr)
+            return EnvironmentProblem.exit_code
     print(table(fleets))
     return 1 if fleets.failures() else 0
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench.machine import machine_cpu_s
+from bench.servers import Unavailable
 
 DEADLINE_S: Final = 3600.0
 MEMORY_FROM: Final = 500
@@ -37,7 +38,8 @@ _ROOT: Final = Path(__file__).parents[1]
 
 def run_fleet(environment: Mapping[str, str], phones: int, *words: str) -> dict[str, Any]:
     """The report of `cucm-lab fleet --json`, with `others_load`: processors that other work kept busy meanwhile, None
-    where the system does not tell. Raises CalledProcessError where it could not run, TimeoutExpired, ValueError.
+    where the system does not tell. Raises Unavailable, with what the command said, where it cannot run here;
+    TimeoutExpired.
     """
     command = [sys.executable, "-m", "lab.cli", "fleet", "--phones", str(phones), "--json", *words]
     began_s, machine_s, before = time.monotonic(), machine_cpu_s(), os.times()
@@ -53,12 +55,20 @@ def run_fleet(environment: Mapping[str, str], phones: int, *words: str) -> dict[
     )
     wall_s, machine_after_s, after = time.monotonic() - began_s, machine_cpu_s(), os.times()
     if done.returncode not in (0, 1):  # 1: not every phone arrived, which the report tells
-        raise subprocess.CalledProcessError(done.returncode, command)
+        raise Unavailable(_said(done.stdout))
     own_s = after.children_user + after.children_system - before.children_user - before.children_system
     known = machine_s is not None and machine_after_s is not None
     others = max(machine_after_s - machine_s - own_s, 0.0) / wall_s if known else None  # type: ignore[operator]
     result: dict[str, Any] = json.loads(done.stdout)
     return result | {"others_load": others}
+
+
+def _said(output: bytes) -> str:
+    try:
+        error = json.loads(output)["error"]
+        return f"{error['what']}; {error['mend']}"
+    except (ValueError, LookupError, TypeError):
+        return "the command failed without a word"
 
 
 @dataclass(frozen=True, slots=True)

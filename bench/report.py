@@ -41,6 +41,7 @@ class Findings:
     """Everything of one run."""
 
     moment: str
+    minutes: float
     quick: bool
     plan: Plan
     placement: Placement
@@ -202,7 +203,10 @@ def _operations(operations: dict[str, int]) -> str:
 def page(findings: Findings) -> str:
     """The whole of docs/benchmarks.md."""
     judgements = findings.judgements()
-    parts = [_INTRODUCTION.format(moment=findings.moment), f"## Goals\n\n{goals_table(judgements)}"]
+    parts = [
+        _INTRODUCTION.format(moment=findings.moment, minutes=findings.minutes),
+        f"## Goals\n\n{goals_table(judgements)}",
+    ]
     parts += [text for text in (_reasons(judgements),) if text]
     parts += [_how(findings), _machine(findings)]
     parts += [_section(one) for one in findings.tables]
@@ -224,7 +228,8 @@ _RESETS: Final = (
 
 _INTRODUCTION: Final = """# Benchmarks
 
-Written by `make bench` on {moment}; do not edit. Absolute figures belong to one machine on one day: read the ratios."""
+Written by `make bench` on {moment}, which took {minutes:.0f} minutes; do not edit.
+Absolute figures belong to one machine on one day: read the ratios."""
 
 _MIGRATION: Final = (
     "The whole process, both clusters, the phone's first boot, the administrator's steps and the migration, with kept "
@@ -298,6 +303,8 @@ def _busy(samples: Sequence[Sample]) -> str:
 def _show(spread: Spread | None, digits: int) -> str:
     if spread is None:
         return "–"
+    if spread.lowest == spread.highest:
+        return f"{spread.median:.{digits}f}"
     return f"{spread.median:.{digits}f} [{spread.lowest:.{digits}f}–{spread.highest:.{digits}f}]"
 
 

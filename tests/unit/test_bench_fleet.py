@@ -18,6 +18,7 @@ from bench.measurements import Bench
 from bench.report import table
 from bench.rounds import QUICK, Figures
 from cucm.key_store import KeyStore
+from lab.fleet.request import MAX_PHONES
 
 DOCS = Path(__file__).parents[2] / "docs"
 RUN = FleetRun(
@@ -40,22 +41,26 @@ RUN = FleetRun(
 
 
 def test_one_set_of_runs_feeds_the_table_and_both_models(tmp_path: Path) -> None:
-    plan = replace(QUICK, fleets=(3, 5))
+    plan = replace(QUICK, fleets=(3, MAX_PHONES + 1))
     bench = Bench(make_material(tmp_path, KeyStore()), Placement(None, None), plan, lambda _text: None)
-    fleets, seconds, cpu = fleet_tables(bench)
+    fleets, seconds, cpu = fleet_tables(bench, costs_of=4)
     assert isinstance(fleets, FleetTable)
-    assert [(run.phones, run.arrived, run.lost) for run in fleets.runs] == [(3, 3, 0), (5, 5, 0)]
+    assert isinstance(cpu, Figures)
     assert not fleets.failures()
     assert not seconds.failures()
-    for run in fleets.runs:
-        assert run.workers >= 1
-        assert run.predicted_s > 0
-        assert run.times_floor == pytest.approx(run.cpu_ms_per_phone / run.floor_ms_per_phone, rel=0.01)
-        assert isinstance(cpu, Figures)
-        assert cpu.series(f"{run.name} on sockets") == [run.cpu_ms_per_phone]
-        (ratio,) = seconds.series(f"{run.name}: simulated ÷ on sockets", "value")
-        assert ratio is not None
-        assert ratio > 0
+    (run,) = fleets.runs
+    assert (run.phones, run.arrived, run.lost) == (3, 3, 0)
+    assert run.workers >= 1
+    assert run.predicted_s > 0
+    assert run.times_floor == pytest.approx(run.cpu_ms_per_phone / run.floor_ms_per_phone, rel=0.01)
+    assert cpu.series("3 phones on sockets") == [run.cpu_ms_per_phone]
+    (ratio,) = seconds.series("3 phones: simulated ÷ on sockets", "value")
+    assert ratio is not None
+    assert ratio > 0
+    # what this machine cannot carry is said to be missing, and takes nothing else with it
+    ((name, reason),) = bench.missing.items()
+    assert name == f"{MAX_PHONES + 1:,} phones"
+    assert str(MAX_PHONES) in reason
 
 
 def test_goals_of_fleets_are_judged_by_their_sizes() -> None:

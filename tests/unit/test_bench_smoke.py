@@ -48,7 +48,9 @@ def tvs_groups(material: Material) -> list[Table]:
 
 def findings(tables: list[Table], migration: Migration) -> Findings:
     resets = [Resets("two-clusters", 2, 1, [1.5], [0.25, 0.35])]
-    return Findings("2026-01-01 00:00 UTC", True, TINY, NOT_PINNED, {"cpus": 2}, {}, {}, tables, migration, resets)
+    return Findings(
+        "2026-01-01 00:00 UTC", 21.0, True, TINY, NOT_PINNED, {"cpus": 2}, {}, {}, tables, migration, resets
+    )
 
 
 @COMPILER
@@ -111,7 +113,7 @@ def test_page_and_json_say_the_same(file_groups: list[Table], tmp_path: Path) ->
     assert len(written["goals"]) == len(GOALS)
     text = (tmp_path / "page.md").read_text()
     assert all(f"## {table.title}\n" in text for table in file_groups)
-    assert "2026-01-01" in text
+    assert "2026-01-01 00:00 UTC, which took 21 minutes" in text
     assert str(tmp_path) not in text
 
 
