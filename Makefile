@@ -42,7 +42,7 @@ lint: $(VENV)/dev.stamp ## ruff, mypy --strict, import-linter, docs check
 tools: ## install the system programs the interop tests talk to (only in CI, as root; elsewhere tells what is missing)
 	@tests/interop/install-tools.sh
 
-bench: $(VENV)/dev.stamp ## measure next to the C servers and the crypto floor, 20 minutes; writes docs/benchmarks.md
+bench: $(VENV)/dev.stamp ## measure next to the C servers and the crypto floor, 25 minutes; writes docs/benchmarks.md
 	@bench/install-peers.sh
 	$(BIN)/python -m bench
 
