@@ -74,7 +74,7 @@ def _group(
         Contender(server, _load(client, server, case), counts_cpu=server.name != "in.tftpd") for server in contenders
     ]
     bounds = replace(bench.plan.file_run, concurrency=min(clients, bench.plan.file_run.operations))
-    run_rounds(group, loaded, bench.plan.rounds, bounds, bench.plan.warm_up_s)
+    run_rounds(group, loaded, bench.plan, bounds)
     return group
 
 
@@ -89,7 +89,7 @@ def _herd(bench: Bench, client: FileClient, phones: int, contenders: list[Server
     bench.report(times.title)
     case = FileCase(SMALL_FILE, bench.material.file_folder / SMALL_FILE)
     phones = min(phones, bench.plan.file_run.operations)
-    for number in range(bench.plan.rounds):
+    for number in range(bench.plan.herd_rounds):
         first = number % len(contenders)
         for server in (*contenders[first:], *contenders[:first]):
             result = client.load(server, case, Bounds(HERD_S, phones, phones))

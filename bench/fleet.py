@@ -21,7 +21,7 @@ from bench.fleet_run import FleetRun, FleetTable, row_name, run_fleet
 from bench.goals import FLEET_TABLE
 from bench.measurements import Bench, Report
 from bench.report import table
-from bench.rounds import FULL, NOISY_CORES, Table
+from bench.rounds import FULL, NOISY_CORES, QUICK, Plan, Table
 from bench.servers import Unavailable
 from cucm.errors import EnvironmentProblem
 from cucm.key_store import CACHE_VARIABLE
@@ -48,7 +48,7 @@ _NOTE: Final = (
 def fleet_tables(bench: Bench, costs_of: int = COSTS_OF) -> Iterator[Table]:
     """The table of fleets, then those of the simulated ones; the models learn from one of `costs_of` phones."""
     try:
-        runs = FleetRuns(bench.material.folder, bench.report, bench.plan.fleet_runs, costs_of)
+        runs = FleetRuns(bench.material.folder, bench.report, bench.plan, costs_of)
     except Unavailable as reason:
         bench.lacks("fleets", reason)
         return
@@ -67,11 +67,11 @@ class FleetRuns:
     report of the fleet that the models take their costs from. Raises Unavailable where not even these run.
     """
 
-    def __init__(self, folder: Path, report: Report, runs: int, costs_of: int = COSTS_OF) -> None:
+    def __init__(self, folder: Path, report: Report, plan: Plan, costs_of: int = COSTS_OF) -> None:
         self.environment = os.environ | {CACHE_VARIABLE: str(folder / "fleet-keys")}
         self.figures = folder / "fleet.json"
         self._report = report
-        self._runs = runs
+        self._plan = plan
         self._processors = os.cpu_count() or 1
         self._workers = max(self._processors - 1, 1)
         run_fleet(self.environment, WARM_UP)
@@ -81,7 +81,7 @@ class FleetRuns:
 
     def table(self) -> FleetTable:
         """Without a row yet."""
-        return FleetTable(FLEET_TABLE, notes=[_NOTE.format(runs=self._runs, noisy=NOISY_CORES)])
+        return FleetTable(FLEET_TABLE, notes=[_NOTE.format(runs=self._plan.fleet_runs, noisy=NOISY_CORES)])
 
     def row(self, phones: int) -> FleetRun:
         """Run it. Raises Unavailable where this machine cannot carry so many."""
@@ -89,14 +89,15 @@ class FleetRuns:
         return FleetRun.of(self._middle(phones), predicted_s)
 
     def _middle(self, phones: int) -> dict[str, Any]:
-        count = 1 if phones >= ONE_RUN_FROM else self._runs
+        count = 1 if phones >= ONE_RUN_FROM else self._plan.fleet_runs
         done = sorted((self._quieter(phones) for _ in range(count)), key=lambda one: float(one["cpu_ms_per_phone"]))
         return done[count // 2]
 
     def _quieter(self, phones: int) -> dict[str, Any]:
+        """Of two runs at most: those of many phones take a minute."""
         first = self._run(phones)
         is_quiet = (first["others_load"] or 0.0) <= NOISY_CORES
-        if is_quiet or self._runs == 1 or first["arrived"] < phones:
+        if is_quiet or self._plan.attempts == 1 or first["arrived"] < phones:
             return first  # a lost phone is a result: it is not measured away
         return min(first, self._run(phones), key=lambda one: float(one["others_load"]))
 
@@ -117,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--sizes: {options.sizes!r} is no list of numbers, for example 100,1000")
     with tempfile.TemporaryDirectory(prefix="cucm-bench-") as folder:
         try:
-            runs = FleetRuns(Path(folder), lambda text: print(f"... {text}", file=sys.stderr), 1)
+            runs = FleetRuns(Path(folder), lambda text: print(f"... {text}", file=sys.stderr), QUICK)
             fleets = runs.table()
             fleets.runs += [runs.row(size) for size in sizes]
         except Unavailable as reason:

@@ -268,7 +268,8 @@ def _how(findings: Findings) -> str:
         '- "load CPU" is what the load client needed. Where "server busy" is less than 1.00 of a CPU, the load was the '
         "slower side: compare CPU there, not rates. The CPU of in.tftpd's short-lived children cannot be read.",
         f"- The machine was shared: a run beside which more than {NOISY_CORES:g} cores were busy with something else "
-        f"was repeated; {noisy} of {kept} runs had to be kept all the same. Their rates say little, their CPU more.",
+        f"was made up to {plan.attempts} times; {noisy} of {kept} runs had to be kept all the same. Their rates say "
+        "little, their CPU more.",
     ]
     if findings.quick:
         lines.append("- This was a quick run: a look, not a result.")

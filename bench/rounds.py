@@ -16,13 +16,14 @@ from bench.servers import Server
 
 NOISY_CORES: Final = 0.25
 """CPU that neither server nor load used; a run with more of it is repeated, and the quietest is kept."""
-ATTEMPTS: Final = 3
 OURS: Final = "ours"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long everything goes on. `floor_s` is CPU time per floor and round; `fleets` are numbers of phones."""
+    """How long everything goes on. `floor_s` is CPU time per floor and round; `fleets` are numbers of phones. A run
+    that others disturb is made up to `attempts` times.
+    """
 
     rounds: int
     run: Bounds
@@ -31,12 +32,14 @@ class Plan:
     floor_s: float
     migrations: int
     memory_rounds: int
+    herd_rounds: int
+    attempts: int
     fleets: tuple[int, ...]
     fleet_runs: int
 
 
-FULL: Final = Plan(7, Bounds(1.2, 20_000, 32), Bounds(1.0, 50_000, 50), 0.3, 0.2, 7, 3, (100, 1_000, 10_000), 3)
-QUICK: Final = Plan(2, Bounds(0.4, 5_000, 32), Bounds(0.3, 5_000, 50), 0.1, 0.1, 2, 1, (100, 1_000), 1)
+FULL: Final = Plan(7, Bounds(1.2, 20_000, 32), Bounds(1.0, 50_000, 50), 0.3, 0.2, 7, 3, 7, 3, (100, 1_000, 10_000), 3)
+QUICK: Final = Plan(2, Bounds(0.4, 5_000, 32), Bounds(0.3, 5_000, 50), 0.1, 0.1, 2, 1, 1, 1, (100, 1_000), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,26 +150,25 @@ Table = Group | Figures | FleetTable
 def run_rounds(
     group: Group,
     contenders: Sequence[Contender],
-    rounds: int,
+    plan: Plan,
     bounds: Bounds,
-    warm_up_s: float,
     floors: Callable[[], dict[str, float]] = dict,
 ) -> None:
     """Warm everything up, then fill the group; `floors` is measured at the start of each round."""
     for contender in contenders:
-        contender.load(Bounds(warm_up_s, bounds.operations, bounds.concurrency))
-    for number in range(rounds):
+        contender.load(Bounds(plan.warm_up_s, bounds.operations, bounds.concurrency))
+    for number in range(plan.rounds):
         for name, cost_ms in floors().items():
             group.floors.setdefault(name, []).append(cost_ms)
         first = number % len(contenders)
         for contender in (*contenders[first:], *contenders[:first]):
-            group.samples.setdefault(contender.name, []).append(_quietest(contender, bounds))
+            group.samples.setdefault(contender.name, []).append(_quietest(contender, bounds, plan.attempts))
     group.samples = {contender.name: group.samples[contender.name] for contender in contenders}
 
 
-def _quietest(contender: Contender, bounds: Bounds) -> Sample:
+def _quietest(contender: Contender, bounds: Bounds, attempts: int) -> Sample:
     best = _sample(contender, bounds)
-    for _ in range(ATTEMPTS - 1):
+    for _ in range(attempts - 1):
         if (best.other_cores or 0.0) <= NOISY_CORES or best.failures:
             break  # a failure is a result: it is not measured away
         again = _sample(contender, bounds)

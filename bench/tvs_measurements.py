@@ -65,7 +65,7 @@ class _TvsRun:
             contenders = [self._ours(server, case, negotiated) for server in (ours, silent)]
             contenders += [self._nginx(nginx, case, negotiated)] if nginx else []
             plan = bench.plan
-            run_rounds(group, contenders, plan.rounds, plan.run, plan.warm_up_s, lambda: self._floors(case))
+            run_rounds(group, contenders, plan, plan.run, lambda: self._floors(case))
         group.notes.append(_negotiated_note(negotiated))
         if case.client_certificate:
             group.notes.append(
@@ -89,7 +89,7 @@ class _TvsRun:
                 # a rate in time is of what is done in the window: it is to be longer than a query takes in the crowd
                 seconds = plan.run.seconds * max(CROWD, clients / 300)
                 bounds = replace(plan.run, concurrency=clients, seconds=seconds)
-                run_rounds(group, contenders, plan.rounds, bounds, plan.warm_up_s)
+                run_rounds(group, contenders, plan, bounds)
                 yield group
 
     def stalled(self) -> Group:
@@ -104,7 +104,7 @@ class _TvsRun:
                     return plain.load(bounds)
 
             contenders = [plain, Contender(server, beside_stalled, label=goals.STALLED)]
-            run_rounds(group, contenders, plan.rounds, plan.run, plan.warm_up_s)
+            run_rounds(group, contenders, plan, plan.run)
         return group
 
     def idle(self, nginx: Server | None) -> Figures:
@@ -139,7 +139,7 @@ class _TvsRun:
             contenders = [self._ours(two, case), replace(self._ours(one, case), label=goals.ONE)]
             contenders += [self._nginx(nginx, case)] if nginx else []
             bounds = replace(plan.run, concurrency=2 * plan.run.concurrency)
-            run_rounds(group, contenders, plan.rounds, bounds, plan.warm_up_s)
+            run_rounds(group, contenders, plan, bounds)
         return group
 
     def _memory(self, figures: Figures, server: Server, port: int, connections: int) -> None:
