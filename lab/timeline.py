@@ -61,5 +61,5 @@ def log_section(book: LogBook) -> list[str]:
     lines: list[str] = []
     for log in book.names:
         if log.startswith(("phone-", "tvs-")):
-            lines += ["", f"----- {log}.log", *book.lines(log)]
+            lines += ["", f"----- {log}.log", *(book.lines(log) or ["(nothing)"])]
     return lines

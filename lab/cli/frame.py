@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import gc
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -61,7 +62,7 @@ SUBCOMMANDS: Final = (
     Subcommand("verify", "say whether a phone that holds given lists would accept a file", "lab.cli.verify"),
     Subcommand("tvs", "ask any TVS for a certificate, or whether one is good", "lab.cli.tvs"),
     Subcommand("decode", "explain a TVS message from hex or from a pasted trace", "lab.cli.decode"),
-    Subcommand("doctor", "say what this machine can do, and mend what it cannot", "lab.cli.doctor"),
+    Subcommand("doctor", "say what this machine can do, and how to mend what it cannot", "lab.cli.doctor"),
 )
 
 EPILOG: Final = """\
@@ -70,11 +71,42 @@ exit codes: 0 yes or done; 1 it ran and the answer is no, or the file is bad; 2 
 network lacks something. Certificates and keys of the lab are toys: never use them elsewhere."""
 
 
+_WRONG_CHOICE: Final = re.compile(
+    r"argument (?P<what>.*?): invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)"
+)
+
+
 class Parser(argparse.ArgumentParser):
-    """argparse that raises `UsageError` instead of leaving the process."""
+    """argparse that raises `UsageError` instead of leaving the process, and knows what was meant."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Options are looked at first, but for those of a subcommand: what is missing is often what was misspelt."""
+        if self._subparsers is None:
+            self._require_known_options(list(args or ()))
+        return super().parse_known_args(args, namespace)
+
+    def _require_known_options(self, words: list[str]) -> None:
+        known = [option for action in self._actions for option in action.option_strings]
+        for word in words[: words.index("--")] if "--" in words else words:
+            option = word.partition("=")[0]
+            if option.startswith("--") and option not in known:
+                raise UsageError(f"there is no option {option!r}", mend=self._meant(option, known))
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, mend=f"`{self.prog} --help` lists the words it takes")
+        wrong = _WRONG_CHOICE.fullmatch(message)
+        if wrong is None:
+            raise UsageError(message, mend=f"`{self.prog} --help` lists the words it takes")
+        known = re.findall(r"[^\s,']+", wrong["known"])
+        what = f"there is no {wrong['word']!r}"
+        raise UsageError(what, where=wrong["what"], mend=self._meant(wrong["word"], known, or_else=", ".join(known)))
+
+    def _meant(self, word: str, known: Sequence[str], *, or_else: str = "") -> str:
+        from difflib import get_close_matches
+
+        near = get_close_matches(word, known, n=1)
+        if near:
+            return f"did you mean {near[0]}?"
+        return f"use {or_else}" if or_else else f"`{self.prog} --help` lists the words it takes"
 
 
 def _tell_version(*, as_json: bool) -> int:

@@ -124,6 +124,25 @@ def test_a_word_too_many_points_to_the_help_of_its_command(cucm_lab):
     ]
 
 
+@pytest.mark.parametrize(
+    ("words", "what", "mend"),
+    [
+        ("fleet --phnes 3", "there is no option '--phnes'", "did you mean --phones?"),
+        ("wait --four=x", "there is no option '--four'", "did you mean --for?"),
+        ("tvs query localhost --isuer x", "there is no option '--isuer'", "did you mean --issuer?"),
+        ("run migrate --zzz", "there is no option '--zzz'", "`cucm-lab run --help` lists the words it takes"),
+        ("tvs qeury x", "there is no 'qeury'", "did you mean query?"),
+        ("phone restart all", "there is no 'restart'", "did you mean reset?"),
+        ("up --phones perhaps", "there is no 'perhaps'", "use on, off"),
+    ],
+)
+def test_a_misspelt_word_has_the_nearest(capsys, words, what, mend):
+    assert main(words.split()) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"cucm-lab: error: {what}\n")
+    assert told.endswith(f"  mend: {mend}\n")
+
+
 def test_flags_are_not_abbreviated(cucm_lab):
     assert cucm_lab("decode", "--js", "57").returncode == 2
 
@@ -158,7 +177,8 @@ def test_an_unforeseen_error_is_one_line_and_a_traceback_only_with_debug(capsys)
 @pytest.mark.usefixtures("trial")
 def test_the_machines_errors_are_the_machines(capsys):
     assert main(["trial", "machine"]) == 3
-    assert capsys.readouterr().err == "cucm-lab: error: No space left on device\n  where: full.txt\n"
+    told = "cucm-lab: error: No space left on device\n  where: full.txt\n  mend: make room on that disk\n"
+    assert capsys.readouterr().err == told
 
 
 @pytest.mark.usefixtures("trial")

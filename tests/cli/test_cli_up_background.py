@@ -258,7 +258,7 @@ def test_a_ready_file_that_is_none(cucm_lab, tmp_path):
         (("--expose", "127.0.0.2,0.0.0.0"), "is every address"),
         (("--api-port", "0"), "not between 1 and 65535"),
         (("--events", "5"), "not between 1000 and"),
-        (("--phones", "maybe"), "invalid choice"),
+        (("--phones", "maybe"), "there is no 'maybe'\n  where: --phones\n  mend: use on, off\n"),
     ],
 )
 def test_wrong_words(cucm_lab, tmp_path, words, text):
