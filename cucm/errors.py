@@ -11,6 +11,7 @@ LabError                    what went wrong, where, and how to mend it; exit cod
 ├── TrustError              a list, file or certificate is not to be trusted: TrustReason
 ├── CertificateRefused      a certificate store refused an operation
 ├── DatabaseError           a node's database cannot be opened, read or written
+│   └── DiskFull            ... for want of room; exit code 3
 ├── FaultIdTaken            a fault of this id is in force already
 ├── FlashError              a phone's flash cannot be read or written
 ├── TlsError                a TLS session could not be made or broke: alert text
@@ -118,6 +119,10 @@ class FaultIdTaken(LabError):
 
 class DatabaseError(LabError):
     pass
+
+
+class DiskFull(DatabaseError):
+    exit_code = EXIT_ENVIRONMENT
 
 
 class FlashError(LabError):

@@ -1,4 +1,4 @@
-"""Ctrl-C while a program still imports what it needs: it ends with 130 and without a traceback.
+"""Ctrl-C while a program still imports what it needs, or has done its work: it ends with 130 and without a traceback.
 
 Nothing is begun then that would have to be undone. Imported before everything else, so it imports next to nothing.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import sqlite3
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cucm.database.schema import TABLES, fill_type_tables
-from cucm.errors import DatabaseError, EnvironmentProblem, UsageError
+from cucm.errors import DatabaseError, DiskFull, EnvironmentProblem, UsageError
 from cucm.machine import require_descriptors
 from cucm.records import dataclass
 
@@ -259,9 +260,13 @@ class DatabaseFile:
         try:
             yield
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise self._disk_is_full() from error
             self._require_descriptor()  # SQLite does not tell why it cannot open a file
             raise self._error(str(error)) from error
         except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise self._disk_is_full() from error
             self._require_descriptor()
             raise self._error(error.strerror or str(error)) from error
 
@@ -272,6 +277,9 @@ class DatabaseFile:
         except EnvironmentProblem as problem:
             problem.where = str(self.path)
             raise
+
+    def _disk_is_full(self) -> DiskFull:
+        return DiskFull("no room is left for the database", where=str(self.path), mend="make room on that disk")
 
     def _error(self, reason: str) -> DatabaseError:
         return DatabaseError(

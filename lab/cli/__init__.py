@@ -15,4 +15,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from lab.cli import frame
 
     quiet_start.end()
-    return frame.main(argv)
+    exit_code = frame.main(argv)
+    if argv is None:
+        quiet_start.begin()  # an impatient second Ctrl-C while the interpreter ends
+    return exit_code

@@ -63,7 +63,9 @@ class FleetRequest:
 def _require(flag: str, value: int, lowest: int, highest: int) -> None:
     if not lowest <= value <= highest:
         raise UsageError(
-            f"{value} is not between {lowest} and {highest}", where=flag, mend=f"give a number up to {highest}"
+            f"{value} is not between {lowest} and {highest}",
+            where=flag,
+            mend=f"give a number from {lowest} to {highest}",
         )
 
 

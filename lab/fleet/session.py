@@ -6,14 +6,16 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
+from tempfile import TemporaryFile
+from types import FrameType
 from typing import Any, Final
 
-from cucm.errors import EnvironmentProblem, UsageError
+from cucm.errors import EnvironmentProblem, LabError, UsageError
 from cucm.program import run as run_on_event_loop
 from cucm.render.text import printable
 from cucm.whole_files import write_whole
@@ -33,6 +35,7 @@ from lab.network_claim import NetworkClaim
 
 JSON_NAME: Final = "fleet.json"
 PAGE_NAME: Final = "fleet.html"
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MAX_TOLD: Final = 100_000
 """Of more phones than this, JSON says how many ended where, not each by its name."""
 
@@ -56,6 +59,7 @@ class FleetSession:
         exposure: Exposure | None = None,
     ) -> None:
         self.signal: int | None = None
+        self._interrupt: Callable[[], object] = _nothing
         self._request = request
         self._network = network if exposure is None else exposure.servers
         self._exposure = exposure
@@ -66,8 +70,22 @@ class FleetSession:
         self._progress = Progress()
 
     def run(self) -> FleetResult:
-        """Raises LabError when nothing could be started."""
+        """Raises LabError when nothing could be started, or a report not be written."""
         plan = make_plan(self._request)
+        with self._hearing_signals():
+            result = self._play(plan)
+            told = result.as_json(phones=self._request.phones <= MAX_TOLD)
+            problem = self._keep(result, told)
+        if self._as_json:
+            print_json(told)
+        else:
+            width = columns(sys.stdout) if sys.stdout.isatty() else None
+            print("\n".join(printable(line) for line in report_lines(result, width)))
+        if problem is not None:  # a full disk does not take the report from the screen
+            raise problem
+        return result
+
+    def _play(self, plan: FleetPlan) -> FleetResult:
         with ExitStack() as ending:
             if self._out is not None:
                 _make_folder(self._out)
@@ -76,9 +94,7 @@ class FleetSession:
             if self._exposure is not None:
                 print(self._exposure.warning, file=sys.stderr)
             display = ending.enter_context(display_for(self._progress, sys.stderr))
-            result = run_on_event_loop(self._watched(fleet, display))
-        self._report(result)
-        return result
+            return run_on_event_loop(self._watched(fleet, display))
 
     def _fleet(self, plan: FleetPlan, network: IPv4Network) -> Fleet | Simulation:
         if self._machines is None:
@@ -95,50 +111,48 @@ class FleetSession:
 
     async def _watched(self, fleet: Fleet | Simulation, display: Display) -> FleetResult:
         watching = asyncio.create_task(display.watch())
+        loop = asyncio.get_running_loop()
+        self._interrupt = lambda: loop.call_soon_threadsafe(fleet.interrupt)
+        if self.signal is not None:  # before there was anything to interrupt
+            fleet.interrupt()
         try:
-            with self._interrupting(fleet):
-                return await fleet.play()
+            return await fleet.play()
         finally:
+            self._interrupt = _nothing
             watching.cancel()
             await asyncio.wait([watching])
 
     @contextmanager
-    def _interrupting(self, fleet: Fleet | Simulation) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
+    def _hearing_signals(self) -> Iterator[None]:
+        """Until the files are written, so that none is there by half; who ignores a signal (nohup) goes on to."""
 
-        def interrupt(number: signal.Signals) -> None:
+        def hear(number: int, _frame: FrameType | None) -> None:
             self.signal = self.signal or number
-            fleet.interrupt()
+            self._interrupt()
 
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        for number in numbers:
-            loop.add_signal_handler(number, interrupt, number)
+        heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, hear) for number in heard}
         try:
             yield
         finally:
-            for number in numbers:
-                loop.remove_signal_handler(number)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
-    def _report(self, result: FleetResult) -> None:
-        told = result.as_json(phones=self._request.phones <= MAX_TOLD)
-        try:
-            if self._out is not None:
-                self._keep(result, told, self._out)
-        finally:  # a full disk does not take the report from the screen
-            if self._as_json:
-                print_json(told)
-            else:
-                width = columns(sys.stdout) if sys.stdout.isatty() else None
-                print("\n".join(printable(line) for line in report_lines(result, width)))
-
-    def _keep(self, result: FleetResult, told: dict[str, Any], out: Path) -> None:
-        write_whole(out / JSON_NAME, json.dumps(told, indent=1).encode() + b"\n")
+    def _keep(self, result: FleetResult, told: dict[str, Any]) -> LabError | None:
+        """What went wrong, if the files could not be written."""
+        if self._out is None:
+            return None
         from lab.fleet.page import page
 
         try:
-            write_whole(out / PAGE_NAME, page(result).encode())
+            write_whole(self._out / JSON_NAME, json.dumps(told, indent=1).encode() + b"\n")
+        except EnvironmentProblem as problem:
+            return problem
+        try:
+            write_whole(self._out / PAGE_NAME, page(result).encode())
         except EnvironmentProblem as problem:  # everything else is told without it
             print(f"{PAGE_NAME} is not written: {problem.what}; mend: {problem.mend}", file=sys.stderr)
+        return None
 
 
 def _make_folder(path: Path) -> None:
@@ -146,3 +160,14 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot be made: {error.strerror}", where=str(path), mend="name another --out") from error
+    try:
+        with TemporaryFile(dir=path):  # not to be found out after a long run
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"cannot be written to: {error.strerror}", where=str(path), mend="name another --out"
+        ) from error
+
+
+def _nothing() -> None:
+    pass

@@ -120,7 +120,7 @@ class Worker:
 
 
 async def _main(descriptor: int) -> None:
-    # the engine hears of Ctrl-C, which the terminal sends to all processes, and says what to do
+    # the engine hears of what is sent to all of a service's processes, and says what to do
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     raise_descriptor_limit()

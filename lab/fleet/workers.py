@@ -139,7 +139,11 @@ class _WorkerProcess:
             command = (sys.executable, "-m", "lab.fleet.worker", str(theirs.fileno()))
             try:
                 process = await asyncio.create_subprocess_exec(
-                    *command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                    *command,
+                    pass_fds=(theirs.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    start_new_session=True,  # a terminal's Ctrl-C is for the engine, which says what to do
                 )
             except OSError as error:
                 ours.close()

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from select import select
 from typing import Any
@@ -107,6 +108,10 @@ def test_devices_are_added_for_all_phones_that_a_step_speaks_of(cucm_lab: Callab
         (("--phones", "5", "--topology", "nowhere"), "no topology 'nowhere'"),
         (("--phones", "5", "--network", "10.0.0.0/24"), "is not a /24 of 127.0.0.0/8"),
         (("--phones", "5", "--out", "/dev/null/x"), "cannot be made"),
+        (("--phones", "5", "--out", "/proc/self"), "cannot be written to"),
+        (("--phones", "-1"), "give a number from 1 to 60000"),
+        (("--phones", "1000000000000", "--simulate"), "1000000000000 is not between 1 and 10000000"),
+        (("--phones", "5", "--story", "capf-regenerated"), "which a fleet cannot"),
     ],
 )
 def test_what_cannot_be_asked(cucm_lab: Callable[..., Done], words: tuple[str, ...], what: str) -> None:
@@ -208,7 +213,7 @@ def refusal_with(limit: int, command: list[str]) -> str:
 class Running:
     """A fleet that is under way, in a session of its own."""
 
-    def __init__(self, out: Path, *words: str, **environment: str) -> None:
+    def __init__(self, out: Path, *words: str, ignored: signal.Signals | None = None, **environment: str) -> None:
         self.out = out
         self.process = subprocess.Popen(
             [sys.executable, "-m", "lab.cli", "fleet", "--out", str(out), *words],
@@ -217,7 +222,8 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            env=os.environ | environment,
+            env=os.environ | environment | {"CUCM_TEST_FLEET": str(out)},
+            preexec_fn=None if ignored is None else lambda: signal.signal(ignored, signal.SIG_IGN),
         )
 
     def __enter__(self) -> Running:
@@ -248,11 +254,13 @@ class Running:
         return value
 
     def has_left_processes(self) -> bool:
-        try:
-            os.killpg(self.process.pid, 0)
-        except ProcessLookupError:
-            return False
-        return True
+        """Of whatever session; who has ended and was not waited for does not count."""
+        mark = f"CUCM_TEST_FLEET={self.out}\0".encode()
+        for process in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if mark in process.read_bytes():
+                    return True
+        return False
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="children are looked up in /proc")
@@ -352,6 +360,37 @@ def test_a_worker_that_is_killed_while_all_is_set_up_is_told(tmp_path: Path) -> 
         assert "was lost" in trouble
         assert "mend: " in trouble
         assert not fleet.has_left_processes()
+
+
+def test_an_impatient_user_gets_the_whole_report(tmp_path: Path) -> None:
+    with Running(tmp_path, "--phones", "300", "--workers", "0") as fleet:
+        fleet.wait_for("boot-phone")
+        fleet.process.send_signal(signal.SIGTERM)
+        while not any(path.name.startswith(("fleet", ".new-")) for path in tmp_path.iterdir()):
+            fleet.process.send_signal(signal.SIGINT)
+        fleet.process.send_signal(signal.SIGINT)
+        assert fleet.end()["interrupted"]
+        assert fleet.process.returncode in (130, 143)  # of two that wait, the one with the lower number is heard first
+        assert {path.name for path in tmp_path.iterdir()} == {"fleet.json", "fleet.html"}
+
+
+def test_who_ignores_a_signal_goes_on(tmp_path: Path) -> None:
+    with Running(tmp_path, "--phones", "60", "--workers", "0", ignored=signal.SIGHUP) as fleet:
+        fleet.wait_for("boot-phone")
+        fleet.process.send_signal(signal.SIGHUP)
+        assert fleet.end()["arrived"] == 60
+        assert fleet.process.returncode == 0
+
+
+def test_a_reader_who_leaves_is_no_trouble(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lab.cli", "fleet", "--phones", "3", "--workers", "0", "--json", "--out", tmp_path]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        running.stdout.close()
+        _, trouble = running.communicate(timeout=60)
+    assert running.returncode == 141
+    assert "Traceback" not in trouble
+    assert json.loads((tmp_path / "fleet.json").read_text())["arrived"] == 3
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])

@@ -34,6 +34,29 @@ ENTRIES = [
 ]
 
 
+AT_THE_END = """
+import os, signal, sys
+from lab.cli import frame, main
+frame.main = lambda argv: 0
+main()
+os.kill(os.getpid(), signal.SIGINT)
+print("goes on")
+"""
+
+
+def test_interrupted_when_it_has_done_its_work() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_THE_END],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize(("program", "words", "module", "says"), ENTRIES)
 def test_interrupted_while_it_imports(program: str, words: list[str], module: str, says: str) -> None:
     done = subprocess.run(

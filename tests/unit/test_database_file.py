@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cucm.database.file import DatabaseFile
-from cucm.errors import DatabaseError
+from cucm.errors import EXIT_ENVIRONMENT, DatabaseError, DiskFull
 
 
 @pytest.fixture
@@ -55,3 +55,14 @@ def test_what_ends_in_an_error_is_undone_and_holds_nobody_up(file: DatabaseFile,
         write_in_vain()
     with file.transaction(write=True) as connection:
         assert connection.execute("SELECT count(*) FROM processconfig").fetchone() == (0,)
+
+
+def test_want_of_room_is_told_as_such(file: DatabaseFile) -> None:
+    def fill() -> None:
+        with file.transaction(write=True) as connection:
+            connection.execute("PRAGMA max_page_count=1")
+            connection.execute("INSERT INTO processconfig VALUES ('1', 'name', ?)", ("x" * 1_000_000,))
+
+    with pytest.raises(DiskFull, match="no room is left for the database") as told:
+        fill()
+    assert told.value.exit_code == EXIT_ENVIRONMENT
