@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return error.exit_code
     page, data = options.page or aside / "benchmarks.md", options.json or aside / "benchmarks.json"
     report.write(findings, page, data)
-    if aside == DOCS:
+    if page.parent == DOCS:  # no look, and not put elsewhere
         for fleets in (one for one in findings.tables if isinstance(one, FleetTable)):
             large_fleets.write(fleets, DOCS)
     print(f"\nGoals\n\n{report.goals_table(findings.judgements())}\n\nwritten: {page}, {data}")
