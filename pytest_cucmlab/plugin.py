@@ -200,5 +200,6 @@ def _told(lab: CucmLab) -> str:
         events = lab.events()[-TAIL_EVENTS:]
     except LabError as error:
         return str(error)
-    lines = [f"files: {lab.directory} (kept with --cucm-lab-keep)", f"API: {lab.url}", "last events:"]
+    title = "last events:" if events else "nothing has happened in it yet"
+    lines = [f"files: {lab.directory} (kept with --cucm-lab-keep)", f"API: {lab.url}", title]
     return "\n".join(lines + [f"  {describe(event)}" for event in events])

@@ -15,7 +15,8 @@ def fault_headline(event: Event) -> str | None:
         case faults.FaultFired(fault=name, point=point, action=action, hit=hit, request=request):
             return f"FAULT {name} hits ({hit}): {action} at {point}{_fields(request, ', ')}"
         case faults.FaultEnded(fault=name, hits=hits, missed=missed):
-            return f"FAULT {name} ended after {hits} hits{', and should have hit' if missed else ''}"
+            told = f"FAULT {name} ended after {hits} hit{'' if hits == 1 else 's'}"
+            return f"{told}, and should have hit" if missed else told
         case files.FileAltered(name=name, action=action, size=size):
             return f"{name} is served {action}: {size} bytes"
         case files.FileNotAltered(name=name, action=action, detail=detail):

@@ -173,7 +173,7 @@ def _end(arguments: argparse.Namespace) -> int:
         print_json({"faults": ended, "missed": missed})
     else:
         for one in ended:
-            print(f"{one['id']} ended after {one['hits']} hits")
+            print(f"{one['id']} ended after {one['hits']} hit{'' if one['hits'] == 1 else 's'}")
         for name in missed:
             print(f"{name} should have hit, and did not")
     return EXIT_NO if missed else EXIT_OK

@@ -55,7 +55,7 @@ RUNNING = {
     "phone reset SEP00A1B2000001": "FAULT busy hits (1)",
     """wait --for "phones.SEP00A1B2000001.registered == 'source'" --timeout 60""": "true",
     "fault list": "busy",
-    "fault end --all": "busy ended after 1 hits",
+    "fault end --all": "busy ended after 1 hit\n",
     "checkpoint before": "before is kept",
     "clock +30d": "moved by +30d",
     "restore before": "as it was at before",

@@ -21,6 +21,7 @@ from cucm.render.plain_faults import fault_headline
             "FAULT f hits (3): drop at tftp.packet, file=a",
         ),
         (faults.FaultEnded("f", 2, missed=False), "FAULT f ended after 2 hits"),
+        (faults.FaultEnded("f", 1, missed=False), "FAULT f ended after 1 hit"),
         (faults.FaultEnded("f", 0, missed=True), "FAULT f ended after 0 hits, and should have hit"),
         (files.FileAltered("a", "truncated", "00", "01", 7), "a is served truncated: 7 bytes"),
         (
