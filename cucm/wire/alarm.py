@@ -33,6 +33,17 @@ _NOT_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010f
 _ELEMENT: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,31}")
 """`String`, `Enum` and the like; ours. One of a namespace could not be written again."""
 
+# the trick: what phones write has one layout and plain texts, and needs no XML parser; all else goes to one
+_USUAL_TEXT: Final = "[A-Za-z0-9 ._:/-]*"
+_USUAL_PARAMETER: Final = re.compile(f'<([A-Za-z]{{1,32}}) name="({_USUAL_TEXT})">({_USUAL_TEXT})</\\1>\n')
+_USUAL: Final = re.compile(
+    (
+        f'<\\?xml version="1\\.0" encoding="UTF-8"\\?>\n<x-cisco-alarm>\n<Alarm Name="({_USUAL_TEXT})">\n<ParameterList>\n'
+        f'((?:<[A-Za-z]{{1,32}} name="{_USUAL_TEXT}">{_USUAL_TEXT}</[A-Za-z]{{1,32}}>\n)*+)'
+        "</ParameterList></Alarm></x-cisco-alarm>"
+    ).encode()
+)
+
 
 @dataclass(frozen=True, slots=True)
 class AlarmParameter:
@@ -66,6 +77,13 @@ class Alarm:
     @classmethod
     def decode(cls, data: bytes) -> Self:
         """Raises LimitExceeded, and DecodeError for what is no alarm."""
+        if len(data) > MAX_LENGTH:
+            raise LimitExceeded(f"an alarm of {len(data)} bytes, at most {MAX_LENGTH} are read", where="alarm")
+        usual = _USUAL.fullmatch(data)
+        if usual is not None:
+            found = _USUAL_PARAMETER.findall(usual[2].decode())
+            if len(found) == usual[2].count(b"\n") <= MAX_PARAMETERS:
+                return cls(usual[1].decode(), tuple(AlarmParameter(*one) for one in found))
         root = _parse(data)
         alarm = root.find("Alarm")
         if root.tag != "x-cisco-alarm" or alarm is None:
@@ -75,8 +93,8 @@ class Alarm:
             raise LimitExceeded(f"more than {MAX_PARAMETERS} parameters", where="alarm.ParameterList")
         if not all(_ELEMENT.fullmatch(one.tag) for one in elements):
             raise DecodeError("a parameter of unknown kind", offset=0, path="alarm.ParameterList")
-        parameters = (AlarmParameter(one.tag, one.get("name", ""), one.text or "") for one in elements)
-        return cls(alarm.get("Name", ""), tuple(parameters))
+        others = (AlarmParameter(one.tag, one.get("name", ""), one.text or "") for one in elements)
+        return cls(alarm.get("Name", ""), tuple(others))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +145,6 @@ class DeviceTlInfo:
 
 
 def _parse(data: bytes) -> Element:
-    if len(data) > MAX_LENGTH:
-        raise LimitExceeded(f"an alarm of {len(data)} bytes, at most {MAX_LENGTH} are read", where="alarm")
     try:
         root: Element = fromstring(data, forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError, LookupError) as error:
@@ -136,7 +152,7 @@ def _parse(data: bytes) -> Element:
     return root
 
 
-_PLAIN: Final = re.compile(r"[A-Za-z0-9 ._:/-]*")
+_PLAIN: Final = re.compile(_USUAL_TEXT)
 """Texts that XML takes as they are: nearly all."""
 
 

@@ -23,6 +23,7 @@ DEVICE_NAME_PARAMETER: Final = "+u.sip!devicename.ccm.cisco.com"
 MAX_EXPIRES_S: Final = 2**32 - 1
 """RFC 3261 20.19."""
 
+_REPEATED: Final = ("Via", "From", "To", "Call-ID", "CSeq")
 _HEAD_END: Final = b"\r\n\r\n"
 _DEVICE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 """What CUCM Administration takes as the name of a device [recall]; it stands in logs and tables from here on."""
@@ -142,14 +143,10 @@ def expiry_of(message: Message, default_s: int) -> int:
 
 def response_to(request: Request | None, status: int, phrase: str) -> Response:
     """An answer that repeats what RFC 3261 8.2.6 asks for; of a request that could not be read there is nothing."""
-    headers = Headers()
-    if request is not None:
-        for name in ("Via", "From", "To", "Call-ID", "CSeq"):
-            values = request.headers.getlist(name)
-            if values:
-                headers.set(name, *values)
-        _add_tag(headers)
-    headers.set("Content-Length", "0")
+    asked = request.headers if request is not None else Headers()
+    repeated = [(name, value) for name in _REPEATED for value in asked.getlist(name)]
+    headers = Headers((*repeated, ("Content-Length", "0")))
+    _add_tag(headers)
     return Response(status, phrase, headers)
 
 

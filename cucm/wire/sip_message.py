@@ -43,11 +43,14 @@ _TEXT: Final = r"[^\x00-\x08\x0a-\x1f\x7f]*"
 """What a line may hold: no control characters but the tab."""
 _REQUEST_LINE: Final = re.compile(rf"({TOKEN}) ({SIP_URI}) SIP/2\.0")
 _STATUS_LINE: Final = re.compile(rf"SIP/2\.0 ([1-6][0-9][0-9]) ({_TEXT})")
-_FIELD: Final = re.compile(rf"({TOKEN})[ \t]*:({_TEXT})")
+_FIELD: Final = re.compile(rf"^({TOKEN})[ \t]*:[ \t]*+({_TEXT})\r\n", re.MULTILINE)
+"""A whole line: two in one match cannot be, for no text holds the end of a line."""
 
 
 class Headers:
-    """Header fields by their names, whose case does not matter; in the order in which each name first came."""
+    """Header fields by their names, whose case does not matter, nor whether they are compact; in the order in which each
+    name first came.
+    """
 
     __slots__ = ("_fields",)
 
@@ -55,6 +58,9 @@ class Headers:
         known: dict[str, tuple[str, list[str]]] = {}
         for name, value in fields:
             key = name.lower()
+            if len(key) == 1 and key in COMPACT_FORMS:
+                name = COMPACT_FORMS[key]
+                key = name.lower()
             if key in known:
                 known[key][1].append(value)
             else:
@@ -120,7 +126,7 @@ def parse_head(head: bytes) -> Message:
 
     Header fields that go on in the next line (RFC 3261 7.3.1) are not read: no phone writes them [recall].
     """
-    first, *lines = head.decode().removesuffix("\r\n\r\n").split("\r\n")
+    first, _, lines = head.decode().removesuffix("\r\n").partition("\r\n")
     status = _STATUS_LINE.fullmatch(first)
     if status is not None:
         return Response(int(status[1]), status[2], _fields(lines))
@@ -130,16 +136,13 @@ def parse_head(head: bytes) -> Message:
     return Request(request[1], request[2], _fields(lines))
 
 
-def _fields(lines: list[str]) -> Headers:
-    fields: list[tuple[str, str]] = []
-    for line in lines:
-        match = _FIELD.fullmatch(line)
-        if match is None:
-            raise ValueError(f"{line[:40]!r} is no header field")
-        name, value = match.groups()
-        if len(name) == 1:
-            name = COMPACT_FORMS.get(name.lower(), name)
-        fields.append((name, value.strip(" \t")))
+def _fields(lines: str) -> Headers:
+    fields = _FIELD.findall(lines)
+    if len(fields) != lines.count("\r\n"):
+        wrong = next(line for line in lines.split("\r\n") if not _FIELD.fullmatch(f"{line}\r\n"))
+        raise ValueError(f"{wrong[:40]!r} is no header field")
+    if " \r" in lines or "\t\r" in lines:
+        fields = [(name, value.rstrip(" \t")) for name, value in fields]
     return Headers(fields)
 
 

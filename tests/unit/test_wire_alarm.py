@@ -40,6 +40,30 @@ def test_any_alarm_survives(name: str, parameters: list[AlarmParameter]) -> None
     assert Alarm.decode(alarm.encode()) == alarm
 
 
+PLAIN = st.text("AZaz09 ._:/-", max_size=9)
+ELEMENTS = st.sampled_from(["String", "Enum"])
+
+
+@given(PLAIN, st.lists(st.builds(AlarmParameter, ELEMENTS, PLAIN, PLAIN), max_size=9), ELEMENTS)
+def test_the_usual_layout_is_read_as_any_xml(name: str, parameters: list[AlarmParameter], end: str) -> None:
+    """A line more is not what phones write: an XML parser reads it."""
+    data = Alarm(name, tuple(parameters)).encode()
+    assert Alarm.decode(data) == Alarm.decode(data + b"\n")
+    wrong = data.replace(b"</String>", f"</{end}>".encode())
+    if wrong != data:
+        with pytest.raises(DecodeError):
+            Alarm.decode(wrong)
+
+
+def test_the_usual_layout_has_the_same_limits() -> None:
+    parameters = (AlarmParameter("String", "a", "b"),) * (MAX_PARAMETERS + 1)
+    assert Alarm.decode(Alarm("x", parameters[1:]).encode()).parameters == parameters[1:]
+    with pytest.raises(LimitExceeded):
+        Alarm.decode(Alarm("x", parameters).encode())
+    with pytest.raises(LimitExceeded):
+        Alarm.decode(Alarm("x", (AlarmParameter("String", "a", "b" * MAX_LENGTH),)).encode())
+
+
 def test_another_alarm_tells_nothing_of_lists() -> None:
     alarm = Alarm("LastOutOfServiceInformation", (AlarmParameter("Enum", "ReasonForOutOfService", "10"),))
     assert DeviceTlInfo.of(Alarm.decode(alarm.encode())) is None
