@@ -131,7 +131,8 @@ def same_serial(a: bytes, b: bytes) -> bool:
 
 def _parts(name: x509.Name, *, quote: bool) -> Iterator[str]:
     for rdn in name.rdns:
-        yield "+".join(f"{_short_name(item.oid)}={_value(item.value, quote=quote)}" for item in rdn)
+        parts = [f"{_short_name(item.oid)}={_value(item.value, quote=quote)}" for item in rdn]
+        yield parts[0] if len(parts) == 1 else "+".join(parts)
 
 
 def _database_place(part: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from cucm.events import Event, phone
 
@@ -17,8 +17,27 @@ class Verdict(NamedTuple):
     detail: str
 
 
+_JUDGING: Final = frozenset(
+    {
+        phone.TrustListAccepted,
+        phone.TrustListRefused,
+        phone.ConfigurationAccepted,
+        phone.ConfigurationRefused,
+        phone.RegistrationFailed,
+        phone.RegistrationNotPossible,
+        phone.TvsNotUsed,
+        phone.TvsCacheHit,
+        phone.TvsVouched,
+        phone.TvsDidNotVouch,
+        phone.TvsQueryFailed,
+    }
+)
+
+
 def verdict_of(event: Event) -> Verdict | None:
     """None for events that judge nothing."""
+    if type(event) not in _JUDGING:  # nearly all of them
+        return None
     match event:
         case phone.TrustListAccepted(trust_list=what, basis=basis):
             return Verdict(what, "accepted", basis)

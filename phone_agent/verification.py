@@ -65,6 +65,8 @@ class InstalledList:
     data: bytes
     trust_list: TrustList
     anchors: tuple[Anchor, ...]
+    certified: tuple[tuple[int, bytes], ...]
+    """Function and certificate of each record that has one."""
 
     @classmethod
     def load(cls, data: bytes, name: str) -> InstalledList:
@@ -74,15 +76,13 @@ class InstalledList:
     @classmethod
     def of(cls, data: bytes, trust_list: TrustList, name: str) -> InstalledList:
         """`trust_list` is what `data` holds; `name` is "CTL" or "ITL"."""
-        return cls(data, trust_list, anchors_of(trust_list, name))
+        records = trust_list.records
+        certified = tuple((one.function, one.certificate) for one in records if one.certificate is not None)
+        return cls(data, trust_list, anchors_of(trust_list, name), certified)
 
     def certificates(self, roles: Collection[TrustRole]) -> tuple[bytes, ...]:
         """DER certificates of the records that have one of these functions; blank records have none."""
-        return tuple(
-            record.certificate
-            for record in self.trust_list.records
-            if record.function in roles and record.certificate is not None
-        )
+        return tuple(certificate for function, certificate in self.certified if function in roles)
 
 
 @lru_cache(maxsize=KEPT_LISTS)

@@ -197,6 +197,8 @@ class Stream(asyncio.BufferedProtocol):
     async def flush(self) -> None:
         """Wait until the system has taken every byte written; `close` after it cuts nothing. Raises like `drain`."""
         if not self._lost:
+            if not self._transport.get_write_buffer_size():
+                return
             self._transport.set_write_buffer_limits(high=0)
         try:
             await self.drain()

@@ -59,6 +59,10 @@ _SNAME_BYTES: Final = 64
 _FILE_BYTES: Final = 128
 _OPTIONS_AT: Final = _FIXED.size
 _MAX_PIECE: Final = 255
+# plain integers: each byte of padding is compared with them, and with a member of an enum that takes far longer
+_PAD: Final = int(OptionCode.PAD)
+_END: Final = int(OptionCode.END)
+_u8, _u16, _u32 = as_number(1), as_number(2), as_number(4)
 
 
 class Operation(IntEnum):
@@ -89,12 +93,15 @@ class DhcpMessage:
     file: bytes = b""
 
     def find(self, code: int) -> bytes | None:
-        return next((option.value for option in self.options if option.code == code), None)
+        for option in self.options:
+            if option[0] == code:
+                return option[1]
+        return None
 
     @property
     def message_type(self) -> int | None:
         """A MessageType, or the number of one that is unknown."""
-        return self._parsed(OptionCode.MESSAGE_TYPE, as_number(1))
+        return self._parsed(OptionCode.MESSAGE_TYPE, _u8)
 
     @property
     def message_type_word(self) -> str:
@@ -115,17 +122,17 @@ class DhcpMessage:
 
     @property
     def lease_s(self) -> int | None:
-        return self._parsed(OptionCode.LEASE_TIME, as_number(4))
+        return self._parsed(OptionCode.LEASE_TIME, _u32)
 
     @property
     def renewal_s(self) -> int | None:
         """T1."""
-        return self._parsed(OptionCode.RENEWAL_TIME, as_number(4))
+        return self._parsed(OptionCode.RENEWAL_TIME, _u32)
 
     @property
     def rebinding_s(self) -> int | None:
         """T2."""
-        return self._parsed(OptionCode.REBINDING_TIME, as_number(4))
+        return self._parsed(OptionCode.REBINDING_TIME, _u32)
 
     @property
     def subnet_mask(self) -> str | None:
@@ -149,7 +156,7 @@ class DhcpMessage:
     @property
     def max_message_bytes(self) -> int:
         """What the sender takes of a datagram's content: option 57, or what every client takes."""
-        said = self._parsed(OptionCode.MAXIMUM_MESSAGE_SIZE, as_number(2))
+        said = self._parsed(OptionCode.MAXIMUM_MESSAGE_SIZE, _u16)
         return max(said - IP_AND_UDP_BYTES, DEFAULT_MAX_BYTES) if said is not None else DEFAULT_MAX_BYTES
 
     def _parsed(self, code: OptionCode, parse: Callable[[bytes], T]) -> T | None:
@@ -262,20 +269,20 @@ def _pieces(data: bytes, start: int, end: int, path: str) -> Iterator[tuple[int,
     position = start
     while position < end:
         code = data[position]
-        if code == OptionCode.END:
+        if code == _END:
             return
-        if code == OptionCode.PAD:
+        if code == _PAD:
             position += 1
             continue
-        where = f"{path}: {option_path(code)}"
         if position + 1 >= end:
-            raise DecodeError("ends before its length", offset=position, path=where)
+            raise DecodeError("ends before its length", offset=position, path=f"{path}: {option_path(code)}")
         length = data[position + 1]
-        if position + 2 + length > end:
-            left = end - position - 2
-            raise DecodeError(f"length {length}, but only {left} bytes are left", offset=position + 1, path=where)
-        yield position, code, data[position + 2 : position + 2 + length]
-        position += 2 + length
+        following = position + 2 + length
+        if following > end:
+            what = f"length {length}, but only {end - position - 2} bytes are left"
+            raise DecodeError(what, offset=position + 1, path=f"{path}: {option_path(code)}")
+        yield position, code, data[position + 2 : following]
+        position = following
     raise DecodeError("the END option is missing", offset=end, path=path)
 
 
@@ -287,7 +294,9 @@ def encode_message(message: DhcpMessage, *, max_bytes: int = MAX_BYTES) -> bytes
 
     Values are taken as they are, right or wrong. Raises EncodeError for what does not fit its field or the message.
     """
-    pieces = [piece for option in message.options for piece in _cut(option)]
+    pieces: list[bytes] = []
+    for option in message.options:
+        pieces += _cut(option)
     room = max_bytes - _OPTIONS_AT - 1
     file, sname = message.file, message.sname
     if sum(map(len, pieces)) > room:
@@ -297,13 +306,15 @@ def encode_message(message: DhcpMessage, *, max_bytes: int = MAX_BYTES) -> bytes
     return data.ljust(min(LEAST_BYTES, max_bytes), b"\0")
 
 
-def _cut(option: DhcpOption) -> Iterator[bytes]:
+def _cut(option: DhcpOption) -> list[bytes]:
     """Pieces of at most 255 bytes (RFC 3396); an empty value is one empty piece."""
-    if not 0 < option.code < OptionCode.END:
-        raise EncodeError(f"{option.code} is no code of an option with a value", mend="use 1 to 254")
-    for at in range(0, max(len(option.value), 1), _MAX_PIECE):
-        value = option.value[at : at + _MAX_PIECE]
-        yield bytes((option.code, len(value))) + value
+    code, value = option
+    if not _PAD < code < _END:
+        raise EncodeError(f"{code} is no code of an option with a value", mend="use 1 to 254")
+    if len(value) <= _MAX_PIECE:
+        return [bytes((code, len(value))) + value]
+    pieces = (value[at : at + _MAX_PIECE] for at in range(0, len(value), _MAX_PIECE))
+    return [bytes((code, len(piece))) + piece for piece in pieces]
 
 
 def _spread(
@@ -341,29 +352,28 @@ def _fixed_bytes(message: DhcpMessage, sname: bytes, file: bytes) -> bytes:
     ):
         if len(value) > most:
             raise EncodeError(f"{len(value)} bytes", where=name, mend=f"at most {most} fit")
-    for number, size, name in (
-        (message.op, 1, "op"),
-        (message.htype, 1, "htype"),
-        (message.hops, 1, "hops"),
-        (message.xid, 4, "xid"),
-        (message.secs, 2, "secs"),
-        (message.flags, 2, "flags"),
-    ):
-        number_bytes(number, size, name)
-    return _FIXED.pack(
-        message.op,
-        message.htype,
-        len(message.chaddr),
-        message.hops,
-        message.xid,
-        message.secs,
-        message.flags,
-        *(address_bytes(getattr(message, name), name) for name in ("ciaddr", "yiaddr", "siaddr", "giaddr")),
-        message.chaddr,
-        sname,
-        file,
-        MAGIC,
-    )
+    try:
+        return _FIXED.pack(
+            message.op,
+            message.htype,
+            len(message.chaddr),
+            message.hops,
+            message.xid,
+            message.secs,
+            message.flags,
+            address_bytes(message.ciaddr, "ciaddr"),
+            address_bytes(message.yiaddr, "yiaddr"),
+            address_bytes(message.siaddr, "siaddr"),
+            address_bytes(message.giaddr, "giaddr"),
+            message.chaddr,
+            sname,
+            file,
+            MAGIC,
+        )
+    except struct.error:  # here is said which of them does not fit
+        for size, name in ((1, "op"), (1, "htype"), (1, "hops"), (4, "xid"), (2, "secs"), (2, "flags")):
+            number_bytes(getattr(message, name), size, name)
+        raise
 
 
 @lru_cache(maxsize=1024)

@@ -108,7 +108,7 @@ def as_some_bytes(value: bytes) -> bytes:
     return value
 
 
-PARSERS: Final[dict[int, Callable[[bytes], Any]]] = {
+_PARSERS: Final[dict[int, Callable[[bytes], Any]]] = {
     OptionCode.SUBNET_MASK: as_address,
     OptionCode.REQUESTED_ADDRESS: as_address,
     OptionCode.LEASE_TIME: as_number(4),
@@ -123,6 +123,8 @@ PARSERS: Final[dict[int, Callable[[bytes], Any]]] = {
     OptionCode.TFTP_SERVER_NAME: as_text,
     OptionCode.TFTP_SERVER_ADDRESSES: as_address_list,
 }
+PARSERS: Final = {int(code): parser for code, parser in _PARSERS.items()}
+"""By plain integers: each option read is looked up here."""
 
 
 def address_option(code: int, *addresses: str) -> DhcpOption:
