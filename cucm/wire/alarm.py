@@ -38,7 +38,8 @@ _USUAL_TEXT: Final = "[A-Za-z0-9 ._:/-]*"
 _USUAL_PARAMETER: Final = re.compile(f'<([A-Za-z]{{1,32}}) name="({_USUAL_TEXT})">({_USUAL_TEXT})</\\1>\n')
 _USUAL: Final = re.compile(
     (
-        f'<\\?xml version="1\\.0" encoding="UTF-8"\\?>\n<x-cisco-alarm>\n<Alarm Name="({_USUAL_TEXT})">\n<ParameterList>\n'
+        f'<\\?xml version="1\\.0" encoding="UTF-8"\\?>\n<x-cisco-alarm>\n<Alarm Name="({_USUAL_TEXT})">\n'
+        "<ParameterList>\n"
         f'((?:<[A-Za-z]{{1,32}} name="{_USUAL_TEXT}">{_USUAL_TEXT}</[A-Za-z]{{1,32}}>\n)*+)'
         "</ParameterList></Alarm></x-cisco-alarm>"
     ).encode()

@@ -48,9 +48,7 @@ _FIELD: Final = re.compile(rf"^({TOKEN})[ \t]*:[ \t]*+({_TEXT})\r\n", re.MULTILI
 
 
 class Headers:
-    """Header fields by their names, whose case does not matter, nor whether they are compact; in the order in which each
-    name first came.
-    """
+    """Header fields by their names, in any case and also compact; in the order in which each name first came."""
 
     __slots__ = ("_fields",)
 
