@@ -56,7 +56,7 @@ class Headers:
         known: dict[str, tuple[str, list[str]]] = {}
         for name, value in fields:
             key = name.lower()
-            if len(key) == 1 and key in COMPACT_FORMS:
+            if key in COMPACT_FORMS:
                 name = COMPACT_FORMS[key]
                 key = name.lower()
             if key in known:
