@@ -274,7 +274,8 @@ def _identity(options: argparse.Namespace) -> tuple[bytes, bytes]:
 def _tell_readiness(record: EventRecord) -> None:
     """The trace says nothing of a start; whoever waits for it is told beside the trace."""
     if isinstance(record.event, TvsServerStarted):
-        print(f"tvs_server: listening on {record.event.address} port {record.event.port}", file=sys.stderr, flush=True)
+        # one write: print makes two of a line, and several processes share this stream
+        sys.stderr.write(f"tvs_server: listening on {record.event.address} port {record.event.port}\n")
 
 
 if __name__ == "__main__":

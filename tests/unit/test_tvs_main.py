@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -129,6 +130,20 @@ def test_several_processes_share_a_port(loopback: Draw, folder: Path, foreign: I
         out, err = process.communicate(timeout=DEADLINE_S)
         assert (process.returncode, err) == (0, "")
         assert out.count('"kind": "tvs_server.stopped"') == 2
+
+
+def test_readiness_is_one_write_so_that_no_other_process_gets_between(loopback: Draw, folder: Path) -> None:
+    address = loopback()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)  # a write of theirs is a datagram of ours
+    with ours, theirs:
+        ours.settimeout(DEADLINE_S)
+        words = ["-m", "tvs_server", "--pem-folder", str(folder), "--address", address, "--port", "0", "--trace"]
+        with subprocess.Popen([sys.executable, *words], stdout=subprocess.DEVNULL, stderr=theirs) as process:
+            try:
+                told = ours.recv(1000).decode()
+            finally:
+                process.kill()
+    assert re.fullmatch(rf"tvs_server: listening on {re.escape(address)} port \d+\n", told)
 
 
 def test_processes_end_with_the_one_that_started_them(loopback: Draw, folder: Path) -> None:
