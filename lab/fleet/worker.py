@@ -63,9 +63,6 @@ class Worker:
     async def _answer(self, message: object) -> None:
         try:
             value = await self._do(message)
-        except asyncio.CancelledError:
-            send(self._writer, Done())
-            raise
         except Exception as error:
             traceback.print_exc()
             send(self._writer, Broke(f"{type(error).__name__}: {error}"))
@@ -117,6 +114,8 @@ class Worker:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait([task])
+            if task.cancelled():  # here, for it may not even have begun: word that comes right behind its order
+                send(self._writer, Done())
 
 
 async def _main(descriptor: int) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import AsyncIterator
 from ipaddress import IPv4Network
 
@@ -10,6 +12,8 @@ from lab.fleet.crew import Work
 from lab.fleet.engine import without_lost
 from lab.fleet.population import Population
 from lab.fleet.progress import Progress
+from lab.fleet.wire import Done, GiveUp, Perform, receive, send
+from lab.fleet.worker import Worker
 from lab.fleet.workers import CrewOfWorkers, WorkerLost
 from lab.topology import load_topology
 from phone_agent.flash import FlashContents
@@ -65,3 +69,18 @@ async def test_a_worker_that_is_lost_after_the_last_step_leaves_no_registered_ph
 def test_who_is_not_of_the_fleet_is_not_counted() -> None:
     accounts = {"SEP1": (PhoneFinding("registered"), Holding(None, None, None))}
     assert without_lost({"SEP1": ("a", "n"), "SEP2": ("a", "n")}, accounts) == {"SEP1": ("a", "n")}
+
+
+async def test_a_worker_answers_when_it_gives_up_what_it_has_not_even_begun() -> None:
+    """Both orders are there when it looks: the second must not wait for an answer that nobody gives."""
+    ours, theirs = socket.socketpair()
+    engine, worker = await asyncio.open_connection(sock=ours), await asyncio.open_connection(sock=theirs)
+    send(engine[1], Perform("boot", "boot-phone", frozenset(), 1))
+    send(engine[1], GiveUp())
+    await engine[1].drain()
+    serving = asyncio.create_task(Worker(*worker).serve())
+    async with asyncio.timeout(20):
+        assert isinstance(await receive(engine[0]), Done)
+        engine[1].close()
+        await serving
+    worker[1].close()
