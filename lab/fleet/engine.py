@@ -195,9 +195,12 @@ class Fleet:
         """Of all phones as they are now; None where the system does not tell, and of phones that have parted."""
         if crew.parts:
             return None
-        own = private_bytes()
-        grown = own - self._empty_bytes + await crew.memory()
-        return Memory(grown / self.request.phones, self.request.phones) if own else None
+        own, count = private_bytes(), self.request.phones
+        if not own:
+            return None
+        elsewhere = await crew.memory()
+        grown = own - self._empty_bytes + elsewhere
+        return Memory(grown / count, count, elsewhere / count if self.request.workers else None)
 
 
 def _ends(

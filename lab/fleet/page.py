@@ -104,7 +104,7 @@ def _cost(result: FleetResult) -> str:
     if result.other_cpu_s:
         rows.append(("CPU of the other steps, which is not in it, s", f"{result.other_cpu_s:.2f}"))
     if result.memory is not None:
-        rows.append(("memory per registered phone, both ends, KiB", f"{result.memory.per_phone / 1024:.1f}"))
+        rows.append(("memory per registered phone, both ends", result.memory.as_text()))
     return _table(("", ""), rows)
 
 

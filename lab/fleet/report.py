@@ -110,7 +110,7 @@ def _cost(result: FleetResult) -> Iterator[str]:
     if result.other_cpu_s:
         yield f"CPU of the other steps, which is not in it: {result.other_cpu_s:.2f} s"
     if result.memory is not None:
-        yield f"memory per registered phone, both ends: {result.memory.per_phone / 1024:.1f} KiB"
+        yield f"memory per registered phone, both ends: {result.memory.as_text()}"
     if result.computed_s:
         yield f"this would take {result.wall_s:.1f} s; it was simulated in {result.computed_s:.1f} s"
         return

@@ -146,11 +146,18 @@ class NodeLoad:
 class Memory:
     """Bytes that one resident, registered phone takes, both ends: what the processes grew by, over the phones.
 
-    Private memory of the processes; the kernel's socket buffers are not in it.
+    Private memory of the processes; the kernel's socket buffers are not in it. `at_phones`: of it in processes where
+    only phones live, None where there are none.
     """
 
     per_phone: float
     phones: int
+    at_phones: float | None = None
+
+    def as_text(self) -> str:
+        """In KiB, with the phones' end where it is known."""
+        end = "" if self.at_phones is None else f" (the phone's end: {self.at_phones / 1024:.1f} KiB)"
+        return f"{self.per_phone / 1024:.1f} KiB{end}"
 
 
 @dataclass(slots=True)

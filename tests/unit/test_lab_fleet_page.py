@@ -27,7 +27,7 @@ def sample(phones: int = 3, stranded: int = 1, detail: str = "CTL: tvs-unreachab
     stage.per_second.update({0: 1, 1: 2})
     result.stages = [stage]
     result.loads = [NodeLoad("source", "ucm105pub", "TVS", 3, 0, 1, 2)]
-    result.memory = Memory(50_000.0, phones)
+    result.memory = Memory(50_000.0, phones, 20_480.0)
     return result
 
 
@@ -62,7 +62,14 @@ def test_the_page_needs_nothing_else_and_says_what_the_result_says() -> None:
     reader = read(page(sample()))
     text = " ".join(reader.text)
     assert reader.fetched == []
-    for told in ("2 of 3", "tvs-unreachable", "SEP000000000000", "source/ucm105pub", "Reset: reset-phone", "48.8"):
+    for told in (
+        "2 of 3",
+        "tvs-unreachable",
+        "SEP000000000000",
+        "source/ucm105pub",
+        "Reset: reset-phone",
+        "48.8 KiB (the phone's end: 20.0 KiB)",
+    ):
         assert told in text
 
 
