@@ -382,7 +382,12 @@ def _must_be_one_of(trusted: tuple[bytes, ...]) -> Callable[[bytes], None]:
     return verify
 
 
+def refused_by(alert: str) -> str:
+    """What is said of a CallManager that ends the handshake with this alert."""
+    return f"TLS alert: {alert}"
+
+
 def _words(error: Exception) -> str:
     if isinstance(error, TlsError) and error.alert:
-        return f"TLS alert: {error.alert}"
+        return refused_by(error.alert)
     return words_of(error)

@@ -63,6 +63,11 @@ class TransferOutcome:
     detail: str
 
 
+def silence_after(packets: int) -> str:
+    """What is said of a server that never answered."""
+    return f"no answer after {packets} packets"
+
+
 def read_request(file_name: str, options: Mapping[str, int]) -> bytes:
     """A read request in octet mode. Raises EncodeError for a name or options that do not fit one."""
     try:
@@ -120,8 +125,9 @@ class ReadTransfer:
     def handle_timeout(self) -> list[Datagram]:
         """The server was silent for one retransmission time-out."""
         if self._retransmissions >= self._max_retransmissions:
-            what = "the server stopped answering" if self._peer else "no answer"
-            return self._end(FetchStatus.TIMEOUT, f"{what} after {self._retransmissions + 1} packets")
+            packets = self._retransmissions + 1
+            what = f"the server stopped answering after {packets} packets" if self._peer else silence_after(packets)
+            return self._end(FetchStatus.TIMEOUT, what)
         self._retransmissions += 1
         return [self._last]
 

@@ -167,17 +167,14 @@ class _Session:
     def verify_server(self, certificate: bytes) -> None:
         """Raises TrustError unless the certificate equals a TVS record of the ITL."""
         self._server_accepted = certificate in self.query.accepted_certificates
-        try:
-            subject = openssl_oneline(load_certificate(certificate).subject)
-        except WireError as error:
-            subject = f"(unreadable: {error.what})"
+        subject = _subject_of(certificate)
         self._emit(
             TvsServerCertificateChecked(self.query.server.address, TrustRole.TVS, self._server_accepted, subject)
         )
         if not self._server_accepted:
             raise TrustError(
                 TrustReason.TVS_CERTIFICATE_NOT_TRUSTED,
-                f"the certificate of TVS {self.where} ({subject}) is no TVS record of the phone's ITL",
+                foreign_certificate(self.where, certificate),
             )
 
     def wait_for_second_flight(self) -> None:
@@ -227,3 +224,15 @@ class _Session:
         if self._is_established and isinstance(error, TimeoutError):
             text = "no answer in time"
         return TvsFailure(TrustReason.TVS_UNREACHABLE, f"TVS {self.where}: {text}")
+
+
+def foreign_certificate(where: str, certificate: bytes) -> str:
+    """What is said of a TVS whose certificate (DER) the phone does not know."""
+    return f"the certificate of TVS {where} ({_subject_of(certificate)}) is no TVS record of the phone's ITL"
+
+
+def _subject_of(certificate: bytes) -> str:
+    try:
+        return openssl_oneline(load_certificate(certificate).subject)
+    except WireError as error:
+        return f"(unreadable: {error.what})"

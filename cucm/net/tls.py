@@ -49,6 +49,11 @@ LINGER_BYTES: Final = 256 * 1024
 """How much a peer may still send behind the end of its session."""
 
 
+def silence_of(address: str, port: int, timeout_s: float) -> str:
+    """What is said of a server to which no connection comes about."""
+    return f"{address} port {port} does not answer within {timeout_s:g} s"
+
+
 def _tls_error(error: SSL.Error, peer: str) -> TlsError:
     """`alert` is set when the peer sent one; otherwise this side found the fault."""
     reason = reason_of(error) or "TLS failed"
@@ -314,7 +319,7 @@ async def _connect(
     except BaseException as error:
         opening.outcome.cancel()  # nobody will ask for it, though the connection may have come about in the meantime
         if isinstance(error, TimeoutError):
-            raise TimeoutError(f"{target[0]} port {target[1]} does not answer within {timeout_s:g} s") from None
+            raise TimeoutError(silence_of(target[0], target[1], timeout_s)) from None
         raise
     try:
         await opening.outcome

@@ -194,6 +194,11 @@ def _is_issuer(authority: x509.Certificate, certificate: x509.Certificate) -> bo
     return True
 
 
+CLIENT_REFUSED: Final = "tlsv1 alert unknown ca"
+"""What a client hears whose certificate the callback below refuses, whatever for: no context has CAs of OpenSSL's own,
+so that is the error OpenSSL has in mind."""
+
+
 def _verify(connection: SSL.Connection, certificate: crypto.X509, _error: int, depth: int, _ok: int) -> bool:
     """OpenSSL's verify callback. Chains say nothing in this system; the peer's own certificate is looked at."""
     check = connection.get_app_data()

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from cucm.errors import DecodeError, TrustError, TrustReason
 from cucm.net.reachability import Reachability
+from cucm.net.tls import silence_of
+from cucm.net.tls_context import CLIENT_REFUSED
 from cucm.records import dataclass
 from cucm.wire.tvs import QueryCertificateRequest, QueryCertificateResponse
 from lab.admission import Refusal, device_in
@@ -41,11 +43,11 @@ from phone_agent.commands import (
 from phone_agent.dhcp_lease import DhcpDeadlines
 from phone_agent.flash import FlashContents
 from phone_agent.models import PhoneModel
+from phone_agent.network_trouble import REFUSED
 from tftp_server.file_store import FileStore, NotServed, NotServedReason, look_up
 from tftp_server.server import FileServer
 from tvs_server.server import TvsServer
 
-REFUSED: Final = "connection refused"
 TFTP_SILENCE_S: Final = tftp_client.RETRANSMISSION_TIMEOUT_S * (tftp_client.MAX_RETRANSMISSIONS + 1)
 _DHCP: Final = DhcpDeadlines()
 DHCP_SILENCE_S: Final = sum(_DHCP.first_s * 2**attempt for attempt in range(_DHCP.attempts))
@@ -137,7 +139,7 @@ class SimulatedServers:
         deadline_s = http_client.DEADLINE_S if kind is Kind.HTTP else tftp_client.TRANSFER_DEADLINE_S
         open_store = self._store_at(server)
         if not isinstance(open_store, _Open):
-            status, detail, delay_s = open_store.as_file_status(kind)
+            status, detail, delay_s = open_store.as_file_status(kind, server)
             return FetchAttempt(server, transport, status, detail), None, Demand(kind, None, delay_s=delay_s)
         node = open_store.node
         try:
@@ -173,7 +175,8 @@ class SimulatedServers:
         how = place.reachability_of("TVS")
         if how is not Reachability.OPEN:
             shut = _Shut(how)
-            failure = TvsFailure(TrustReason.TVS_UNREACHABLE, f"TVS {where}: {shut.words}")
+            words = shut.words(query.server.address, query.server.port, tvs_client.CONNECT_TIMEOUT_S)
+            failure = TvsFailure(TrustReason.TVS_UNREACHABLE, f"TVS {where}: {words}")
             return Answer((Demand(Kind.TVS, None, delay_s=shut.delay_s(tvs_client.CONNECT_TIMEOUT_S)),), failure, late)
         reply = _answer_of(server, query, contents, where)
         failed = isinstance(reply, TvsFailure)
@@ -192,7 +195,8 @@ class SimulatedServers:
         if place is None or service is None or how is not Reachability.OPEN:
             shut = _Shut(Reachability.REFUSE if how is Reachability.OPEN else how)
             delay_s = shut.delay_s(registration.CONNECT_TIMEOUT_S)
-            result = RegistrationResult(RegistrationStatus.UNREACHABLE, detail=shut.words)
+            words = shut.words(command.address, command.port, registration.CONNECT_TIMEOUT_S)
+            result = RegistrationResult(RegistrationStatus.UNREACHABLE, detail=words)
             return Answer((Demand(kind, None, delay_s=delay_s),), result, late)
         result = _registration(service, command, contents, is_tls=is_tls)
         failed = result.status is not RegistrationStatus.REGISTERED
@@ -212,19 +216,19 @@ class _Shut:
 
     how: Reachability
 
-    @property
-    def words(self) -> str:
-        return REFUSED if self.how is Reachability.REFUSE else "no answer"
+    def words(self, address: str, port: int, timeout_s: float) -> str:
+        return REFUSED if self.how is Reachability.REFUSE else silence_of(address, port, timeout_s)
 
     def delay_s(self, timeout_s: float) -> float:
         return 0.0 if self.how is Reachability.REFUSE else timeout_s
 
-    def as_file_status(self, kind: Kind) -> tuple[FetchStatus, str, float]:
+    def as_file_status(self, kind: Kind, server: str) -> tuple[FetchStatus, str, float]:
         if kind is Kind.TFTP:  # nobody tells a phone that its datagrams come to nothing
-            return FetchStatus.TIMEOUT, "no answer", TFTP_SILENCE_S
-        if self.how is Reachability.REFUSE:
-            return FetchStatus.ERROR, REFUSED, 0.0
-        return FetchStatus.TIMEOUT, "no answer", http_client.CONNECT_TIMEOUT_S
+            packets = tftp_client.MAX_RETRANSMISSIONS + 1
+            return FetchStatus.TIMEOUT, tftp_client.silence_after(packets), TFTP_SILENCE_S
+        timeout_s = http_client.CONNECT_TIMEOUT_S
+        words, delay_s = self.words(server, http_client.HTTP_PORT, timeout_s), self.delay_s(timeout_s)
+        return FetchStatus.TIMEOUT if delay_s else FetchStatus.ERROR, words, delay_s
 
 
 def _words(kind: Kind, reason: NotServedReason) -> str:
@@ -236,13 +240,13 @@ def _words(kind: Kind, reason: NotServedReason) -> str:
 def _answer_of(server: TvsServer, query: QueryTvs, contents: FlashContents, where: str) -> TvsAnswer | TvsFailure:
     """First the phone judges the server's certificate, then the server the phone's, as in the handshake."""
     if server.certificate not in query.accepted_certificates:
-        text = f"the certificate of TVS {where} is no TVS record of the phone's ITL"
+        text = tvs_client.foreign_certificate(where, server.certificate)
         return TvsFailure(TrustReason.TVS_CERTIFICATE_NOT_TRUSTED, text)
     if contents.active_identity is not None:
         try:
             server.require_client(contents.active_identity.certificate)
-        except TrustError as refusal:
-            return TvsFailure(TrustReason.TVS_HANDSHAKE_FAILED, f"TLS with TVS {where}: {refusal}")
+        except TrustError:
+            return TvsFailure(TrustReason.TVS_HANDSHAKE_FAILED, f"TLS with TVS {where}: {CLIENT_REFUSED}")
     request = QueryCertificateRequest.build(
         query.session_id, query.device_name, query.subject, query.issuer, query.serial
     )
@@ -263,8 +267,8 @@ def _registration(
             try:
                 service.require_client(identity.certificate)
                 trouble = ""
-            except TrustError as refusal:
-                trouble = f"TLS alert: {refusal}"
+            except TrustError:
+                trouble = registration.refused_by(CLIENT_REFUSED)
         if trouble or identity is None:
             return RegistrationResult(RegistrationStatus.TLS_FAILED, detail=trouble or "no certificate")
         with suppress(DecodeError):

@@ -67,13 +67,11 @@ TOLD_BY_THE_BOOT = (
     events.TvsVouched,
 )
 """The driver and the clients tell of their own steps in between: sockets, handshakes, the phone's states."""
-WORDS_OF_THE_NETWORK = {"detail", "attempts"}
-"""How a failed connection is worded is the clients' business; which decision follows is not."""
 
 
 def plain(event: Event) -> dict[str, Any]:
-    told = {field.name: getattr(event, field.name) for field in fields(event)}
-    return {"kind": event.kind} | {name: value for name, value in told.items() if name not in WORDS_OF_THE_NETWORK}
+    """The words of the network's troubles too."""
+    return {"kind": event.kind} | {field.name: getattr(event, field.name) for field in fields(event)}
 
 
 def plain_outcome(outcome: BootOutcome | None) -> object:
