@@ -46,7 +46,7 @@ bench: $(VENV)/dev.stamp ## measure next to the C servers and the crypto floor, 
 	@bench/install-peers.sh
 	$(BIN)/python -m bench
 
-bench-quick: $(VENV)/dev.stamp ## the same in a few minutes: a look, not a result; writes to out/
+bench-quick: $(VENV)/dev.stamp ## the same in five minutes: a look, not a result; writes to out/
 	@bench/install-peers.sh
 	$(BIN)/python -m bench --quick
 

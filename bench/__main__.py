@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a look in a few minutes; writes to out/ only")
+    parser.add_argument("--quick", action="store_true", help="a look in five minutes; writes to out/ only")
     parser.add_argument("--only", metavar="NAMES", help=f"some of {','.join(NAMES)}; writes to out/ only")
     parser.add_argument("--rounds", type=int, help="instead of 7, or of 2 with --quick")
     parser.add_argument("--page", type=Path, help="where the page goes (default: docs/benchmarks.md)")

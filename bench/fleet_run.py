@@ -127,7 +127,7 @@ class FleetRun:
 
     @property
     def kib_per_phone(self) -> float | None:
-        """None where the system does not tell, or of too few phones to be seen beside the lab."""
+        """None where the system does not tell; of too few phones, what the first ones cost once would be most of it."""
         known = self.memory_per_phone is not None and self.phones >= MEMORY_FROM
         return self.memory_per_phone / 1024 if known else None  # type: ignore[operator]
 
