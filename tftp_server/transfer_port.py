@@ -59,7 +59,7 @@ class TransferPort:
             self._others.close()
             raise
         self.receive = self._socket.recv
-        """Of the connected socket: what the client has sent. ConnectionRefusedError means nothing: see `send`."""
+        """Of the connected socket: what the client has sent. ConnectionRefusedError: see `send`."""
         self.send = self._socket.send
         """To the client. ConnectionRefusedError tells of an earlier datagram: the client's port was closed."""
         try:

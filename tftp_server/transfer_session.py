@@ -116,8 +116,10 @@ class TransferSession:
         """Take a datagram of the client; False if none is there. What a block costs is here and in `ReadTransfer`."""
         try:
             datagram = self._receive(ANSWER_BYTES)
-        except (BlockingIOError, InterruptedError, ConnectionRefusedError):
-            return False  # refused: an earlier datagram of ours met a closed port, the waits will tell
+        except (BlockingIOError, InterruptedError):
+            return False
+        except ConnectionRefusedError:
+            self._client_is_gone()
         except OSError as error:
             self.transfer.fail(FailureReason.NETWORK, error.strerror or str(error))
         else:
@@ -130,6 +132,18 @@ class TransferSession:
         if self.transfer.state is not _ACTIVE:
             self._server.is_over(self)
         return True
+
+    def _client_is_gone(self) -> None:
+        """A datagram of ours met a closed port: who has closed his transfer ID never answers, so nobody waits for him.
+        What he sent before still counts, his last acknowledgement above all.
+        """
+        with contextlib.suppress(OSError):  # nothing more has come
+            for _ in range(MAX_WAITING):
+                if self.transfer.state is _ACTIVE:
+                    self._take(self._receive(ANSWER_BYTES))
+        if self.transfer.state is _ACTIVE:
+            self.transfer.fail(FailureReason.NETWORK, "the client has closed its port")
+        self._server.is_over(self)
 
     def time_is_up(self) -> None:
         """The wheel's call: the client has been silent, or has been heard since."""
@@ -178,8 +192,10 @@ class TransferSession:
                     self._send_one(datagram)
             elif not self._server.is_silent:
                 self._send_faulty(datagrams)
-        except (BlockingIOError, InterruptedError, ConnectionRefusedError):
-            pass  # the send buffer is full, or see `on_readable`
+        except (BlockingIOError, InterruptedError):
+            pass  # the send buffer is full
+        except ConnectionRefusedError:
+            self._client_is_gone()
         except OSError as error:
             self.transfer.fail(FailureReason.NETWORK, error.strerror or str(error))
             self._server.is_over(self)

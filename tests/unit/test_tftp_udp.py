@@ -247,6 +247,30 @@ async def test_a_silent_client_is_forgotten_after_a_few_tries(loopback: Callable
 
 
 @on_both_loops
+async def test_a_client_that_has_closed_its_port_is_not_waited_for(loopback: Callable[[], str]) -> None:
+    async with serving(loopback()) as served:
+        with client(loopback()) as phone:
+            await phone.ask(served.address, "itl")
+            phone.acknowledge(1)
+        failed = await served.next(TransferFailed)
+        assert (failed.reason, failed.detail) == (FailureReason.NETWORK, "the client has closed its port")
+        assert served.server.transfers == 0
+        assert not any(isinstance(event, TransferRetransmitted) for event in served.events())
+
+
+@on_both_loops
+async def test_what_a_client_acknowledged_before_it_closed_its_port_counts(loopback: Callable[[], str]) -> None:
+    async with serving(loopback()) as served:
+        with client(loopback()) as phone:
+            await phone.ask(served.address, "b")
+            (session,) = served.server._sessions.values()
+            phone.acknowledge(1)
+        session.send([b"a block again"])  # which meets the closed port before the acknowledgement is read
+        assert (await served.next(FileServed)).size == len(FILES["b"])
+        assert not any(isinstance(event, TransferFailed) for event in served.events())
+
+
+@on_both_loops
 async def test_a_client_that_dawdles_is_ended(loopback: Callable[[], str]) -> None:
     limits = TftpLimits(
         transfer_s=0.1, transfer=TransferLimits(tries=1000, first_timeout_s=0.02, longest_timeout_s=0.02)
