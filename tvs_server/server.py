@@ -82,7 +82,6 @@ class TvsServer:
         self._now = now
         self._clients: dict[Stream, Client] = {}
         self._asking: list[Stream] = []
-        self._is_answering = False
         self._attempted = 0
         self._accepted = 0
         self._running = False
@@ -211,47 +210,26 @@ class TvsServer:
         client = self._clients[stream]
         if not client.is_greeted:
             self._greet(client)
-        if stream.received:
-            if (
-                not client.has_whole_request()
-                or self._faults.watches(TVS_REQUEST)
-                or self._faults.watches(TVS_RESPONSE)
-            ):
-                return Attention.HANDLE
-            if not self._is_answering:
-                return self._put_off(stream)
-            try:
-                self._answer_at_once(client)
-            except WireError as error:
-                self._refuse(client, error)
-                return Attention.END
-            if stream.unsent_bytes():
-                return Attention.HANDLE
-        if not stream.has_ended:
-            return Attention.WAIT
-        return Attention.END if stream.has_ended_well else Attention.HANDLE
-
-    def _put_off(self, stream: Stream) -> Attention:
-        """To the end of this turn of the loop, when all whose requests have come in it are answered together.
-
-        The trick: the sources of the cache are asked once for all of them whether they have changed, by four system
-        calls, and after the last of the requests has come: what was committed before a request was sent is answered.
-        """
+        if not stream.received:
+            return _what_next(stream)
+        if not client.has_whole_request() or self._faults.watches(TVS_REQUEST) or self._faults.watches(TVS_RESPONSE):
+            return Attention.HANDLE
         if not self._asking:
             asyncio.get_running_loop().call_soon(self._answer_all)
         self._asking.append(stream)
         return Attention.LATER
 
     def _answer_all(self) -> None:
+        """Whose requests have come in this turn of the loop, at its end.
+
+        The trick: the cache's sources are asked once for all of them whether they have changed, by four system calls,
+        and after the last of the requests has come: what was committed before a request was sent is answered.
+        """
         asking, self._asking = self._asking, []
         self._cache.look_anew()
-        self._is_answering = True
-        try:
-            for stream in asking:
-                if stream.receiver is not None:  # not cut, and not in other hands meanwhile
-                    stream.receiver(stream)
-        finally:
-            self._is_answering = False
+        for stream in asking:
+            if stream.receiver is not None:  # not cut, and not in other hands meanwhile
+                self._listener.attend(stream, self._answer_at_once)
 
     def _idle(self, stream: Stream) -> None:
         self._refuse(self._clients[stream], TimeoutError())
@@ -288,8 +266,18 @@ class TvsServer:
         client.in_request = False
         return goes_on
 
-    def _answer_at_once(self, client: Client) -> None:
-        """The one whole request that has come. Raises WireError."""
+    def _answer_at_once(self, stream: Stream) -> Attention:
+        """The one whole request that has come."""
+        client = self._clients[stream]
+        try:
+            self._answer_whole_request(client)
+        except WireError as error:
+            self._refuse(client, error)
+            return Attention.END
+        return Attention.HANDLE if stream.unsent_bytes() else _what_next(stream)
+
+    def _answer_whole_request(self, client: Client) -> None:
+        """Raises WireError."""
         client.in_request = True
         place, tell = client.place, self._tell
         request, data = client.take_request()
@@ -345,3 +333,10 @@ class TvsServer:
         deadline.reschedule(None)
         await asyncio.sleep(seconds)
         deadline.reschedule(asyncio.get_running_loop().time() + self._listener.limits.request_timeout_s)
+
+
+def _what_next(stream: Stream) -> Attention:
+    """Of a connection without a request that has come."""
+    if not stream.has_ended:
+        return Attention.WAIT
+    return Attention.END if stream.has_ended_well else Attention.HANDLE

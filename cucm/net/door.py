@@ -121,7 +121,8 @@ class Door:
             except OSError as error:
                 self._cannot_accept(error)
                 return
-            connection = socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
+            # the inner class alone: the outer one counts the files made of it, and there are none
+            connection = socket.SocketType(self._family, socket.SOCK_STREAM, 0, descriptor)
             connection.setblocking(False)
             SocketTransport(connection, peer, self._poller, self._protocol()).start()
 

@@ -12,6 +12,7 @@ from OpenSSL import SSL
 
 from cucm.errors import LabError
 from cucm.faults import NO_FAULTS, FaultSource
+from cucm.faults.catalogue.tcp import TCP_ACCEPT
 from cucm.faults.catalogue.tls import TLS_HANDSHAKE
 from cucm.net.deadlines import Countdown
 from cucm.net.door import Door
@@ -36,7 +37,7 @@ class Attention(Enum):
     WAIT = auto()
     """For more to come, as long as a connection may be idle."""
     LATER = auto()
-    """The attendant goes on itself, before the next turn of the loop: by calling the stream's receiver."""
+    """Leave it alone: whoever looked at it calls `Listener.attend` before the next turn of the loop."""
     END = auto()
     """Close it."""
     HANDLE = auto()
@@ -268,7 +269,7 @@ class Listener:
         self._per_address[address] = self._per_address.get(address, 0) + 1
         if self._reachability is Reachability.UNREACHABLE:
             self._freeze(stream)  # it was let in when the packets began to vanish
-        elif not self._spoilt.admits(stream, self.port):
+        elif self._faults.watches(TCP_ACCEPT) and not self._spoilt.admits(stream, self.port):
             return False
         self._on_accept(stream)
         return True
@@ -289,7 +290,7 @@ class Listener:
             self._attend(stream)
 
     def failed(self, stream: Stream, error: Exception) -> None:
-        if stream in self._streams and not self._spoilt.hides(stream):
+        if stream in self._streams and stream not in self._spoilt.hidden:
             self._on_handshake_failed(stream, error)
 
     def lost(self, stream: Stream) -> None:
@@ -303,7 +304,7 @@ class Listener:
             del self._per_address[address]
         if not self._streams:
             self._empty.set()
-        if self._spoilt.hides(stream):
+        if stream in self._spoilt.hidden:
             self._spoilt.forget(stream)
         else:
             self._on_closed(stream)
@@ -319,10 +320,9 @@ class Listener:
 
     # -- serving -----------------------------------------------------------------------------------------------
 
-    def _attend(self, stream: Stream) -> None:
-        """Ready, or something new has come, and no handler has it."""
-        attendant = self._attendant
-        if attendant is None or stream not in self._streams:
+    def attend(self, stream: Stream, attendant: Attendant) -> None:
+        """Let this attendant, instead of the listener's own, look at a connection that no handler has."""
+        if stream not in self._streams:
             return
         try:
             what = attendant(stream)
@@ -342,6 +342,11 @@ class Listener:
             self._begin(self._serve(stream))
         else:
             self._end(stream)
+
+    def _attend(self, stream: Stream) -> None:
+        """Ready, or something new has come."""
+        if self._attendant is not None:
+            self.attend(stream, self._attendant)
 
     def _end_idle(self, stream: Stream) -> None:
         stream.receiver = None

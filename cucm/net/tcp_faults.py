@@ -21,15 +21,14 @@ class SpoiltConnections:
         self._faults = faults
         self._freeze = freeze
         self._cut = cut
-        self._hidden: dict[Stream, asyncio.TimerHandle | None] = {}
+        self.hidden: dict[Stream, asyncio.TimerHandle | None] = {}
+        """Those of which the service knows nothing."""
 
     def admits(self, stream: Stream, port: int) -> bool:
         """Whether the service is to serve this new connection, which may be spoilt nevertheless."""
-        if not self._faults.watches(TCP_ACCEPT):
-            return True
         match self._faults.fire(TCP_ACCEPT, port=port, peer=stream.peer_address[0]):
             case Refuse():
-                self._hidden[stream] = None
+                self.hidden[stream] = None
                 stream.reset()
             case Stall():
                 self._hold(stream)
@@ -41,20 +40,16 @@ class SpoiltConnections:
                 stream.transport.set_protocol(ResetAfter(stream, count))
             case Slow() as slow:
                 _pace(stream, slow)
-        return stream not in self._hidden
-
-    def hides(self, stream: Stream) -> bool:
-        """Whether the service knows nothing of it."""
-        return stream in self._hidden
+        return stream not in self.hidden
 
     def forget(self, stream: Stream) -> None:
         """It is gone for this side."""
-        timer = self._hidden.pop(stream, None)
+        timer = self.hidden.pop(stream, None)
         if timer is not None:
             timer.cancel()
 
     def _hold(self, stream: Stream) -> None:
-        self._hidden[stream] = asyncio.get_running_loop().call_later(HOLD_S, self._cut, stream)
+        self.hidden[stream] = asyncio.get_running_loop().call_later(HOLD_S, self._cut, stream)
 
 
 def _pace(stream: Stream, slow: Slow) -> None:

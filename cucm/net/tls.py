@@ -109,11 +109,11 @@ class TlsStream(Stream):
 
     @property
     def cipher(self) -> str:
-        return self._tls.get_cipher_name() or ""
+        return self._tls.agreed[0]
 
     @property
     def tls_version(self) -> str:
-        return self._tls.get_protocol_version_name()
+        return self._tls.agreed[1]
 
     def write(self, data: bytes) -> None:
         if not self._may_send():
@@ -121,7 +121,7 @@ class TlsStream(Stream):
         try:
             for start in range(0, len(data), READ_SIZE):
                 self._tls.encrypt(data[start : start + READ_SIZE])
-                self._flush()
+                self._send_out()
         except SSL.Error as error:
             self._break(error)
 
@@ -190,18 +190,21 @@ class TlsStream(Stream):
             self._shake_hands()
 
     def _shake_hands(self, count: int = 0) -> None:
+        tls = self._tls
         try:
-            is_done = self._tls.shake_hands(count)
+            is_done = tls.shake_hands(count)
         except SSL.Error as error:
-            self._flush()
+            self._send_out()
             self._fail(self._refusal() or _tls_error(error, self.peer_address[0]))
             self._linger()
             return
-        self._flush()
+        if tls.out:
+            self._send_out()
         if is_done:
             self._end_handshake()
             self._owner.ready(self)
-            self._decrypt()
+            if tls.has_unread():
+                self._decrypt()
 
     def _linger(self) -> None:
         """Close behind the alert. A client of TLS 1.3 is already sending its request: closing now would answer
@@ -238,33 +241,37 @@ class TlsStream(Stream):
             self._timer = None
 
     def _decrypt(self, count: int = 0) -> None:
+        tls = self._tls
         try:
-            if self._tls.decrypt_into(self._received, count):
+            if tls.decrypt_into(self._received, count):
                 self._eof = True
         except SSL.Error as error:
             self._break(error)
-        self._flush()  # reading may have something to say: that there is no renegotiation, say
+        if tls.out:  # reading may have something to say: that there is no renegotiation, say
+            self._send_out()
         self._after_receiving()
 
     def _break(self, error: SSL.Error) -> None:
         """The session is unusable: send the alert OpenSSL has prepared, and let the reader see why."""
         self._error = self._error or _tls_error(error, self.peer_address[0])
         self._eof = True
-        self._flush()
+        self._send_out()
 
-    def _flush(self) -> None:
-        while data := self._tls.take_out():
+    def _send_out(self) -> None:
+        """What the session has made ready."""
+        tls = self._tls
+        data, tls.out = tls.out, b""
+        while data:
             if not self._frozen and not self._transport.is_closing():
                 self._transport.write(data)
-            if len(data) < READ_SIZE:
-                return
+            data = tls.take_out() if len(data) == READ_SIZE else b""
 
     def _say_goodbye(self) -> None:
         try:
-            self._tls.shutdown()
+            self._tls.say_goodbye()
         except SSL.Error:
             return  # not established, or broken: there is nobody to say it to
-        self._flush()
+        self._send_out()
 
 
 async def open_stream(

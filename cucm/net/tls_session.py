@@ -39,6 +39,9 @@ _FUNCTIONS: Final = (
     "BIO_get_mem_data",
     "BIO_new",
     "BIO_s_mem",
+    "SSL_shutdown",
+    "SSL_get_current_cipher",
+    "SSL_version",
 )
 _SSL_do_handshake: Any = getattr(_lib, "SSL_do_handshake", None)
 _SSL_get_error: Any = getattr(_lib, "SSL_get_error", None)
@@ -46,6 +49,11 @@ _SSL_read: Any = getattr(_lib, "SSL_read", None)
 _SSL_write: Any = getattr(_lib, "SSL_write", None)
 _BIO_read: Any = getattr(_lib, "BIO_read", None)
 _BIO_write: Any = getattr(_lib, "BIO_write", None)
+_BIO_length: Any = getattr(_lib, "BIO_get_mem_data", None)
+_SSL_shutdown: Any = getattr(_lib, "SSL_shutdown", None)
+_SSL_cipher: Any = getattr(_lib, "SSL_get_current_cipher", None)
+_SSL_version: Any = getattr(_lib, "SSL_version", None)
+_NULL: Any = getattr(_ffi, "NULL", None)
 _SSL_accepts: Any = getattr(_lib, "SSL_set_accept_state", None)
 _SSL_connects: Any = getattr(_lib, "SSL_set_connect_state", None)
 _ATTRIBUTES: Final = ("_ssl", "_into_ssl", "_from_ssl", "_raise_ssl_error")
@@ -95,7 +103,13 @@ def thread_buffer() -> ThreadBuffer:
 
 
 class TlsSession(SSL.Connection):
-    """A `Connection` of pyOpenSSL without a socket, with what every connection does in few calls."""
+    """A `Connection` of pyOpenSSL without a socket, with what every connection does in few calls.
+
+    After each of them, also one that has raised, `out` is what is to be sent to the peer: b"" for nothing; when it is
+    BUFFER_BYTES long there is more to `take_out`.
+    """
+
+    out = b""
 
     def __init__(self, context: SSL.Context, *, server_side: bool) -> None:
         super().__init__(context, None)
@@ -129,6 +143,12 @@ class TlsSession(SSL.Connection):
             self.do_handshake()
         except SSL.WantReadError:
             return False
+        finally:
+            self.out = self.take_out()
+        return True
+
+    def has_unread(self) -> bool:
+        """Whether there may be something to `decrypt_into` behind the end of the handshake."""
         return True
 
     def decrypt_into(self, received: bytearray, count: int = 0) -> bool:
@@ -137,17 +157,34 @@ class TlsSession(SSL.Connection):
         Whether the peer has ended the session. Raises SSL.Error.
         """
         self._take_in(count)
-        while True:
-            try:
+        try:
+            while True:
                 received += self.recv(BUFFER_BYTES)
-            except SSL.WantReadError:
-                return False
-            except SSL.ZeroReturnError:
-                return True
+        except SSL.WantReadError:
+            return False
+        except SSL.ZeroReturnError:
+            return True
+        finally:
+            self.out = self.take_out()
 
     def encrypt(self, data: bytes) -> None:
         """Up to 16 KiB to be sent to the peer. Raises SSL.Error."""
-        self.sendall(data)
+        try:
+            self.sendall(data)
+        finally:
+            self.out = self.take_out()
+
+    def say_goodbye(self) -> None:
+        """Raises SSL.Error when there is no session to be ended."""
+        try:
+            self.shutdown()
+        finally:
+            self.out = self.take_out()
+
+    @property
+    def agreed(self) -> tuple[str, str]:
+        """OpenSSL's names of the cipher suite, "" for none, and of the version."""
+        return self.get_cipher_name() or "", self.get_protocol_version_name()
 
     def take_out(self) -> bytes:
         """Up to 16 KiB of what is to be sent to the peer; b"" when there is nothing."""
@@ -193,40 +230,64 @@ class QuickTlsSession(TlsSession):
         _lib.SSL_set_bio(self._ssl, self._into_ssl, self._from_ssl)  # frees those before
 
     def shake_hands(self, count: int = 0) -> bool:
+        ssl, buffer = self._ssl, self._of_thread
         if count:
-            _BIO_write(self._into_ssl, self._of_thread.c, count)
-        result = _SSL_do_handshake(self._ssl)
-        if result == 1:
-            return True
-        if _SSL_get_error(self._ssl, result) != _WANT_READ:
-            self._raise_ssl_error(self._ssl, result)
-        return False
+            _BIO_write(self._into_ssl, buffer.c, count)
+        result = _SSL_do_handshake(ssl)
+        error = _SSL_get_error(ssl, result) if result != 1 else 0
+        count = _BIO_read(self._from_ssl, buffer.out_c, BUFFER_BYTES)
+        self.out = bytes(buffer.out_view[:count]) if count > 0 else b""
+        if error and error != _WANT_READ:
+            self._raise_ssl_error(ssl, result)
+        return result == 1  # type: ignore[no-any-return]
+
+    def has_unread(self) -> bool:
+        return _BIO_length(self._into_ssl, _NULL) > 0  # type: ignore[no-any-return]
 
     def decrypt_into(self, received: bytearray, count: int = 0) -> bool:
         ssl, buffer = self._ssl, self._of_thread
         if count:
             _BIO_write(self._into_ssl, buffer.c, count)
-        while True:
-            count = _SSL_read(ssl, buffer.c, BUFFER_BYTES)
-            if count > 0:
-                received += buffer.view[:count]
-                continue
-            error = _SSL_get_error(ssl, count)
-            if error == _WANT_READ:
-                return False
-            if error == _ZERO_RETURN:
-                return True
-            self._raise_ssl_error(ssl, count)
+        while (count := _SSL_read(ssl, buffer.c, BUFFER_BYTES)) > 0:
+            received += buffer.view[:count]
+        error = _SSL_get_error(ssl, count)
+        told = _BIO_read(self._from_ssl, buffer.out_c, BUFFER_BYTES)
+        self.out = bytes(buffer.out_view[:told]) if told > 0 else b""
+        if error == _WANT_READ:
+            return False
+        if error == _ZERO_RETURN:
+            return True
+        self._raise_ssl_error(ssl, count)
+        return True
 
     def encrypt(self, data: bytes) -> None:
         result = _SSL_write(self._ssl, data, len(data))
+        self.out = self.take_out()
         if result <= 0:
+            self._raise_ssl_error(self._ssl, result)
+
+    def say_goodbye(self) -> None:
+        result = _SSL_shutdown(self._ssl)
+        self.out = self.take_out()
+        if result < 0:
             self._raise_ssl_error(self._ssl, result)
 
     def take_out(self) -> bytes:
         buffer = self._of_thread
         count = _BIO_read(self._from_ssl, buffer.out_c, BUFFER_BYTES)
         return bytes(buffer.out_view[:count]) if count > 0 else b""
+
+    @property
+    def agreed(self) -> tuple[str, str]:
+        """Read once for each cipher suite and version: OpenSSL's suites are one table, and there are few."""
+        what = _SSL_cipher(self._ssl), _SSL_version(self._ssl)
+        known = _AGREED.get(what)
+        if known is None:
+            known = _AGREED[what] = self.get_cipher_name() or "", self.get_protocol_version_name()
+        return known
+
+
+_AGREED: Final[dict[tuple[Any, int], tuple[str, str]]] = {}
 
 
 def quick_or_plain() -> type[TlsSession]:

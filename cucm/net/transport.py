@@ -45,7 +45,7 @@ class SocketTransport(asyncio.Transport):
     )
 
     def __init__(
-        self, sock: socket.socket, peer: Any, poller: ConnectionPoller, protocol: asyncio.BufferedProtocol
+        self, sock: socket.SocketType, peer: Any, poller: ConnectionPoller, protocol: asyncio.BufferedProtocol
     ) -> None:
         self._socket = sock
         self._descriptor = sock.fileno()

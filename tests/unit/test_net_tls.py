@@ -417,8 +417,8 @@ async def test_what_comes_after_the_end_of_a_session_is_not_kept(loopback: Draw,
                 if broken:
                     here._transport.write(rubbish)
                 else:
-                    here._tls.shutdown()
-                    here._flush()
+                    here._tls.say_goodbye()
+                    here._send_out()
                 while not far._eof:
                     await asyncio.sleep(0)
                 far._tls = counting = _CountingConnection(far._tls)
@@ -442,7 +442,8 @@ async def test_renegotiation_is_declined_at_once(loopback: Draw, server: Identit
             assert here._tls.renegotiate()
             with pytest.raises(SSL.WantReadError):
                 here._tls.do_handshake()
-            here._flush()
+            here._tls.out = here._tls.take_out()
+            here._send_out()
             with pytest.raises(TlsError, match="no renegotiation"):
                 await here.read()
 
