@@ -88,7 +88,7 @@ def _emitter(order: dict[str, Any], write: Callable[[str], int]) -> Emit:
         return ignore
     events = EventLog(retention=RETAINED_EVENTS)
     render = TvsTrace().texts if order["kind"] == "tvs" else each(TftpTrace().lines)
-    events.subscribe(TraceWriter(render, lambda lines: write("\n".join([*lines, ""]))))
+    events.subscribe(TraceWriter(render, lambda lines: write("\n".join([*lines, ""]))).add)
     return events.emitter(f"{'tvs' if order['kind'] == 'tvs' else 'tftp'}:bench")
 
 

@@ -214,7 +214,7 @@ def event_log(render: RenderAll | None, *, as_json: bool, floor: int | None = No
     say = partial(print_lines, floor=floor)
     if as_json:
         render = each(lambda record: [json.dumps(record.as_json())])
-    log.subscribe(TraceWriter(render or each(lambda record: [plain_line(record)]), say))
+    log.subscribe(TraceWriter(render or each(lambda record: [plain_line(record)]), say).add)
     return log
 
 

@@ -130,15 +130,16 @@ def _verdict(entry: CacheEntry | None, asked: bytes | None) -> Verdict:
 def _query_answer(
     session_id: int, verdict: Verdict, entry: CacheEntry | None, ttl_s: int, pad: int
 ) -> QueryCertificateResponse:
-    return QueryCertificateResponse(session_id, pad, VERSION, _query_elements(verdict, entry, ttl_s))
+    if entry is None:
+        return QueryCertificateResponse.build(session_id, _status(verdict), pad=pad)
+    elements = _query_elements(verdict, entry.certificate, roles_told(entry), ttl_s)
+    return QueryCertificateResponse(session_id, pad, VERSION, elements)
 
 
 @lru_cache(maxsize=_REMEMBERED_ANSWERS)
-def _query_elements(verdict: Verdict, entry: CacheEntry | None, ttl_s: int) -> tuple[Element, ...]:
+def _query_elements(verdict: Verdict, certificate: bytes, roles: tuple[int, ...], ttl_s: int) -> tuple[Element, ...]:
     """The same for every phone that asks for one certificate: only the session number differs."""
-    if entry is None:
-        return QueryCertificateResponse.build(0, _status(verdict)).elements
-    return QueryCertificateResponse.build(0, _status(verdict), entry.certificate, roles_told(entry), ttl_s).elements
+    return QueryCertificateResponse.build(0, _status(verdict), certificate, roles, ttl_s).elements
 
 
 def _verify_answer(session_id: int, verdict: Verdict, entry: CacheEntry | None, ttl_s: int, pad: int) -> VerifyResponse:

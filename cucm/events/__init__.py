@@ -178,7 +178,7 @@ def _weight(event: Event) -> int:
         elif kind is tuple:
             weight += ITEM_BYTES * len(value)
             for item in value:
-                if type(item) is not int:  # roles, most often
+                if type(item) not in _WEIGHTLESS:
                     weight += _length(item)
         elif value is not None:
             weight += _length(value)
@@ -199,6 +199,10 @@ def _heavy_values(kind: type[Event]) -> _Heavy:
     return found
 
 
+_WEIGHTLESS: Final[set[type]] = {int}
+"""What weighs nothing as an item: roles, most often, and those kinds that `_length` has found to."""
+
+
 def _length(value: object) -> int:
     match value:
         case str() | bytes():
@@ -210,4 +214,5 @@ def _length(value: object) -> int:
         case Mapping():
             return sum(ITEM_BYTES + _length(key) + _length(item) for key, item in value.items())
         case _:
+            _WEIGHTLESS.add(type(value))
             return 0

@@ -19,7 +19,7 @@ def log_into(written: list[list[str]]) -> EventLog:
         return [address, "more"] if address else []
 
     log = EventLog()
-    log.subscribe(TraceWriter(each(render), written.append))
+    log.subscribe(TraceWriter(each(render), written.append).add)
     return log
 
 
