@@ -24,9 +24,9 @@ TVS_SYSTEM_CALLS: Final = 34
 """Of a server that renders its trace, for one TLS 1.3 connection with one query, one client at a time; without
 `getpid`, by which OpenSSL's random numbers notice a fork.
 """
-TVS_PYTHON_CALLS: Final = 285
+TVS_PYTHON_CALLS: Final = 247
 """Python functions called by the server for it, with its events rendered as trace lines (built-in ones not counted)."""
-TVS_SILENT_PYTHON_CALLS: Final = 215
+TVS_SILENT_PYTHON_CALLS: Final = 203
 """The same with nobody listening."""
 TVS_GARBAGE: Final = 1
 """Objects of a connection that only the cyclic garbage collector gets rid of: a ring with the TLS session in it would

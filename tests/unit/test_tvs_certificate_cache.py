@@ -126,6 +126,16 @@ def test_with_change_notification_an_upload_counts_at_once(node: Path, foreign: 
         assert [event.changed for event in loaded.events if isinstance(event, TvsCacheLoaded)] == [False, True]
 
 
+def test_what_is_found_together_is_as_new_as_the_look_before_it(node: Path, foreign: Identity) -> None:
+    with Loaded(node) as loaded:
+        loaded.cache.look_anew()
+        assert loaded.cache.find(foreign.serial, foreign.issuer).entry is None
+        upload(node, foreign, CertificateUnit.PHONE_SAST_TRUST)
+        assert loaded.cache.find(foreign.serial, foreign.issuer).entry is None
+        loaded.cache.look_anew()
+        assert loaded.cache.find(foreign.serial, foreign.issuer).entry is not None
+
+
 def test_without_it_an_upload_counts_after_a_restart(node: Path, foreign: Identity) -> None:
     with Loaded(node, mode=FreshnessMode.STALE_UNTIL_RESTART) as loaded:
         upload(node, foreign, CertificateUnit.PHONE_SAST_TRUST)

@@ -217,6 +217,82 @@ async def test_a_query_is_answered_and_told(
     assert told.all[-1] == TvsServerStopped(server.address, server.port)
 
 
+class CountingSource(PemFolderSource):
+    """Counts how often it is asked whether it has changed."""
+
+    asked = 0
+
+    def version(self) -> object:
+        self.asked += 1
+        return super().version()
+
+
+@on_both_loops
+async def test_requests_of_one_turn_cost_one_look_at_the_source_which_is_as_new_as_the_last_of_them(
+    loopback: Draw, tvs: Identity, folder: Path, foreign: Identity, phone: Identity
+) -> None:
+    source, told = CountingSource(folder, (0,)), Told()
+    server = TvsServer(
+        loopback(),
+        0,
+        certificate_der=tvs.certificate_der,
+        private_key_der=tvs.private_key_der,
+        cache=CertificateCache(source),
+        emit=told,
+    )
+    await server.start()
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            streams = [await connect(server) for _ in range(5)]
+            for _ in streams:
+                await told.next(TvsHandshakeDone)
+            for wanted, name in ((foreign, ""), (phone, "phone.pem")):
+                if name:  # a moment before the requests are sent
+                    (folder / name).write_bytes(wanted.certificate_pem)
+                before = source.asked
+                for number, stream in enumerate(streams):
+                    stream.write(encode_message(query(wanted, number)))
+                for number, stream in enumerate(streams):
+                    expected = QueryCertificateResponse.build(number, STATUS_OK, wanted.certificate_der, (0,), 86_400)
+                    assert await receive(stream) == expected
+                # a source that has changed is asked once more, when it is read
+                assert source.asked - before == (2 if name else 1)
+            for stream in streams:
+                await stream.close()
+    finally:
+        await server.stop()
+
+
+@on_both_loops
+async def test_who_is_cut_before_the_answer_gets_none_and_keeps_nobody_from_theirs(
+    loopback: Draw, tvs: Identity, folder: Path, foreign: Identity
+) -> None:
+    async with serving(loopback, tvs, folder) as (server, told):
+        streams = [await connect(server) for _ in range(3)]
+        for _ in streams:
+            await told.next(TvsHandshakeDone)
+        ends = {stream.peer_address[1]: stream for stream in server._clients}
+        cut = ends[streams[1].local_address[1]]
+        look = cut.receiver
+        assert look is not None
+
+        def look_and_cut(stream: Stream) -> None:
+            look(stream)
+            stream.reset()
+            stream.connection_lost(None)
+
+        cut.receiver = look_and_cut
+        for stream in streams:
+            stream.write(encode_message(query(foreign)))
+        for stream in (streams[0], streams[2]):
+            assert isinstance(await receive(stream), QueryCertificateResponse)
+        with pytest.raises(ConnectionError):
+            await streams[1].read()
+        assert told.kinds().count(TvsResponseSent) == 2
+        for stream in streams:
+            await stream.close()
+
+
 @on_both_loops
 async def test_verify_and_not_found(
     loopback: Draw, tvs: Identity, folder: Path, foreign: Identity, phone: Identity
