@@ -69,7 +69,7 @@ class Meeting:
         here.shake_hands()
         is_done = {here: False, there: False}
         for sender, receiver in (here, there), (there, here), (here, there), (there, here):
-            sent = sender.take_out()
+            sent = words_of(sender)
             thread_buffer().view[: len(sent)] = sent
             if is_done[receiver]:
                 receiver.decrypt_into(bytearray(), len(sent))  # TLS 1.3: a ticket
@@ -79,9 +79,14 @@ class Meeting:
         return here, there
 
 
+def words_of(sender: TlsSession) -> bytes:
+    sent, sender.out = sender.out, b""
+    return sent
+
+
 def said(sender: TlsSession, receiver: TlsSession, words: bytes) -> bytes:
     sender.encrypt(words)
-    sent, heard = sender.take_out(), bytearray()
+    sent, heard = words_of(sender), bytearray()
     thread_buffer().view[: len(sent)] = sent
     receiver.decrypt_into(heard, len(sent))
     return bytes(heard)
