@@ -6,7 +6,9 @@ holds nothing but an earlier run is replaced, and that one is moved aside first,
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import re
 import shutil
 import tempfile
@@ -36,7 +38,7 @@ class RunFolder:
         self._made: list[Path] = []
         self._finished = False
         try:
-            self._target = target.resolve()
+            self._target = _resolved(target)
             self._require_replaceable()
             self._make_parents()
             self._beside = Path(tempfile.mkdtemp(prefix=f".{self._target.name}-", dir=self._target.parent))
@@ -127,6 +129,14 @@ class RunFolder:
         shutil.rmtree(self._beside, ignore_errors=True)
         if not self._finished:
             self._remove_parents()
+
+
+def _resolved(path: Path) -> Path:
+    """Raises OSError, RuntimeError for a loop of links."""
+    found = path.resolve()
+    if found.is_symlink():  # what Python 3.13 makes of a loop
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    return found
 
 
 def _is_a_runs(name: str) -> bool:

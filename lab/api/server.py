@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
@@ -153,15 +154,13 @@ class ApiServer:
         parts.callback(self._forget_socket)
         try:
             bound += (bind_tcp(address, self._port, backlog=BACKLOG) for address in _to_bind(self._addresses))
+            for one in bound:
+                server = await _serve(one, partial(self._connection, runner))
+                parts.callback(server.close)
         except BaseException:
             for one in bound:
                 one.close()
             raise
-        loop = asyncio.get_running_loop()
-        for one in bound:
-            create = loop.create_unix_server if one.family == socket.AF_UNIX else loop.create_server
-            server = await create(partial(self._connection, runner), sock=one, backlog=BACKLOG)
-            parts.callback(server.close)
 
     def _connection(self, runner: web.AppRunner) -> asyncio.BaseProtocol:
         """aiohttp's, within limits: it has none for connections, nor for one that says nothing."""
@@ -277,6 +276,16 @@ class ApiServer:
             what = f"internal error: {type(error).__name__}: {error}"
             mend = "this is a bug of ours: please report it with what `cucm-lab up` printed"
             return _problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, what, mend=mend, exit_code=EXIT_NO))
+
+
+async def _serve(bound: socket.socket, protocol: Callable[[], asyncio.BaseProtocol]) -> asyncio.AbstractServer:
+    loop = asyncio.get_running_loop()
+    if bound.family != socket.AF_UNIX:
+        return await loop.create_server(protocol, sock=bound, backlog=BACKLOG)
+    # from 3.13 on asyncio's own loop would look at the socket's path, which may be one through /proc that is gone
+    is_curious = sys.version_info >= (3, 13) and isinstance(loop, asyncio.BaseEventLoop)
+    own: dict[str, Any] = {"cleanup_socket": False} if is_curious else {}
+    return await loop.create_unix_server(protocol, sock=bound, backlog=BACKLOG, **own)
 
 
 def _retrieved(task: asyncio.Future[Any]) -> None:
