@@ -31,6 +31,7 @@ from lab.fleet.report import report_lines
 from lab.fleet.request import FleetRequest
 from lab.fleet.result import FleetResult
 from lab.fleet.simulation import Simulation
+from lab.fleet.workers import WorkerLost
 from lab.network_claim import NetworkClaim
 
 JSON_NAME: Final = "fleet.json"
@@ -73,7 +74,12 @@ class FleetSession:
         """Raises LabError when nothing could be started, or a report not be written."""
         plan = make_plan(self._request)
         with self._hearing_signals():
-            result = self._play(plan)
+            try:
+                result = self._play(plan)
+            except WorkerLost:
+                if self.signal is None:
+                    raise
+                raise KeyboardInterrupt from None  # a worker that was just being forked heard the terminal's signal too
             told = result.as_json(phones=self._request.phones <= MAX_TOLD)
             problem = self._keep(result, told)
         if self._as_json:

@@ -362,6 +362,20 @@ def test_a_worker_that_is_killed_while_all_is_set_up_is_told(tmp_path: Path) -> 
         assert not fleet.has_left_processes()
 
 
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+def test_a_worker_that_hears_ctrl_c_as_it_is_started_is_an_interruption(tmp_path: Path) -> None:
+    with Running(tmp_path, "--phones", "600", "--workers", "1") as fleet:
+        fleet.wait_for("setting up")
+        while not fleet.workers():
+            assert fleet.process.poll() is None
+        fleet.process.send_signal(signal.SIGINT)
+        os.kill(fleet.workers()[0], signal.SIGKILL)
+        _told, trouble = fleet.process.communicate(timeout=60)
+        assert fleet.process.returncode == 130
+        assert "lost" not in trouble
+        assert not fleet.has_left_processes()
+
+
 def test_an_impatient_user_gets_the_whole_report(tmp_path: Path) -> None:
     with Running(tmp_path, "--phones", "300", "--workers", "0") as fleet:
         fleet.wait_for("boot-phone")
