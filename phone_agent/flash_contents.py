@@ -69,9 +69,12 @@ class FlashChanges(TypedDict, total=False):
     itl_source: str | None
 
 
+_FIELDS: Final = frozenset(item.name for item in fields(FlashContents))
+
+
 def changed(contents: FlashContents, changes: FlashChanges) -> FlashContents:
     """Raises FlashError for a field that a flash does not have."""
-    unknown = changes.keys() - {item.name for item in fields(FlashContents)}
+    unknown = changes.keys() - _FIELDS
     if unknown:
         raise FlashError(f"a flash has no {', '.join(sorted(unknown))}", mend="see FlashContents for what it has")
     return replace(contents, **changes)

@@ -367,10 +367,10 @@ class Stream(asyncio.BufferedProtocol):
         return chunk
 
     async def _within_idle_timeout(self, waiter: asyncio.Future[None], trouble: str) -> None:
-        if self.idle_timeout_s is None:
+        seconds = self.idle_timeout_s
+        if seconds is None:
             return await waiter
-        error = TimeoutError(f"{trouble} for {self.idle_timeout_s:g} s")
-        timer = self._loop.call_later(self.idle_timeout_s, self._wake, waiter, error)
+        timer = self._loop.call_later(seconds, _give_up, waiter, trouble, seconds)
         try:
             return await waiter
         finally:
@@ -382,13 +382,14 @@ class Stream(asyncio.BufferedProtocol):
             await self._lost_event.wait()
 
     @staticmethod
-    def _wake(waiter: asyncio.Future[None] | None, error: Exception | None = None) -> None:
-        if waiter is None or waiter.done():
-            return
-        if error is None:
+    def _wake(waiter: asyncio.Future[None] | None) -> None:
+        if waiter is not None and not waiter.done():
             waiter.set_result(None)
-        else:
-            waiter.set_exception(error)
+
+
+def _give_up(waiter: asyncio.Future[None], trouble: str, seconds: float) -> None:
+    if not waiter.done():
+        waiter.set_exception(TimeoutError(f"{trouble} for {seconds:g} s"))
 
 
 def _address(name: Any) -> Address:
