@@ -28,12 +28,15 @@ _HEAD_END: Final = b"\r\n\r\n"
 _DEVICE_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,128}")
 """What CUCM Administration takes as the name of a device [recall]; it stands in logs and tables from here on."""
 _QUOTED: Final = r'"(?:[^"\\]|\\.)*+"'
-_ADDRESS: Final = re.compile(rf'[ \t]*+(?:(?:{_QUOTED}|[^"<>,;:]*+)[ \t]*<{SIP_URI}>|sips?:[^\s<>",;]+)[ \t]*')
+_ADDRESS: Final = re.compile(rf'[ \t]*+(?:(?:{_QUOTED}|[^"<>,;:]*+)[ \t]*<{SIP_URI}>|(?i:sips?):[^\s<>",;]+)[ \t]*')
 """Of Contact (RFC 3261 20.10): with a name or without. What follows `;` behind a bare URI is the field's."""
 _PARAMETER: Final = re.compile(rf';[ \t]*({TOKEN})[ \t]*(?:=[ \t]*({_QUOTED}|[^\s";,<>]+)[ \t]*)?')
+_NO_PARAMETER: Final = r'"(?:[^"\\]|\\.)*+"?|<[^<>]*>'
+"""What is passed over in looking for a parameter of an address: its texts in quotes, its URI."""
 _CONTACT_PARTS: Final = re.compile(
-    r'"(?:[^"\\]|\\.)*+"?|<[^<>]*>|(?P<expires>[ \t]*;[ \t]*expires[ \t]*=[^;,"<>]*)', re.IGNORECASE
+    rf'{_NO_PARAMETER}|(?P<comma>,)|(?P<expires>(?<![ \t])[ \t]*+;[ \t]*expires[ \t]*=[^;,"<>]*)', re.IGNORECASE
 )
+_TAG: Final = re.compile(rf"{_NO_PARAMETER}|(?P<tag>;[ \t]*tag[ \t]*=)", re.IGNORECASE)
 
 
 class SipReceiver:
@@ -125,9 +128,17 @@ def is_device_name(text: str) -> bool:
 
 
 def granted_contact(contact: str, expires_s: int) -> str:
-    """The Contact of a REGISTER as its answer has it: with the seconds that are granted (RFC 3261 10.3, step 8)."""
-    kept = _CONTACT_PARTS.sub(lambda part: "" if part["expires"] else part[0], contact)
-    return f"{kept};expires={expires_s}"
+    """The Contact of a REGISTER as its answer has it: each address with the seconds that are granted (RFC 3261 10.3,
+    step 8).
+    """
+    granted = f";expires={expires_s}"
+
+    def said(part: re.Match[str]) -> str:
+        if part["comma"]:
+            return f"{granted},"
+        return "" if part["expires"] else part[0]
+
+    return f"{_CONTACT_PARTS.sub(said, contact)}{granted}"
 
 
 def expiry_of(message: Message, default_s: int) -> int:
@@ -164,9 +175,13 @@ def transaction_of(message: Message) -> tuple[str, str]:
 def _add_tag(headers: Headers) -> None:
     """The answering side's tag in To (RFC 3261 8.2.6.2); made of the Call-ID, so that a repetition has the same."""
     to = headers.get("To")
-    if to is not None and ";tag=" not in to:
+    if to is not None and not _has_tag(to):
         call_id = headers.get("Call-ID") or ""
         headers.set("To", f"{to};tag={hashlib.sha256(call_id.encode()).hexdigest()[:16]}")
+
+
+def _has_tag(to: str) -> bool:
+    return "tag" in to.lower() and any(part["tag"] for part in _TAG.finditer(to))
 
 
 def _contacts(message: Message) -> Iterator[Mapping[str, str | None]]:

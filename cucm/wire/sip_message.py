@@ -15,7 +15,7 @@ from cucm.records import dataclass
 
 TOKEN: Final = r"[A-Za-z0-9.!%*_+`'~-]+"  # noqa: S105 (RFC 3261 calls it that)
 """RFC 3261 25.1."""
-SIP_URI: Final = r'sips?:[^\s<>"]+'
+SIP_URI: Final = r'(?i:sips?):[^\s\x00-\x1f\x7f<>"]+'
 """As far as anything here depends on it; telephone URIs are not emulated."""
 COMPACT_FORMS: Final = {
     "a": "Accept-Contact",
@@ -41,10 +41,11 @@ COMPACT_FORMS: Final = {
 """IANA's list of compact names."""
 _TEXT: Final = r"[^\x00-\x08\x0a-\x1f\x7f]*"
 """What a line may hold: no control characters but the tab."""
-_REQUEST_LINE: Final = re.compile(rf"({TOKEN}) ({SIP_URI}) SIP/2\.0")
-_STATUS_LINE: Final = re.compile(rf"SIP/2\.0 ([1-6][0-9][0-9]) ({_TEXT})")
+_REQUEST_LINE: Final = re.compile(rf"({TOKEN}) ({SIP_URI}) (?i:SIP)/2\.0")
+_STATUS_LINE: Final = re.compile(rf"(?i:SIP)/2\.0 ([1-6][0-9][0-9]) ({_TEXT})")
 _FIELD: Final = re.compile(rf"^({TOKEN})[ \t]*:[ \t]*+({_TEXT})\r\n", re.MULTILINE)
 """A whole line: two in one match cannot be, for no text holds the end of a line."""
+_FOLD: Final = re.compile(r"\r\n[ \t]+")
 
 
 class Headers:
@@ -120,10 +121,7 @@ Message = Request | Response
 
 
 def parse_head(head: bytes) -> Message:
-    """A message without its body, from its first line to the empty line. Raises ValueError, which says why.
-
-    Header fields that go on in the next line (RFC 3261 7.3.1) are not read: no phone writes them [recall].
-    """
+    """A message without its body, from its first line to the empty line. Raises ValueError, which says why."""
     first, _, lines = head.decode().removesuffix("\r\n").partition("\r\n")
     status = _STATUS_LINE.fullmatch(first)
     if status is not None:
@@ -135,8 +133,10 @@ def parse_head(head: bytes) -> Message:
 
 
 def _fields(lines: str) -> Headers:
+    if "\r\n " in lines or "\r\n\t" in lines:  # a field that goes on in the next line (RFC 3261 7.3.1)
+        lines = _FOLD.sub(" ", lines)
     fields = _FIELD.findall(lines)
-    if len(fields) != lines.count("\r\n"):
+    if len(fields) != lines.count("\n"):  # of every line, whatever ends it: none may be passed over
         wrong = next(line for line in lines.split("\r\n") if not _FIELD.fullmatch(f"{line}\r\n"))
         raise ValueError(f"{wrong[:40]!r} is no header field")
     if " \r" in lines or "\t\r" in lines:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 
 import pytest
 from hypothesis import given
@@ -17,6 +18,7 @@ from cucm.wire.sip import (
     expiry_of,
     granted_contact,
     required_extensions,
+    response_to,
 )
 from cucm.wire.sip_message import Headers, Request, Response
 
@@ -95,7 +97,12 @@ def test_the_compact_form_of_the_length_counts() -> None:
         b"REGISTER sip:127.0.11.32 SIP/2.0\r\n: no name\r\nContent-Length: 0\r\n\r\n",
         b"REGISTER sip:127.0.11.32 SIP/2.0\r\nX: bell \x07\r\nContent-Length: 0\r\n\r\n",
         b"REGISTER sip:127.0.11.32 SIP/2.0\r\nX: two\nlines\r\nContent-Length: 0\r\n\r\n",
-        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nX: goes\r\n on\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nX: two\nLines: 1\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\n\x00 no field\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\nX: a\nContent-Length: 9\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:127.0.11.32 SIP/2.0\r\n folds: nothing\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:a\x00\x1b[2J SIP/2.0\r\nContent-Length: 0\r\n\r\n",
+        b"REGISTER sip:a\x7f SIP/2.0\r\nContent-Length: 0\r\n\r\n",
         b"REGISTER sip:127.0.11.32  SIP/2.0\r\nContent-Length: 0\r\n\r\n",
         b"REGISTER sip:127.0.11.32 SIP/3.0\r\nContent-Length: 0\r\n\r\n",
         b"SIP/2.0 099 OK\r\nContent-Length: 0\r\n\r\n",
@@ -187,6 +194,7 @@ def test_hostile_contacts_do_not_take_long() -> None:
         "A phone <sip:a@b>;Expires=7;+u.sip!devicename.ccm.cisco.com=SEP1",
         "sip:a@b;expires=7;+u.sip!devicename.ccm.cisco.com=SEP1",
         "<sip:x;self=1>;+u.sip!devicename.ccm.cisco.com=SEP1;expires=7",
+        "<SIP:a@b>;expires=7, Sips:c;+u.sip!devicename.ccm.cisco.com=SEP1",
     ],
 )
 def test_how_a_contact_may_be_written(contact: str) -> None:
@@ -221,11 +229,37 @@ def test_extensions_may_be_required_in_several_lines() -> None:
         ("<sip:a@b>", "<sip:a@b>;expires=120"),
         ("<sip:a@b>;expires=3600", "<sip:a@b>;expires=120"),
         ("<sip:a@b;expires=1> ; Expires = 3600;q=1", "<sip:a@b;expires=1>;q=1;expires=120"),
+        (
+            '<sip:a,b>;q=1;expires=1 , "c,d" <sip:c>;x="e,f"',
+            '<sip:a,b>;q=1;expires=120, "c,d" <sip:c>;x="e,f";expires=120',
+        ),
         ('"x;expires=1\\"" <sip:a@b>;x=";expires=2"', '"x;expires=1\\"" <sip:a@b>;x=";expires=2";expires=120'),
     ],
 )
 def test_the_contact_of_an_answer_says_what_is_granted(asked: str, granted: str) -> None:
     assert granted_contact(asked, 120) == granted
+
+
+@pytest.mark.parametrize(
+    ("to", "has_tag"),
+    [
+        ("<sip:a@b>", False),
+        ("<sip:a@b>;x=stag", False),
+        ('";tag=1" <sip:a@b;tag=2>', False),
+        ("<sip:a@b>;tag=1", True),
+        ("<sip:a@b;tag=2>;x=1 ;\tTAG = 1", True),
+        ("sip:a@b;tag=1", True),
+    ],
+)
+def test_an_answer_has_one_tag(to: str, has_tag: bool) -> None:
+    request = Request("OPTIONS", "sip:a", Headers([("To", to), ("Call-ID", "1")]))
+    answered = response_to(request, 200, "OK").headers["To"]
+    assert answered == to if has_tag else re.fullmatch(re.escape(to) + ";tag=[0-9a-f]{16}", answered)
+
+
+def test_spaces_do_not_take_the_square_of_their_number() -> None:
+    """What backtracks over them would meet the test run's own time limit."""
+    assert granted_contact("<sip:a@b>;x" + " " * 1_000_000 + ";y", 120).endswith(";y;expires=120")
 
 
 def test_quotes_without_end_do_not_take_the_square_of_their_number() -> None:

@@ -72,9 +72,28 @@ def test_the_first_lines() -> None:
     assert (response.code, response.phrase) == (423, "Interval Too Brief")
 
 
+def test_the_case_of_version_and_scheme_says_nothing() -> None:
+    request = parse_head(b"REGISTER SIPS:x Sip/2.0\r\n\r\n")
+    assert isinstance(request, Request)
+    assert request.uri == "SIPS:x"
+    assert isinstance(parse_head(b"sip/2.0 200 OK\r\n\r\n"), Response)
+
+
+def test_a_field_may_go_on_in_the_next_lines() -> None:
+    """RFC 3261 7.3.1; each fold is as much as one space."""
+    head = b"OPTIONS sip:a SIP/2.0\r\nSubject: I know\r\n \t you\r\n\tare:\r\n there\r\nW:\r\n 1\r\n \r\n\r\n"
+    headers = parse_head(head).headers
+    assert (headers["Subject"], headers["W"]) == ("I know you are: there", "1")
+
+
 def test_hostile_heads_do_not_take_long() -> None:
     """A pattern that goes over its text more than once would meet the test run's own time limit."""
-    for evil in ("a" * 1_000_000, "a" + " " * 1_000_000 + "b", "a:" + " " * 1_000_000 + "\x01"):
+    for evil in (
+        "a" * 1_000_000,
+        "a" + " " * 1_000_000 + "b",
+        "a:" + " " * 1_000_000 + "\x01",
+        "a:\r\n " * 300_000 + "\x01",
+    ):
         with pytest.raises(ValueError, match="is no header field"):
             parse_head(f"OPTIONS sip:a SIP/2.0\r\n{evil}\r\n\r\n".encode())
     with pytest.raises(ValueError, match="first line"):
