@@ -34,7 +34,8 @@ _PARAMETER: Final = re.compile(rf';[ \t]*({TOKEN})[ \t]*(?:=[ \t]*({_QUOTED}|[^\
 _NO_PARAMETER: Final = r'"(?:[^"\\]|\\.)*+"?|<[^<>]*>'
 """What is passed over in looking for a parameter of an address: its texts in quotes, its URI."""
 _CONTACT_PARTS: Final = re.compile(
-    rf'{_NO_PARAMETER}|(?P<comma>,)|(?P<expires>(?<![ \t])[ \t]*+;[ \t]*expires[ \t]*=[^;,"<>]*)', re.IGNORECASE
+    rf'{_NO_PARAMETER}|(?P<comma>,)|(?P<expires>(?<![ \t])[ \t]*+;[ \t]*expires[ \t]*=(?:[ \t]*{_QUOTED}|[^;,"<>]*))',
+    re.IGNORECASE,
 )
 _TAG: Final = re.compile(rf"{_NO_PARAMETER}|(?P<tag>;[ \t]*tag[ \t]*=)", re.IGNORECASE)
 

@@ -228,6 +228,7 @@ def test_extensions_may_be_required_in_several_lines() -> None:
     [
         ("<sip:a@b>", "<sip:a@b>;expires=120"),
         ("<sip:a@b>;expires=3600", "<sip:a@b>;expires=120"),
+        ('<sip:a@b>;expires= "1;2" ;q=1', "<sip:a@b> ;q=1;expires=120"),
         ("<sip:a@b;expires=1> ; Expires = 3600;q=1", "<sip:a@b;expires=1>;q=1;expires=120"),
         (
             '<sip:a,b>;q=1;expires=1 , "c,d" <sip:c>;x="e,f"',
