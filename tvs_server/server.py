@@ -81,7 +81,7 @@ class TvsServer:
         self._faults = faults.at(service="TVS")
         self._now = now
         self._clients: dict[Stream, Client] = {}
-        self._asking: list[Stream] = []
+        self._asking: dict[Stream, None] = {}
         self._attempted = 0
         self._accepted = 0
         self._running = False
@@ -202,7 +202,7 @@ class TvsServer:
         self._tell(TvsConnectionClosed(*client.place, client.answered))
 
     def _attend(self, stream: Stream) -> Attention:
-        """The short way, without a coroutine: whole requests are answered on the spot.
+        """The short way, without a coroutine: whole requests are answered at the end of this turn of the loop.
 
         All that takes its time (half a request, a fault, a client that does not take its answer) and all that ends
         otherwise than by a goodbye goes the long way, `_serve`, from where it stands.
@@ -216,7 +216,7 @@ class TvsServer:
             return Attention.HANDLE
         if not self._asking:
             asyncio.get_running_loop().call_soon(self._answer_all)
-        self._asking.append(stream)
+        self._asking[stream] = None
         return Attention.LATER
 
     def _answer_all(self) -> None:
@@ -225,7 +225,7 @@ class TvsServer:
         The trick: the cache's sources are asked once for all of them whether they have changed, by four system calls,
         and after the last of the requests has come: what was committed before a request was sent is answered.
         """
-        asking, self._asking = self._asking, []
+        asking, self._asking = self._asking, {}
         self._cache.look_anew()
         for stream in asking:
             if stream.receiver is not None:  # not cut, and not in other hands meanwhile

@@ -37,7 +37,9 @@ class Attention(Enum):
     WAIT = auto()
     """For more to come, as long as a connection may be idle."""
     LATER = auto()
-    """Leave it alone: whoever looked at it calls `Listener.attend` before the next turn of the loop."""
+    """Leave it alone: whoever looked at it calls `Listener.attend` before the next turn of the loop, unless it has no
+    `receiver` any more. It is not idle meanwhile.
+    """
     END = auto()
     """Close it."""
     HANDLE = auto()
@@ -333,10 +335,10 @@ class Listener:
             stream.receiver = self._attend
             self._idle.start(stream)
             return
+        self._idle.stop(stream)
         if what is Attention.LATER:
             stream.receiver = self._attend
             return
-        self._idle.stop(stream)
         stream.receiver = None
         if what is Attention.HANDLE:
             self._begin(self._serve(stream))

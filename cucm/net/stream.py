@@ -98,7 +98,9 @@ class Stream(asyncio.BufferedProtocol):
         self.peer_address: Address = ("", 0)
         self.socket_number = -1
         self.receiver: Callable[[Stream], None] | None = None
-        """Called when there is something new to `take` or to learn, instead of waking a coroutine that reads."""
+        """Called when there is something new to `take` or to learn, instead of waking a coroutine that reads; None,
+        too, once the connection is cut from this side or gone.
+        """
         self.when_lost: Callable[[Stream], None] | None = None
         """Called once, when the connection is gone: for whoever has set `receiver`, which does not hear of that."""
 
@@ -241,6 +243,7 @@ class Stream(asyncio.BufferedProtocol):
         """Cut the connection without a word."""
         if self._lost:
             return
+        self.receiver = None
         if self._frozen:  # the goodbye of TCP vanishes too: it ends for this side only
             self._loop.call_soon(self.connection_lost, None)
         else:
@@ -250,6 +253,7 @@ class Stream(asyncio.BufferedProtocol):
         """Cut the connection with a TCP reset, as the kernel does for a process that is gone. Ends `freeze` as well."""
         if self._lost and not self._frozen:
             return
+        self.receiver = None
         self._frozen = False
         with contextlib.suppress(OSError):  # gone already
             connection = self._transport.get_extra_info("socket")

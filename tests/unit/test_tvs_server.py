@@ -294,6 +294,59 @@ async def test_who_is_cut_before_the_answer_gets_none_and_keeps_nobody_from_thei
 
 
 @on_both_loops
+async def test_who_is_cut_by_another_ones_answer_gets_none_and_nothing_is_told_of_one(
+    loopback: Draw, tvs: Identity, folder: Path, foreign: Identity
+) -> None:
+    class Cutter(Told):
+        """A subscriber that cuts off everybody when the first answer is sent."""
+
+        def __call__(self, event: Event) -> None:
+            super().__call__(event)
+            if isinstance(event, TvsResponseSent) and self.kinds().count(TvsResponseSent) == 1:
+                for stream in list(server._clients):
+                    stream.reset()
+
+    async with serving(loopback, tvs, folder, told=Cutter()) as (server, told):
+        streams = [await connect(server) for _ in range(3)]
+        for _ in streams:
+            await told.next(TvsHandshakeDone)
+        for stream in streams:
+            stream.write(encode_message(query(foreign)))
+        for _ in streams:
+            await told.next(TvsConnectionClosed)
+        assert told.kinds().count(TvsResponseSent) == told.kinds().count(TvsRequestReceived) == 1
+        for stream in streams:
+            await stream.close()
+
+
+@on_both_loops
+async def test_who_has_asked_is_not_idle_until_the_answer_and_is_answered_once(
+    loopback: Draw, tvs: Identity, folder: Path, foreign: Identity
+) -> None:
+    async with serving(loopback, tvs, folder) as (server, told):
+        stream = await connect(server)
+        await told.next(TvsHandshakeDone)
+        (here,) = server._clients
+        look, waiting = here.receiver, server._listener._idle
+        assert look is not None
+
+        def look_twice_as_the_idle_time_ends(stream: Stream) -> None:
+            look(stream)
+            look(stream)
+            for idle in list(waiting._due):
+                waiting._due[idle] = 0.0
+            waiting._check()
+
+        here.receiver = look_twice_as_the_idle_time_ends
+        for number in range(2):
+            answer = await ask(stream, query(foreign, number))
+            assert isinstance(answer, QueryCertificateResponse)
+            assert answer.session_id == number
+        assert TvsRequestRefused not in told.kinds()
+        await stream.close()
+
+
+@on_both_loops
 async def test_verify_and_not_found(
     loopback: Draw, tvs: Identity, folder: Path, foreign: Identity, phone: Identity
 ) -> None:
