@@ -344,8 +344,6 @@ class Phone:
 
     async def _perform(self, command: Command, tvs: TvsClient) -> Any:
         match command:
-            case Note(event=event):
-                return self._emit(event)
             case Enter(state=state):
                 return self._enter(state)
             case RequestTftpServers():

@@ -117,6 +117,7 @@ def test_encode_of_decode_is_the_file_and_the_other_way_round(data: bytes) -> No
     assert encode_trust_list(decoded) == data
     assert decode_trust_list(encode_trust_list(decoded)) == decoded
     assert len(signed_bytes(data)) == len(data) - 3 - len(decoded.signature)
+    assert decoded.signed_part(data) == signed_bytes(data)
     read_everything(decoded)
 
 

@@ -7,8 +7,11 @@ import pytest
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
 from cucm.wire.cursor import (
     MAX_ELEMENTS,
+    MAX_KNOWN,
+    MAX_KNOWN_BYTES,
     MAX_VALUE_BYTES,
     Element,
+    Known,
     Schema,
     element_path,
     find_field,
@@ -151,3 +154,24 @@ def test_text_that_does_not_fit(value: str) -> None:
 def test_numbers_that_do_not_fit(value: int, size: int) -> None:
     with pytest.raises(EncodeError, match=f"does not fit {size} bytes"):
         number_bytes(value, size, "ttl_s")
+
+
+def test_of_what_is_known_there_is_no_more_than_may_be() -> None:
+    known = Known[int]()
+    for number_of in range(MAX_KNOWN + 1):
+        assert known.keep(number_bytes(number_of, 4, "a"), number_of) == number_of
+    assert known == {number_bytes(MAX_KNOWN, 4, "a"): MAX_KNOWN}
+    assert known.keep(bytes(MAX_KNOWN_BYTES + 1), 1) == 1
+    assert known.keep(bytes(MAX_KNOWN_BYTES), 2) == 2
+    assert set(map(len, known)) == {4, MAX_KNOWN_BYTES}
+
+
+def test_a_container_is_wrong_again_and_again() -> None:
+    """What is known is only what was good; the place of what is not is told each time as it is."""
+    good, bad = write_elements([Element(Tag.COUNT, b"\0\1")]), write_elements([Element(Tag.COUNT, b"\0")])
+    for _ in range(2):
+        read(write_elements([Element(Tag.NAME, b"a\0"), Element(Tag.BOX, good)]))
+        for name, offset in (b"a\0", 11), (b"ab\0", 12):
+            with pytest.raises(DecodeError) as caught:
+                read(write_elements([Element(Tag.NAME, name), Element(Tag.BOX, bad)]))
+            assert caught.value.offset == offset

@@ -72,6 +72,12 @@ def test_the_first_lines() -> None:
     assert (response.code, response.phrase) == (423, "Interval Too Brief")
 
 
+def test_spaces_around_a_value_are_none_of_it() -> None:
+    headers = parse_head(b"OPTIONS sip:a SIP/2.0\r\nTo: \t a b\t \r\nFrom:\tc\t\r\nSubject:  \r\n\r\n").headers
+    assert (headers["To"], headers["From"], headers["Subject"]) == ("a b", "c", "")
+    assert parse_head(b"OPTIONS sip:a SIP/2.0\r\nTo:a\t\r\n\r\n").headers["To"] == "a"
+
+
 def test_the_case_of_version_and_scheme_says_nothing() -> None:
     request = parse_head(b"REGISTER SIPS:x Sip/2.0\r\n\r\n")
     assert isinstance(request, Request)
