@@ -57,6 +57,36 @@ def test_interrupted_when_it_has_done_its_work() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+AT_ITS_EDGES = """
+import os, signal, sys
+from lab.cli import frame, main
+whole = frame.{function}
+def interrupted(*words):
+    {before}os.kill(os.getpid(), signal.SIGINT)
+    told = whole(*words)
+    os.kill(os.getpid(), signal.SIGINT)
+    return told
+frame.{function} = interrupted
+sys.argv = ["cucm-lab", "--version"]
+raise SystemExit(main())
+"""
+
+
+@pytest.mark.parametrize("function", ["_open_closed_streams", "_main", "main"])
+@pytest.mark.parametrize("before", ["", "pass  # "], ids=["before", "behind"])
+def test_interrupted_just_before_its_work_or_just_behind(function: str, before: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", AT_ITS_EDGES.format(function=function, before=before)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+
+
 @pytest.mark.parametrize(("program", "words", "module", "says"), ENTRIES)
 def test_interrupted_while_it_imports(program: str, words: list[str], module: str, says: str) -> None:
     done = subprocess.run(
