@@ -30,7 +30,8 @@ _HEAD: Final = (
     "of it servers",
     "floor, ms",
     "CPU ÷ floor",
-    "KiB per phone",
+    "KiB per phone, both ends",
+    "of it the phone's",
     "others' load",
 )
 _ROOT: Final = Path(__file__).parents[1]
@@ -74,7 +75,7 @@ def _said(output: bytes) -> str:
 @dataclass(frozen=True, slots=True)
 class FleetRun:
     """One row: seconds of the clock, CPU milliseconds per phone of both ends together, bytes. `predicted_s` is what
-    the sizing model says of `wall_s`.
+    the sizing model says of `wall_s`; `memory_per_phone` is that of both ends, `memory_at_phones` the phone's of it.
     """
 
     phones: int
@@ -92,6 +93,7 @@ class FleetRun:
     events_per_phone: float
     p99_ms: dict[str, float]
     others_load: float | None
+    memory_at_phones: float | None = None
 
     @classmethod
     def of(cls, result: Mapping[str, Any], predicted_s: float) -> FleetRun:
@@ -115,6 +117,7 @@ class FleetRun:
             events_per_phone=(boot["events"] + migration["events"]) / phones,
             p99_ms={phase: known["p99_ms"] for phase, known in migration["latencies"].items()},
             others_load=result["others_load"],
+            memory_at_phones=memory and memory["at_phones"],
         )
 
     @property
@@ -128,8 +131,15 @@ class FleetRun:
     @property
     def kib_per_phone(self) -> float | None:
         """None where the system does not tell; of too few phones, what the first ones cost once would be most of it."""
-        known = self.memory_per_phone is not None and self.phones >= MEMORY_FROM
-        return self.memory_per_phone / 1024 if known else None  # type: ignore[operator]
+        return self._kib(self.memory_per_phone)
+
+    @property
+    def kib_at_phones(self) -> float | None:
+        """Of it the phone's own end; None also where phones have no process of their own."""
+        return self._kib(self.memory_at_phones)
+
+    def _kib(self, octets: float | None) -> float | None:
+        return None if octets is None or self.phones < MEMORY_FROM else octets / 1024
 
     @property
     def predicted_of_measured(self) -> float:
@@ -179,6 +189,7 @@ def _row(run: FleetRun) -> tuple[str, ...]:
         f"{run.floor_ms_per_phone:.2f}",
         _or_dash(run.times_floor, 2),
         _or_dash(run.kib_per_phone, 0),
+        _or_dash(run.kib_at_phones, 0),
         _or_dash(run.others_load, 2),
     )
 

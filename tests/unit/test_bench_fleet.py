@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench import large_fleets
-from bench.fleet import fleet_tables
+from bench.fleet import fleet_tables, middle, quieter
 from bench.fleet_run import FleetRun, FleetTable
 from bench.goals import FLEET_TABLE, GOALS, judge
 from bench.machine import Placement
@@ -37,6 +38,7 @@ RUN = FleetRun(
     events_per_phone=95.0,
     p99_ms={"boot": 20.0},
     others_load=0.0,
+    memory_at_phones=33 * 1024.0,
 )
 
 
@@ -63,13 +65,29 @@ def test_one_set_of_runs_feeds_the_table_and_both_models(tmp_path: Path) -> None
     assert str(MAX_PHONES) in reason
 
 
+def report(cpu_ms: float, arrived: int = 9, others_load: float | None = 0.0) -> dict[str, Any]:
+    return {
+        "request": {"phones": 9}, "arrived": arrived, "cpu_ms_per_phone": cpu_ms, "others_load": others_load
+    }  # fmt: skip
+
+
+def test_a_lost_phone_is_not_measured_away() -> None:
+    whole, other, third, lossy = report(10.0), report(11.0), report(12.0), report(99.0, arrived=8, others_load=2.0)
+    assert middle([third, whole, other]) is other
+    assert middle([lossy, whole, other]) is lossy
+    busy, silent = report(9.0, others_load=1.0), report(9.0, others_load=None)
+    assert quieter(busy, whole) is whole
+    assert quieter(busy, silent) is silent
+    assert quieter(busy, lossy) is lossy
+
+
 def test_goals_of_fleets_are_judged_by_their_sizes() -> None:
     many = replace(RUN, phones=1000, arrived=1000, times_floor=1.5)
     most = replace(RUN, phones=10_000, arrived=9_999, cpu_ms_per_phone=11.0)
     measured = FleetTable(FLEET_TABLE, [RUN, many, most])
     judged = [one for one in judge(GOALS, [measured]) if one.goal.area == "Fleet"]
-    assert [one.is_met for one in judged] == [True, False, False, False, True]
-    assert [one.measured and one.measured.median for one in judged] == [1.5, 5.0, 1.0, 65.0, 1.1]
+    assert [one.is_met for one in judged] == [True, False, False, True, False, True]
+    assert [one.measured and one.measured.median for one in judged] == [1.5, 5.0, 1.0, 33.0, 65.0, 1.1]
     assert measured.failures() == {"phones lost": 1}
     few = [one for one in judge(GOALS, [FleetTable(FLEET_TABLE, [RUN])]) if one.goal.area == "Fleet"]
     assert all(one.is_met is None for one in few)
@@ -77,9 +95,10 @@ def test_goals_of_fleets_are_judged_by_their_sizes() -> None:
 
 def test_what_the_system_does_not_tell_is_a_dash() -> None:
     many = replace(RUN, phones=1000)
-    rows = table(FleetTable("title", [many, replace(many, memory_per_phone=None, others_load=None), RUN])).splitlines()
+    untold = replace(many, memory_per_phone=None, memory_at_phones=None, others_load=None)
+    rows = table(FleetTable("title", [many, untold, RUN])).splitlines()
     ends = [row.replace(" ", "").rpartition("|5.00")[2] for row in rows[2:]]
-    assert ends == ["|65|0.00|", "|–|–|", "|–|0.00|"]
+    assert ends == ["|65|33|0.00|", "|–|–|–|", "|–|–|0.00|"]
 
 
 def test_the_page_takes_a_new_table_and_keeps_the_rest() -> None:
