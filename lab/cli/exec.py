@@ -14,7 +14,7 @@ Needs no root, but a Linux that lets users make namespaces (`cucm-lab doctor` sa
 examples:
   cucm-lab exec -- openssl s_client -connect ucm105pub:2445
   cucm-lab exec --topology campus -- sh -c 'cucm-lab wait --for "phones" && my-migration-tool --source 192.168.11.32'
-exit codes: the command's own; 127 it was not found; 128+n signal n ended it; 2 wrong words; 3 no namespaces here"""
+exit codes: the command's own; 127 it was not found; 128 + N signal N ended it; 2 wrong words; 3 no namespaces here"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,16 @@ if TYPE_CHECKING:
 DEFAULT_CORES: Final = 2
 
 
+EPILOG: Final = """\
+examples:
+  cucm-lab fleet --phones 100 --out out/fleet
+  cucm-lab fleet --phones 10000 --simulate
+exit codes: 0 every phone is where the story takes or leaves it; 1 not; 2 wrong words; 3 the machine lacks something, or
+an address is taken; 128 + N ended by signal N (130: Ctrl-C)"""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
     parser.add_argument("--phones", type=int, required=True, metavar="N", help="how many phones there are")
     parser.add_argument("--story", default="migrate", metavar="S", help="what happens to them (default %(default)s)")
     parser.add_argument("--topology", metavar="T", help="clusters and kinds of phones; default: the story's own")

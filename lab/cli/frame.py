@@ -86,10 +86,10 @@ class Parser(argparse.ArgumentParser):
         return super().parse_known_args(args, namespace)
 
     def _require_known_options(self, words: list[str]) -> None:
-        known = [option for action in self._actions for option in action.option_strings]
+        known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         for word in words[: words.index("--")] if "--" in words else words:
             option = word.partition("=")[0]
-            if option.startswith("--") and option not in known:
+            if option.startswith("--") and " " not in word and option not in known:  # a space: SQL with a comment
                 raise UsageError(f"there is no option {option!r}", mend=self._meant(option, known))
 
     def error(self, message: str) -> NoReturn:

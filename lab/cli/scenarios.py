@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from typing import Final
 
 from cucm.errors import EXIT_OK
 
+EPILOG: Final = "exit codes: 0 listed; 2 wrong words"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = EPILOG
     parser.add_argument("--markdown", action="store_true", help="print docs/scenarios.md: every story with its acts")
 
 

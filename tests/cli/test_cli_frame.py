@@ -128,6 +128,7 @@ def test_a_word_too_many_points_to_the_help_of_its_command(cucm_lab):
     ("words", "what", "mend"),
     [
         ("fleet --phnes 3", "there is no option '--phnes'", "did you mean --phones?"),
+        ("decode --hx", "there is no option '--hx'", "did you mean --help?"),
         ("wait --four=x", "there is no option '--four'", "did you mean --for?"),
         ("tvs query localhost --isuer x", "there is no option '--isuer'", "did you mean --issuer?"),
         ("run migrate --zzz", "there is no option '--zzz'", "`cucm-lab run --help` lists the words it takes"),
@@ -141,6 +142,19 @@ def test_a_misspelt_word_has_the_nearest(capsys, words, what, mend):
     told = capsys.readouterr().err
     assert told.startswith(f"cucm-lab: error: {what}\n")
     assert told.endswith(f"  mend: {mend}\n")
+
+
+@pytest.mark.parametrize("words", [("sql", "--json"), ("sql",)])
+def test_sql_that_begins_with_a_comment_is_no_option(capsys, tmp_path, words):
+    assert main([*words, "node", "-- who\nselect 1", "--directory", str(tmp_path)]) == 3
+    told = capsys.readouterr()
+    assert "no lab is running here" in told.out + told.err
+
+
+@pytest.mark.parametrize("subcommand", [one.name for one in SUBCOMMANDS])
+def test_every_command_tells_its_exit_codes(capsys, subcommand):
+    assert main([subcommand, "--help"]) == 0
+    assert "\nexit codes: " in capsys.readouterr().out
 
 
 def test_flags_are_not_abbreviated(cucm_lab):
