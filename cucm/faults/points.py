@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cucm.errors import UsageError
 from cucm.records import dataclass
-from cucm.validation_words import told_of
+from cucm.validation_words import nearest, told_of
 
 MAX_DELAY_S: Final = 600.0
 
@@ -68,8 +68,9 @@ class FaultPoint:
         for action in self.actions:
             if action.name == name:
                 return action
-        known = ", ".join(action.name for action in self.actions)
-        raise UsageError(f"there is no action {name!r} at {self.name}", mend=f"its actions are {known}")
+        known = [action.name for action in self.actions]
+        mend = nearest(name, known, most=len(known))
+        raise UsageError(f"there is no action {name!r} at {self.name}", mend=mend)
 
     def as_json(self) -> dict[str, Any]:
         """Attributes as a JSON schema."""

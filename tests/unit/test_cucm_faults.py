@@ -40,7 +40,7 @@ def test_the_action_comes_with_its_attributes_checked() -> None:
     ("changes", "names"),
     [
         ({"point": "tvs.respons"}, "did you mean tvs.response"),
-        ({"point": "zzz"}, "one of"),
+        ({"point": "zzz"}, "there are: tcp.accept"),
         ({"action": "explode"}, "drop, "),
         ({"action": "delay", "attributes": {"seconds": -1}}, "seconds"),
         ({"action": "delay", "attributes": {"seconds": MAX_DELAY_S + 1}}, "seconds"),
@@ -181,6 +181,21 @@ def test_a_fault_read_back_from_its_json_is_the_same() -> None:
     fault = fault_of(a_fault(id="x", action="truncate", match={"node": "a"}, skip=1, attributes={"bytes": 3}))
     assert fault_of(fault.as_json()) == fault_of(fault.as_json())
     assert fault_of(fault.as_json()).action == Truncate(bytes=3)
+
+
+@pytest.mark.parametrize(
+    ("point", "action", "mend"),
+    [
+        ("tvs.response", "dorp", "did you mean drop?"),
+        ("tvs.response", "xyzzy", "there are: " + ", ".join(action.name for action in TVS_RESPONSE.actions)),
+        ("tvs.reponse", "drop", "did you mean tvs.response?"),
+        ("xyzzy", "drop", "there are: " + ", ".join(POINTS)),
+    ],
+)
+def test_a_point_or_action_that_is_none_has_the_nearest(point: str, action: str, mend: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        fault_of({"point": point, "action": action})
+    assert refused.value.mend == mend
 
 
 def test_every_point_and_action_explains_itself() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from itertools import chain
 from typing import Final
 
 from cucm.errors import UsageError
 from cucm.faults.catalogue import cluster, dhcp, files, http, phone, sftp, sip, tcp, tftp, tls, tvs
 from cucm.faults.points import FaultPoint
+from cucm.validation_words import nearest
 
 _DOMAINS: Final = (
     tcp,
@@ -34,6 +34,5 @@ def fault_point(name: str) -> FaultPoint:
     try:
         return POINTS[name]
     except KeyError:
-        near = get_close_matches(name, POINTS, n=1)
-        mend = f"did you mean {near[0]}?" if near else f"one of: {', '.join(POINTS)}"
+        mend = nearest(name, list(POINTS), most=len(POINTS))
         raise UsageError(f"there is no fault point {name!r}", mend=mend) from None
