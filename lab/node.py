@@ -260,13 +260,17 @@ class Node:
         return True
 
     async def stop_service(self, service: str) -> bool:
-        """Stop it, and an impostor in its place. False, and nothing happens, when neither runs."""
+        """Stop it, and an impostor in its place; one that has crashed counts as stopped from now on.
+
+        False, and nothing happens, when there is none of these.
+        """
         ended = await self._end_impostor(service)
-        running = self._running.pop(service, None)
+        running, crashed = self._running.pop(service, None), service in self._crashed
         self._crashed.discard(service)
-        if running is None:
+        if running is not None:
+            await running.stop()
+        elif not crashed:
             return ended
-        await running.stop()
         self._tell(ServiceStopped(self.name, service))
         return True
 

@@ -9,7 +9,13 @@ from lab_on_sockets import PHONE, make_lab, network_of, perform, two_nodes_and_a
 
 from cucm.clock import MovableClock
 from cucm.errors import LabError, TrustReason, UsageError
-from cucm.events.administration import OperationPerformed, OperationRefused, ServiceUnchanged
+from cucm.events.administration import (
+    OperationPerformed,
+    OperationRefused,
+    ServiceCrashed,
+    ServiceStopped,
+    ServiceUnchanged,
+)
 from cucm.events.sftp import SftpFileStored
 from lab.operation_words import operation_of
 from lab.runtime import Lab, LabOptions
@@ -168,6 +174,19 @@ async def test_what_was_so_already_is_told(lab):
         ServiceUnchanged("pub", "CAPF", "is activated already and runs"),
     ]
     assert not lab.node("sub").runs("CAPF")
+
+
+async def test_a_service_that_crashed_is_stopped_once(lab):
+    for do in ("crash-service", "stop-service", "stop-service"):
+        await perform(lab, do, cluster="here", node="sub", service="TVS")
+    kinds = (ServiceCrashed, ServiceStopped, ServiceUnchanged)
+    told = [record.event for record in lab.events if isinstance(record.event, kinds)]
+    assert told == [
+        ServiceCrashed("sub", "TVS"),
+        ServiceStopped("sub", "TVS"),
+        ServiceUnchanged("sub", "TVS", "does not run"),
+    ]
+    assert lab.node("sub").state_of("TVS") == "stopped"
 
 
 async def test_replication_is_disturbed_and_repaired(lab):
