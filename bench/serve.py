@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from cucm.events import Emit, EventLog, ignore
-from cucm.machine import raise_descriptor_limit
 from cucm.net.listener import Limits
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile
-from cucm.program import collect_seldom
+from cucm.program import collect_seldom, run
 from cucm.render.tftp_trace import TftpTrace
 from cucm.render.trace_writer import TraceWriter, each
 from cucm.render.tvs_trace import TvsTrace
@@ -32,19 +31,8 @@ RETAINED_EVENTS = 1000
 
 def main() -> int:
     order = json.loads(sys.stdin.readline())
-    raise_descriptor_limit()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(_serve(order))
+    run(_serve(order))
     return 0
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """Of uvloop where it is installed, as the lab does."""
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
 
 
 async def _serve(order: dict[str, Any]) -> None:
