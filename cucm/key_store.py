@@ -28,7 +28,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_private_key,
 )
 
-from cucm.errors import EnvironmentProblem, UsageError
+from cucm.errors import UsageError
+from cucm.machine import machine_problem
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey
@@ -146,10 +147,9 @@ class KeyStore:
         try:
             return _read(path, kind) or self._make(path, kind)
         except OSError as error:
-            raise EnvironmentProblem(
-                f"the key cache cannot be used: {error.strerror or error}",
-                where=str(self.directory),
-                mend=f"set {CACHE_VARIABLE} to a directory that you may write",
+            mend = f"set {CACHE_VARIABLE} to a directory that you may write"
+            raise machine_problem(
+                error, str(self.directory), failed="the key cache cannot be used", mend=mend
             ) from error
 
     def _make(self, path: Path, kind: KeyKind) -> PrivateKey:

@@ -13,6 +13,9 @@ from cucm.errors import EnvironmentProblem
 NEEDED: Final = 24
 """Files and sockets that an event loop and the smallest program on it need; libuv aborts the process without."""
 
+TOO_MANY_OPEN: Final = frozenset({errno.EMFILE, errno.ENFILE})
+"""Refusals that are about this process or machine, and not about the file or socket that was wanted."""
+
 
 def descriptor_limit() -> int:
     """How many files and sockets this process may have open now."""
@@ -44,23 +47,23 @@ def require_descriptors(needed: int = NEEDED) -> None:
             os.close(one)
 
 
-def machine_problem(error: OSError, where: str | None = None) -> EnvironmentProblem:
-    """The system's refusal as what, where and, for the common ones, how to mend it."""
+def machine_problem(
+    error: OSError, where: str | None = None, *, failed: str = "", mend: str | None = None
+) -> EnvironmentProblem:
+    """The system's refusal as what, where and, for the common ones, how to mend it.
+
+    `failed` says what could not be done, `mend` what helps unless the reason is that too many files are open.
+    """
     where = where or (None if error.filename is None else os.fsdecode(error.filename))
+    what = error.strerror or str(error) or type(error).__name__
     match error.errno:
         case errno.EMFILE:
             most = descriptor_limit()
             what = f"no more than {most} files and sockets may be open in this process"
             mend = f"raise the limit, as root where its hard form is in the way: ulimit -n {max(4096, 2 * most)}"
-            return EnvironmentProblem(what, where=where, mend=mend)
         case errno.ENFILE:
             what = "all files and sockets that this machine allows are open"
-            return EnvironmentProblem(what, where=where, mend="end other programs, or raise fs.file-max with sysctl")
+            mend = "end other programs, or raise fs.file-max with sysctl"
         case errno.ENOSPC | errno.EDQUOT:
-            return EnvironmentProblem(_words(error), where=where, mend="make room on that disk")
-        case _:
-            return EnvironmentProblem(_words(error), where=where)
-
-
-def _words(error: OSError) -> str:
-    return error.strerror or str(error) or type(error).__name__
+            mend = mend or "make room on that disk"
+    return EnvironmentProblem(f"{failed}: {what}" if failed else what, where=where, mend=mend)

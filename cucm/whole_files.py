@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from cucm.errors import EnvironmentProblem
+from cucm.machine import machine_problem
 
 _UNFINISHED: Final = ".new-"
 
@@ -27,9 +27,8 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        raise EnvironmentProblem(
-            f"cannot be written: {error.strerror}", where=str(path), mend="make room and let the lab write there"
-        ) from error
+        mend = "make room and let the lab write there"
+        raise machine_problem(error, str(path), failed="cannot be written", mend=mend) from error
 
 
 def is_unfinished(name: str) -> bool:
@@ -43,9 +42,7 @@ def remove_unfinished(folder: Path) -> None:
         for path in folder.glob(f"{_UNFINISHED}*"):
             path.unlink(missing_ok=True)
     except OSError as error:
-        raise EnvironmentProblem(
-            f"cannot be tidied: {error.strerror}", where=str(folder), mend="let the lab write there"
-        ) from error
+        raise machine_problem(error, str(folder), failed="cannot be tidied", mend="let the lab write there") from error
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from cucm.errors import EnvironmentProblem, LimitExceeded, UsageError
+from cucm.machine import machine_problem, require_descriptors
 from cucm.records import dataclass
 from cucm.whole_files import is_unfinished, remove_unfinished, write_private
 
@@ -40,6 +41,8 @@ _UNFINISHED: Final = ".new-"
 _JOURNAL: Final = "restore.json"
 _STAGED: Final = ".restoring"
 _REPLACED: Final = ".replaced"
+_NOT_COPIED: Final = "the lab's state cannot be copied"
+_MEND: Final = "make room and let the lab write there"
 _DATABASE_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
 
 
@@ -256,13 +259,11 @@ def _copy_database(source: Path, target: Path) -> None:
 def _telling(where: Path) -> Iterator[None]:
     try:
         yield
-    except (OSError, sqlite3.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise EnvironmentProblem(
-            f"the lab's state cannot be copied: {reason}",
-            where=str(where),
-            mend="make room and let the lab write there",
-        ) from error
+    except OSError as error:
+        raise machine_problem(error, str(where), failed=_NOT_COPIED, mend=_MEND) from error
+    except sqlite3.Error as error:
+        require_descriptors(1)  # SQLite does not tell why it cannot open a file
+        raise EnvironmentProblem(f"{_NOT_COPIED}: {error}", where=str(where), mend=_MEND) from error
 
 
 def _damaged(path: Path, reason: str) -> UsageError:

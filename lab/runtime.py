@@ -21,6 +21,7 @@ from cucm.faults.board import FaultStatus
 from cucm.faults.catalogue.cluster import REPLICATION_CHANGE
 from cucm.faults.rules import FaultTable
 from cucm.key_store import KeyStore
+from cucm.machine import require_descriptors
 from cucm.net.addresses import detect_ports
 from cucm.net.alarms import Alarms
 from cucm.records import dataclass
@@ -54,6 +55,11 @@ Part = TypeVar("Part")
 
 PHONES_AT_ONCE: Final = 16
 """Phones that are busy at the same time: two cores have no use for more."""
+_OF_A_PHONE: Final = 9
+"""Files and sockets while it boots and as it stays registered, at both ends. A lab that starts without them would let
+nobody in, and its stories would seem to end otherwise."""
+_OF_ITS_USERS: Final = 8
+"""The API with a few who ask, a file that is written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,7 @@ class Lab:
                 await server.start()
             for cluster in self.clusters.values():
                 await cluster.start()
+            require_descriptors(_OF_ITS_USERS + _OF_A_PHONE * min(len(self.phones), PHONES_AT_ONCE))
         except BaseException:
             await self.stop()
             raise

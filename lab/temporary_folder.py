@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from cucm.errors import EnvironmentProblem
+from cucm.machine import machine_problem
 
 LOCK_NAME: Final = "alive.lock"
 _UNLOCKED: Final = ".alive.lock-"
@@ -53,16 +53,14 @@ def _new_folder(prefix: str) -> tuple[Path, int]:
     try:
         folder = Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
-        raise EnvironmentProblem(
-            f"no folder can be made: {error.strerror}", where=tempfile.gettempdir(), mend=_MEND
-        ) from error
+        raise machine_problem(error, tempfile.gettempdir(), failed="no folder can be made", mend=_MEND) from error
     try:
         lock, name = tempfile.mkstemp(prefix=_UNLOCKED, dir=folder)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         Path(name).rename(folder / LOCK_NAME)
     except OSError as error:
         shutil.rmtree(folder, ignore_errors=True)
-        raise EnvironmentProblem(f"cannot be used: {error.strerror}", where=str(folder), mend=_MEND) from error
+        raise machine_problem(error, str(folder), failed="cannot be used", mend=_MEND) from error
     return folder, lock
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from cucm.errors import LabError, UsageError
+from cucm.machine import TOO_MANY_OPEN, machine_problem
 
 MAX_NAME_LENGTH: Final = 255
 MAX_FILE_BYTES: Final = 256 * 1024 * 1024
@@ -124,7 +125,7 @@ class FolderStore:
             raise NotServed("not the name of a file in this folder")
         try:
             self._refresh()
-        except UsageError as error:
+        except LabError as error:
             raise NotServed(str(error), reason=NotServedReason.BUSY) from error
         path = self._index.get(name)
         if path is None:
@@ -143,6 +144,8 @@ class FolderStore:
                 self._index = self._scan()
                 self._index_stamp = stamp if _settled(stamp) else -1
         except OSError as error:
+            if error.errno in TOO_MANY_OPEN:
+                raise machine_problem(error, str(self._directory), failed="the folder cannot be listed") from error
             raise UsageError(
                 f"the folder cannot be listed: {error.strerror}",
                 where=str(self._directory),

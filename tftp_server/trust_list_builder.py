@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from cucm.database import NodeDatabase
-from cucm.errors import EnvironmentProblem
 from cucm.events.trust_lists import FileSigned, TrustListSigned
 from cucm.identity import Identity
+from cucm.machine import machine_problem
 from cucm.roles import FUNCTION_TEXTS, CertificateUnit
 from cucm.versions import VersionProfile
 from cucm.wire.signed_file import build_signed_file
@@ -66,11 +66,9 @@ class KeyFolder:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123 - pathlib takes as long as all the rest
                 return file.read(MAX_KEY_FILE)
         except OSError as error:
-            raise EnvironmentProblem(
-                f"the private key of {unit} cannot be read: {error.strerror}",
-                where=path,
-                mend=f"regenerate the {unit} certificate of this node",
-            ) from error
+            failed = f"the private key of {unit} cannot be read"
+            mend = f"regenerate the {unit} certificate of this node"
+            raise machine_problem(error, path, failed=failed, mend=mend) from error
 
 
 def build_ctl(

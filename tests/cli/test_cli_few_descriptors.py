@@ -51,7 +51,7 @@ def test_too_few_for_anything(words, program: str, few: int) -> None:
 
 
 @pytest.mark.parametrize("program", ["run", "up"])
-@pytest.mark.parametrize("few", [29, 32, 35, 38, 41, 44])
+@pytest.mark.parametrize("few", [29, 32, 35, 38, 41, 44, 50, 56, 63, 69])
 def test_too_few_for_a_lab(words, program: str, few: int) -> None:
     """Wherever it gets to with them."""
     told_of(with_few(words[program], few), few)

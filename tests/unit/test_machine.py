@@ -18,6 +18,8 @@ from cucm.net.addresses import bind_tcp, bind_udp, hold_port
 from cucm.net.listener import Listener
 from cucm.net.reachability import bind_silent_tcp
 from cucm.net.stream import Stream
+from cucm.whole_files import write_private
+from lab.checkpoints import Checkpoints
 
 Draw = Callable[[], str]
 
@@ -111,6 +113,23 @@ def test_a_database_that_cannot_be_opened_is_not_called_damaged(tmp_path: Path) 
     assert not isinstance(refused.value, sqlite3.Error)
 
 
+def test_what_cannot_be_written_is_not_put_down_to_the_disk(tmp_path: Path) -> None:
+    kept = NodeDatabase(tmp_path / "node.db")
+    kept.create()
+    works: dict[Path, Callable[[], object]] = {
+        tmp_path / "keys.json": lambda: write_private(tmp_path / "keys.json", b"{}"),
+        tmp_path / "checkpoints" / "one": lambda: Checkpoints(tmp_path).make("one", [kept.path], {}),
+    }
+    for path, work in works.items():
+        with descriptors_left(0), pytest.raises(EnvironmentProblem) as refused:
+            work()
+        assert is_told(refused.value, refused.value.where)
+        assert str(path).startswith(str(refused.value.where))
+        assert refused.value.what.startswith(
+            ("cannot be written: no more", "the lab's state cannot be copied: no more")
+        )
+
+
 @pytest.mark.parametrize(
     ("number", "mend"),
     [(errno.ENFILE, "fs.file-max"), (errno.ENOSPC, "make room on that disk"), (errno.EIO, None)],
@@ -120,3 +139,12 @@ def test_other_refusals(number: int, mend: str | None) -> None:
     assert problem.where == "/x/y"
     assert problem.exit_code == 3
     assert (problem.mend or "").find(mend) >= 0 if mend else problem.mend is None
+
+
+def test_the_caller_knows_what_failed_and_what_helps() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    problem = machine_problem(full, "/x", failed="cannot be written", mend="make room, or go elsewhere")
+    assert (problem.what, problem.mend) == ("cannot be written: No space left on device", "make room, or go elsewhere")
+    few = machine_problem(OSError(errno.EMFILE, "Too many open files"), "/x", failed="cannot be written", mend="pay")
+    assert few.what.startswith("cannot be written: no more than ")
+    assert "ulimit -n" in (few.mend or "")
