@@ -118,6 +118,7 @@ def test_what_is_no_sip_message(data: bytes) -> None:
     "data",
     [
         b"a" * MAX_HEAD,
+        b"SIP/2.0 200 OK\r\nX: " + b"y" * MAX_HEAD + b"\r\nContent-Length: 0\r\n\r\n",
         b"REGISTER sip:127.0.11.32 SIP/2.0\r\n" + b"X: y\r\n" * (MAX_HEAD // 6),
         b"REGISTER sip:127.0.11.32 SIP/2.0\r\n" + b"X: y\r\n" * MAX_HEADERS + b"Content-Length: 0\r\n\r\n",
         b"SIP/2.0 200 OK\r\nContent-Length: %d\r\n\r\n" % (MAX_BODY + 1),
@@ -215,6 +216,19 @@ def test_an_expiry_of_neither_contact_nor_header_is_the_default() -> None:
     assert expiry_of(request, 7) == 7
     request.headers.set("expires", "8")
     assert expiry_of(request, 7) == 8
+
+
+def test_the_expiry_of_all_bindings_is_that_of_the_header() -> None:
+    request = Request("REGISTER", "sip:a", Headers([("Contact", "*"), ("Expires", "0")]))
+    assert expiry_of(request, 7) == 0
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "\u0661", "4294967296", "00000000001"])
+def test_what_is_no_number_of_seconds(text: str) -> None:
+    for field in ("Expires", text), ("Contact", f'<sip:a@b>;expires="{text}"'):
+        with pytest.raises(DecodeError):
+            expiry_of(Request("REGISTER", "sip:a", Headers([field])), 7)
+    assert expiry_of(Request("REGISTER", "sip:a", Headers([("Expires", "4294967295")])), 7) == 2**32 - 1
 
 
 def test_extensions_may_be_required_in_several_lines() -> None:

@@ -27,6 +27,13 @@ def test_who_does_not_know_is_wrong(user: str, password: str) -> None:
     assert not is_right(Digest.parse(MUFASA), "GET", user, password)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [("Digest", "DIGEST"), ("username", "UserName"), ("6629fae4", "6629FAE4"), ("Muf", "\\Muf")]
+)
+def test_how_credentials_may_be_written(old: str, new: str) -> None:
+    assert is_right(Digest.parse(MUFASA.replace(old, new)), "GET", "Mufasa", "Circle Of Life")
+
+
 def test_an_unknown_quality_is_wrong() -> None:
     assert not is_right(Digest.parse(MUFASA.replace("qop=auth", "qop=auth-int")), "GET", "Mufasa", "Circle Of Life")
 
@@ -67,6 +74,13 @@ def test_others_read_the_same() -> None:
     }
 
 
+def test_how_a_challenge_may_be_written() -> None:
+    given = answer(
+        Digest.parse('dIgEsT Realm="r", NONCE="n", Algorithm=md5, QOP="AUTH"'), "A", "sip:a", "x", "p", cnonce="c"
+    )
+    assert is_right(Digest.parse(given or ""), "A", "x", "p")
+
+
 def test_a_user_name_begins_no_line() -> None:
     given = answer(Digest.parse('Digest realm="r", nonce="n"'), "A", "sip:a", "x\r\nVia: y", "p", cnonce="c")
     assert 'username="x  Via: y"' in (given or "")
@@ -84,7 +98,7 @@ def test_the_opaque_comes_back() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "Basic abc", "Digest", "Digest a", "Digest a=b c=d", 'Digest a="b', "Digest a=b,"]
+    "text", ["", "Basic abc", "Digest", "Digest a", "Digest a=b c=d", 'Digest a="b"xc=d', 'Digest a="b', "Digest a=b,"]
 )
 def test_what_is_no_digest(text: str) -> None:
     with pytest.raises(DecodeError):
