@@ -22,7 +22,7 @@ from cucm.certificates import Identity, capf_certificate, lsc, node_certificate
 from cucm.errors import TlsError, TrustError, TrustReason, UsageError
 from cucm.identity import MAX_REMEMBERED
 from cucm.key_store import KeyStore
-from cucm.net import tls, tls_session
+from cucm.net import tls, tls_context, tls_session
 from cucm.net.listener import Limits, Listener
 from cucm.net.stream import READ_HIGH_WATER, READ_SIZE, Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, client_context, open_stream, server_context
@@ -277,6 +277,30 @@ def test_nothing_is_kept_of_a_strangers_certificate(capf: Identity) -> None:
     assert refused.value.reason is TrustReason.SIGNER_UNKNOWN
     del refused
     assert sys.getrefcount(der) == references
+
+
+def test_of_certificates_that_are_good_no_more_is_kept_than_may_be(
+    keys: KeyStore, capf: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[bytes] = []
+
+    def counted(der: bytes) -> Any:
+        read.append(der)
+        return parse(der)
+
+    parse = tls_context._parse_offered
+    monkeypatch.setattr(tls_context, "_parse_offered", counted)
+    monkeypatch.setattr(tls_context, "_REMEMBERED_CERTIFICATES", 2)
+    check = client_check([capf.certificate_der], lambda: NOT_BEFORE)
+    one, two, three = (
+        lsc(
+            capf, keys, model="CP-8861", mac=mac, serial_number="F", seed=1, not_before=NOT_BEFORE, key_label="phone"
+        ).certificate_der
+        for mac in ("B000B4BA0AE1", "B000B4BA0AE2", "B000B4BA0AE3")
+    )
+    for der in one, two, one, three, two, one:
+        check(der)
+    assert read == [one, two, three, one]
 
 
 @pytest.mark.filterwarnings("ignore:Passing pyOpenSSL X509 objects:DeprecationWarning")  # cryptography reads it not
@@ -619,6 +643,9 @@ async def test_a_client_shows_its_own_certificate_on_a_shared_context_and_may_re
                         answer += await here.read()
                     assert answer == words
                     here.rest()
-            assert (await there.streams.get()).peer_certificate == phone.certificate_der
+                stream = await there.streams.get()
+                assert stream.peer_certificate == phone.certificate_der
+                stream.rest()
+                assert stream.peer_certificate == phone.certificate_der
         with pytest.raises(SSL.Error):
             tls.SESSION(context, server_side=False).show(phone.certificate, stranger.private_key)
