@@ -63,9 +63,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @contextmanager
-def observer(cluster: str, step: int) -> Iterator[Iterator[str]]:
+def observer(cluster: str, step: int, manner: str = "look") -> Iterator[Iterator[str]]:
     """What `dask_cluster.py` tells, from when both workers are there."""
-    command = (sys.executable, HERE / "dask_cluster.py", cluster, step)
+    command = (sys.executable, HERE / "dask_cluster.py", cluster, step, manner)
     with process(*command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
         assert running.stdout is not None
         lines = (line.strip() for line in running.stdout)
@@ -90,7 +90,7 @@ def told(running: subprocess.Popen[str], exit_code: int) -> dict[str, Any]:
 def test_a_worker_is_killed_in_the_middle_and_nobody_is_lost_or_counted_twice(tmp_path: Path) -> None:
     with (
         dask_cluster(tmp_path) as cluster,
-        observer(cluster, step=2) as lines,
+        observer(cluster, 2, "hold") as lines,
         fleet(cluster, "--phones", 80) as running,
     ):
         os.kill(int(next(lines)), signal.SIGKILL)
@@ -106,7 +106,7 @@ def test_a_worker_is_killed_in_the_middle_and_nobody_is_lost_or_counted_twice(tm
 def test_phones_of_a_batch_that_is_given_up_are_lost_and_all_others_are_not(tmp_path: Path) -> None:
     with (
         dask_cluster(tmp_path, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0") as cluster,
-        observer(cluster, step=2) as lines,
+        observer(cluster, 2, "hold") as lines,
         fleet(cluster, "--phones", 80) as running,
     ):
         os.kill(int(next(lines)), signal.SIGKILL)
