@@ -189,13 +189,16 @@ class Fleet:
                 self._measure_floor(lab, stage)
             else:
                 self.result.other_cpu_s += stage.cpu_s
-        self.result.memory = await self._memory(crew) or self.result.memory
+        self.result.memory = await self._memory(lab, crew) or self.result.memory
 
-    async def _memory(self, crew: Crew) -> Memory | None:
-        """Of all phones as they are now; None where the system does not tell, and of phones that have parted."""
-        if crew.parts:
+    async def _memory(self, lab: FleetLab, crew: Crew) -> Memory | None:
+        """Of all phones as they are now; None where the system does not tell, of phones that have parted, and while not
+        all are registered: what the others take would be counted as theirs, or theirs shared out among more.
+        """
+        count = self.request.phones
+        if crew.parts or len(_registrations(lab)) < count:
             return None
-        own, count = private_bytes(), self.request.phones
+        own = private_bytes()
         if not own:
             return None
         elsewhere = await crew.memory()

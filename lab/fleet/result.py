@@ -144,7 +144,8 @@ class NodeLoad:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Bytes that one resident, registered phone takes, both ends: what the processes grew by, over the phones.
+    """Bytes that one resident, registered phone takes, both ends: what the processes grew by, over the phones, when all
+    of them were registered last.
 
     Private memory of the processes; the kernel's socket buffers are not in it. `at_phones`: of it in processes where
     only phones live, None where there are none.

@@ -445,3 +445,17 @@ def test_figures_that_are_none(cucm_lab: Callable[..., Done], tmp_path: Path, te
     assert "mend: give the fleet.json" in done.stderr
     missing = cucm_lab("fleet", "--simulate", "--phones", 5, "--figures", tmp_path / "none.json")
     assert (missing.returncode, "cannot be read" in missing.stderr) == (2, True)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell what memory a process has")
+@pytest.mark.parametrize(
+    ("story", "is_told"),
+    [("phone-not-provisioned", True), ("default-configuration-without-tvs", False)],
+    ids=["registered-at-first", "never-registered"],
+)
+def test_memory_of_a_registered_phone_is_counted_while_all_are(
+    cucm_lab: Callable[..., Done], story: str, is_told: bool
+) -> None:
+    result = told(cucm_lab("fleet", "--phones", 3, "--story", story, "--json"))
+    assert result["where"] == {"nowhere": 3}
+    assert (result["memory"] is not None) == is_told
