@@ -18,7 +18,7 @@ from cucm.net.alarms import Alarm, Alarms
 from cucm.net.tls import Stream, TlsProfile, open_stream
 from cucm.records import dataclass
 from cucm.wire.sip import expiry_of
-from cucm.wire.sip_digest import Digest
+from cucm.wire.sip_digest import Digest, first_answerable
 from cucm.wire.sip_message import Response
 from phone_agent.commands import Register, RegistrationResult, RegistrationStatus
 from phone_agent.flash import DeviceIdentity
@@ -265,9 +265,8 @@ class RegistrationDialogue:
         """Whether to try (again) with credentials."""
         if not self._command.digest_user:
             return False
-        try:
-            challenge = Digest.parse(response.headers.get("WWW-Authenticate") or "")
-        except WireError:
+        challenge = first_answerable(response.headers.getlist("WWW-Authenticate"))
+        if challenge is None:
             return False
         self._challenge = challenge
         return answers == 0 or challenge["stale"].lower() == "true"

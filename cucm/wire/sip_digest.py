@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
-from cucm.errors import DecodeError, LimitExceeded
+from cucm.errors import DecodeError, LimitExceeded, WireError
 from cucm.records import dataclass
 from cucm.wire.sip_message import quoted
 
@@ -69,12 +69,10 @@ def challenge(realm: str, nonce: str, *, stale: bool = False) -> str:
 
 
 def answer(asked: Digest, method: str, uri: str, user: str, password: str, *, cnonce: str) -> str | None:
-    """The value of Authorization that answers this challenge; None for one that cannot be answered: another algorithm,
-    no `auth` in its qop.
-    """
-    choices = [choice.strip().lower() for choice in asked["qop"].split(",") if choice.strip()]
-    if asked["algorithm"].upper() not in {"", "MD5"} or (choices and "auth" not in choices):
+    """The value of Authorization that answers this challenge; None for one that cannot be answered."""
+    if not _is_answerable(asked):
         return None
+    choices = _qualities(asked)
     texts = {"username": user, "realm": asked["realm"], "nonce": asked["nonce"], "uri": uri, "algorithm": "MD5"}
     if choices:
         # every request is challenged anew or carries a new cnonce, so the count of the nonce's uses may start again
@@ -83,6 +81,28 @@ def answer(asked: Digest, method: str, uri: str, user: str, password: str, *, cn
     if "opaque" in asked.parameters:
         texts["opaque"] = asked["opaque"]
     return _written(texts)
+
+
+def first_answerable(challenges: Sequence[str]) -> Digest | None:
+    """There may be several, of other schemes or algorithms too (RFC 3261 22.2, RFC 8760 2.4)."""
+    for text in challenges:
+        try:
+            challenge = Digest.parse(text)
+        except WireError:
+            continue
+        if _is_answerable(challenge):
+            return challenge
+    return None
+
+
+def _is_answerable(asked: Digest) -> bool:
+    """Not with another algorithm than MD5, nor without `auth` in its qop, if it has one."""
+    choices = _qualities(asked)
+    return asked["algorithm"].upper() in {"", "MD5"} and (not choices or "auth" in choices)
+
+
+def _qualities(asked: Digest) -> list[str]:
+    return [choice.strip().lower() for choice in asked["qop"].split(",") if choice.strip()]
 
 
 def _written(parameters: Mapping[str, str]) -> str:

@@ -118,6 +118,23 @@ def test_at_rest_a_phones_certificate_is_not_kept_for_nothing_and_both_ends_go_o
     assert said(there, here, b"200 OK") == b"200 OK"
 
 
+@pytest.mark.parametrize("kind", [QuickTlsSession, TlsSession])
+def test_what_is_on_its_way_survives_a_rest(profile: TlsProfile, kind: type[TlsSession]) -> None:
+    here, there = Meeting(profile, kind).shake_hands()
+    here.encrypt(b"REFER")
+    unread = words_of(here)
+    here.encrypt(b"REGISTER")
+    later = words_of(here)
+    there.bio_write(unread)
+    there.rest()
+    heard = bytearray()
+    for piece in b"", later[:20], later[20:]:
+        thread_buffer().view[: len(piece)] = piece
+        there.decrypt_into(heard, len(piece))
+        there.rest()
+    assert heard == b"REFERREGISTER"
+
+
 def test_keys_are_agreed_on_without_what_no_phone_of_these_releases_knows() -> None:
     here, there = Meeting(TlsProfile.MODERN, QuickTlsSession).shake_hands()
     assert here.get_group_name() == there.get_group_name() == "x25519"

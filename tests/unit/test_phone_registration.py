@@ -336,6 +336,11 @@ def test_an_ipv6_phone_says_so() -> None:
 
 
 CHALLENGE = '401 Unauthorized\nWWW-Authenticate: Digest realm="ccmsipline", nonce="{nonce}"{more}'
+OTHER_CHALLENGES = (
+    "401 Unauthorized\nWWW-Authenticate: Basic x\nWWW-Authenticate: Digest nothing"
+    '\nWWW-Authenticate: Digest realm="r", nonce="2", algorithm=SHA-256'
+    '\nWWW-Authenticate: Digest realm="r", nonce="2", qop="auth-int"'
+)
 CREDENTIALS = {"digest_user": "phone", "digest_password": "secret", "alarms": ()}
 
 
@@ -362,6 +367,9 @@ async def test_a_challenge_is_answered_and_the_refresh_knows_it_already(loopback
         ([CHALLENGE.format(nonce=1, more=""), CHALLENGE.format(nonce=2, more=", stale=true")], 3, 200),
         ([CHALLENGE.format(nonce=1, more=", stale=true")] * 9, 3, 401),
         (["401 Unauthorized\nWWW-Authenticate: Basic x"], 1, 401),
+        ([CHALLENGE.format(nonce=1, more=", algorithm=SHA-256"), "200 OK"], 1, 401),
+        ([OTHER_CHALLENGES + CHALLENGE.format(nonce=1, more="").removeprefix("401 Unauthorized")], 2, 200),
+        ([OTHER_CHALLENGES, "200 OK"], 1, 401),
         (["401 Unauthorized"], 1, 401),
     ],
 )
