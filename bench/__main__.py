@@ -5,6 +5,7 @@ docs/howto/large-fleets.md.
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,6 +24,7 @@ from bench.migration import Migration, measure_migration
 from bench.report import Findings
 from bench.resets import measure_resets
 from bench.rounds import FULL, QUICK, Plan, Table
+from bench.servers import Unavailable
 from bench.start import start_tables
 from bench.tvs_measurements import tvs_tables
 from cucm.errors import LabError
@@ -44,7 +46,7 @@ NAMES: Final = (*SECTIONS, MIGRATION, RESETS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 if an operation of ours failed or was answered wrongly, or the story could not be run."""
+    """Exit code 0; 1 if an operation of ours failed or was answered wrongly, or a section or the story broke off."""
     options = _parser().parse_args(arguments)
     only = options.only.split(",") if options.only else list(NAMES)
     if unknown := set(only) - set(NAMES):
@@ -59,11 +61,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page, data = options.page or aside / "benchmarks.md", options.json or aside / "benchmarks.json"
     report.write(findings, page, data)
     if page.parent == DOCS:  # no look, and not put elsewhere
-        for fleets in (one for one in findings.tables if isinstance(one, FleetTable)):
+        for fleets in (one for one in findings.tables if isinstance(one, FleetTable) and one.runs):
             large_fleets.write(fleets, DOCS)
     print(f"\nGoals\n\n{report.goals_table(findings.judgements())}\n\nwritten: {page}, {data}")
     trouble = findings.failures() or findings.migration.trouble or any(one.trouble for one in findings.resets)
-    return EXIT_FAILURES if trouble and not options.only else 0
+    return EXIT_FAILURES if findings.broken or (trouble and not options.only) else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -85,7 +87,7 @@ def measure(plan: Plan, only: Sequence[str], *, quick: bool, rounds: int | None 
         material = make_material(Path(folder), KeyStore())
         bench = Bench(material, placement, plan, lambda text: print(f"... {text}", file=sys.stderr))
         tables = []
-        for table in (table for name, section in SECTIONS.items() if name in only for table in section(bench)):
+        for table in _tables(bench, only):
             tables.append(table)
             print(f"\n{table.title}\n\n{report.table(table)}", flush=True)
         migration = Migration(trouble="not asked for")
@@ -107,7 +109,18 @@ def measure(plan: Plan, only: Sequence[str], *, quick: bool, rounds: int | None 
         tables,
         migration,
         resets,
+        bench.broken,
     )
+
+
+def _tables(bench: Bench, only: Sequence[str]) -> Iterator[Table]:
+    """Of these sections; one that breaks off takes no other with it."""
+    for name, section in SECTIONS.items():
+        if name in only:
+            try:
+                yield from section(bench)
+            except (Unavailable, LabError, OSError, subprocess.SubprocessError) as reason:
+                bench.breaks(name, reason)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,8 @@ class Bench:
         self.report = report
         self.versions: dict[str, str] = {}
         self.missing: dict[str, str] = {}
+        self.broken: list[str] = []
+        """Sections that did not come to their end; why is in `missing`."""
 
     def start(self, ending: ExitStack, name: str, server: AbstractContextManager[Server]) -> Server | None:
         """A server until `ending` ends; None, and why on the page, where this yardstick cannot run."""
@@ -34,7 +36,12 @@ class Bench:
         self.versions[name] = started.version
         return started
 
-    def lacks(self, name: str, reason: Unavailable) -> None:
+    def breaks(self, section: str, reason: Exception) -> None:
+        """Say on the page that a section ends here: what was measured in an hour is not lost with it."""
+        self.broken.append(section)
+        self.lacks(f"the rest of section {section}", reason)
+
+    def lacks(self, name: str, reason: Exception) -> None:
         """Say on the page that a yardstick could not run here."""
         self.missing[name] = str(reason)
         self.report(f"without {name}: {reason}")

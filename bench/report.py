@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,6 +51,8 @@ class Findings:
     tables: list[Table]
     migration: Migration
     resets: list[Resets]
+    broken: list[str] = field(default_factory=list)
+    """Sections that did not come to their end."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain JSON values."""

@@ -44,17 +44,23 @@ print("goes on")
 """
 
 
-def test_interrupted_when_it_has_done_its_work() -> None:
+def interrupted(code: str) -> tuple[int, str, str]:
+    """Exit code, stdout, stderr of a Python program that sends itself the signal."""
     done = subprocess.run(
-        [sys.executable, "-c", AT_THE_END],
+        [sys.executable, "-c", code],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=60,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_interrupted_when_it_has_done_its_work() -> None:
+    assert interrupted(AT_THE_END) == (130, "", "")
 
 
 AT_ITS_EDGES = """
@@ -75,28 +81,10 @@ raise SystemExit(main())
 @pytest.mark.parametrize("function", ["_open_closed_streams", "_main", "main"])
 @pytest.mark.parametrize("before", ["", "pass  # "], ids=["before", "behind"])
 def test_interrupted_just_before_its_work_or_just_behind(function: str, before: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", AT_ITS_EDGES.format(function=function, before=before)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (130, "")
+    exit_code, _told, trouble = interrupted(AT_ITS_EDGES.format(function=function, before=before))
+    assert (exit_code, trouble) == (130, "")
 
 
 @pytest.mark.parametrize(("program", "words", "module", "says"), ENTRIES)
 def test_interrupted_while_it_imports(program: str, words: list[str], module: str, says: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", AT.format(module=module, program=program, words=words)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        check=False,
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (130, "", says)
+    assert interrupted(AT.format(module=module, program=program, words=words)) == (130, "", says)
