@@ -24,8 +24,9 @@ from phone_agent import driver as driver_module
 from phone_agent.__main__ import _verdict, main
 from phone_agent.address import FixedTftpServers
 from phone_agent.commands import RegistrationResult, RegistrationStatus
-from phone_agent.driver import BootTimedOut, Phone, PhoneSettings
+from phone_agent.driver import MAX_STATUS_MESSAGES, BootTimedOut, Phone, PhoneSettings
 from phone_agent.flash import Flash, FlashContents, MemoryFlash, PhoneFlash
+from phone_agent.memory import PhoneMemory
 from phone_agent.models import PhoneModel
 from phone_agent.outcome import BootOutcome, RegistrationTarget
 from phone_agent.state import IllegalTransition, PhoneState
@@ -233,6 +234,15 @@ async def test_erasing_the_security_settings(loopback: Draw) -> None:
     assert (bench.phone.flash.contents.ctl, bench.phone.flash.contents.itl) == (None, None)
     assert bench.phone.status_messages == ("Erasing CTL and ITL files",)
     assert events.SecuritySettingsErased() in bench.events
+
+
+async def test_of_a_phones_messages_the_newest_are_kept(loopback: Draw) -> None:
+    bench = Bench(MemoryFlash(OLD.holding()), tftp=None)
+    texts = tuple(map(str, range(MAX_STATUS_MESSAGES + 5)))
+    await bench.phone.wake(PhoneMemory(status_messages=texts))
+    assert bench.phone.status_messages == texts[5:]
+    bench.phone.erase_security_settings()
+    assert bench.phone.status_messages == (*texts[6:], "Erasing CTL and ITL files")
 
 
 async def test_a_flash_that_fails_is_told_and_the_old_lists_stay(loopback: Draw, tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ async def test_it_is_not_settled_while_a_loss_within_the_attempt_is_dealt_with()
 
     failover = Failover(attempt, FailoverDelays(0, 0))
     failover.start("a")
-    settled = asyncio.create_task(failover.settle())
+    settled = asyncio.gather(failover.settle(), failover.settle())
     async with asyncio.timeout(DEADLINE_S):
         await entered.wait()
         was_settled = settled.done()

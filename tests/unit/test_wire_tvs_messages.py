@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
 from cucm.wire.cursor import MAX_ELEMENTS
@@ -191,6 +194,34 @@ def test_unknown_elements_survive() -> None:
     assert (decoded.status, decoded.ttl_s) == (0, 1)
     assert decoded.elements[1:5] == unknown
     assert encode_message(decoded) == data
+
+
+SOME_VALUES = st.sampled_from(
+    [DEVICE.value, SUBJECT.value, ISSUER_TEXT, SERIAL, b"", b"\0", b"a", b"a\0", b"\x01b\0", b"\xe9\0", b"a\0b\0"]
+)
+
+
+@given(
+    st.one_of(
+        st.permutations([DEVICE, SUBJECT, Element(4, ISSUER_TEXT), Element(5, SERIAL)]),
+        st.tuples(*(st.builds(Element, st.just(tag), SOME_VALUES) for tag in (1, 3, 4, 5))),
+        st.lists(st.builds(Element, st.integers(1, 9), SOME_VALUES), min_size=3, max_size=5),
+    )
+)
+def test_what_is_asked_is_what_the_properties_say(elements: list[Element]) -> None:
+    request = QueryCertificateRequest(1, 0, 1, tuple(elements))
+
+    def by_properties() -> object:
+        return request.device_name, request.subject, request.issuer, request.serial
+
+    assert told(request.asked) == told(by_properties)
+
+
+def told(ask: Callable[[], object]) -> object:
+    try:
+        return ask()
+    except DecodeError as error:
+        return str(error)
 
 
 def test_any_order_of_elements_is_read() -> None:
