@@ -322,7 +322,7 @@ async def test_the_alarm_says_what_the_facts_say(loopback: Callable[[], str]) ->
     assert refer.call_id != register.call_id
 
 
-@pytest.mark.parametrize("answer", ["403 Forbidden", "100 Trying"])
+@pytest.mark.parametrize("answer", ["403 Forbidden", "400 Bad Request", "100 Trying"])
 async def test_an_alarm_nobody_wants_does_not_keep_the_phone(loopback: Callable[[], str], answer: str) -> None:
     async with registered(loopback(), Registrar([answer])) as registration:
         assert registration.result.status is RegistrationStatus.REGISTERED
@@ -333,6 +333,28 @@ def test_an_ipv6_phone_says_so() -> None:
     refer = SipRequests(command, ("::2", 50_000), Random(1)).alarm(LISTS)
     assert DeviceTlInfo.of(Alarm.decode(refer.body)) == replace(LISTS, ipv6_address="::2")
     assert str(Message.parse(bytes(refer)).via[0].host) == "[::2]"
+
+
+async def test_who_asks_on_and_on_and_takes_no_answer_is_cut_off(loopback: Callable[[], str]) -> None:
+    asked = b"OPTIONS sip:a SIP/2.0\r\nVia: SIP/2.0/TCP a;x=" + b"y" * 7000 + b"\r\nContent-Length: 0\r\n\r\n"
+    cut = asyncio.Event()
+
+    async def ask_on(stream: Stream) -> None:
+        try:
+            while True:
+                stream.write(asked * 100)
+                await stream.drain()
+        except ConnectionError:
+            cut.set()
+
+    address = loopback()
+    async with listening(address, ask_on) as port:
+        client = RegistrationClient(randomness=Random(1), deadlines=RegistrationDeadlines(answer_s=30))
+        registration = await client.register(Register(address, port, "tcp", DEVICE))
+        async with asyncio.timeout(30):
+            await cut.wait()
+    assert registration.result.status is RegistrationStatus.UNREACHABLE
+    assert "within" not in registration.result.detail
 
 
 CHALLENGE = '401 Unauthorized\nWWW-Authenticate: Digest realm="ccmsipline", nonce="{nonce}"{more}'

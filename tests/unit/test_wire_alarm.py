@@ -55,6 +55,14 @@ def test_the_usual_layout_is_read_as_any_xml(name: str, parameters: list[AlarmPa
             Alarm.decode(wrong)
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"), [("a&amp;b", "a&b"), ("&#65;", "A"), ("&#34;", '"'), ("\u00e9", "\u00e9"), ("a\tb", "a\tb")]
+)
+def test_in_the_usual_layout_other_texts_mean_what_they_mean_in_xml(written: str, meant: str) -> None:
+    data = Alarm("x", (AlarmParameter("String", "a", "VALUE"),)).encode().replace(b"VALUE", written.encode())
+    assert Alarm.decode(data).parameters == (AlarmParameter("String", "a", meant),)
+
+
 def test_the_usual_layout_has_the_same_limits() -> None:
     parameters = (AlarmParameter("String", "a", "b"),) * (MAX_PARAMETERS + 1)
     assert Alarm.decode(Alarm("x", parameters[1:]).encode()).parameters == parameters[1:]
