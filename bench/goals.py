@@ -115,7 +115,7 @@ def clients_table(clients: int) -> str:
 
 _WHY_NGINX: Final = (
     "A profile (perf) gives OpenSSL and the kernel about what nginx needs in all; what is above it is the "
-    "interpreter: two hundred Python functions for each connection, and some forty more to tell and render its "
+    "interpreter: two hundred Python functions for each connection, and some fifty more to tell and render its "
     "events (tests/operation_bounds.py counts them). They are spread over all that makes it more than a socket: "
     "limits, deadlines, faults, orderly ends, events, decoding. A script without any of it, which calls OpenSSL "
     "and the kernel from Python and gives one remembered answer, needed 1.03 of nginx. Tried and kept: "
@@ -131,10 +131,10 @@ _WHY_NGINX: Final = (
 _WHY_TRACING: Final = (
     "Seven events a connection are made, dated, weighed, kept and rendered into fifty lines of trace, each event "
     "by one format string, those of a turn of the loop in one loop; parts that come again are remembered. Of what "
-    "is left about a third is making and keeping events, a third rendering, and a third putting the text together "
-    "and giving it to the kernel. Warm it is 13 microseconds; between handshakes, which leave nothing of it in "
-    "the processor's caches, two to three times that. Events weighed sixty-four at a time cost the same. Its "
-    "share is the larger the less the handshake beside it costs."
+    "is left about two fifths is dating, weighing and keeping events, between a third and a half rendering them, the "
+    "rest putting the text together and giving it to the kernel. Warm it is 13 to 18 microseconds; between "
+    "handshakes, which leave nothing of it in the processor's caches, two to three times that. Events weighed "
+    "sixty-four at a time cost the same. Its share is the larger the less the handshake beside it costs."
 )
 _WHY_FEW: Final = (
     "With 4 clients nobody waits in the daemon's queue: this is CPU against CPU, and both are busy all the time. With "
