@@ -23,6 +23,7 @@ from cucm.errors import TlsError, TrustError, TrustReason, UsageError
 from cucm.identity import MAX_REMEMBERED
 from cucm.key_store import KeyStore
 from cucm.net import tls, tls_context, tls_session
+from cucm.net.between import TransportBetween
 from cucm.net.listener import Limits, Listener
 from cucm.net.stream import READ_HIGH_WATER, READ_SIZE, Stream
 from cucm.net.tls import ClientCertificatePolicy, TlsProfile, client_context, open_stream, server_context
@@ -387,6 +388,22 @@ async def test_the_end_of_a_session_is_an_end_of_file(loopback: Draw, server: Id
         assert await here.read() == b""
 
 
+ALERT_BYTES = 5 + 2 + 1 + 16
+"""In TLS 1.3: head of the record, alert, type of what is encrypted, tag."""
+
+
+class _Recorded(TransportBetween):
+    """Keeps how much is sent each time."""
+
+    def __init__(self, inner: asyncio.Transport) -> None:
+        super().__init__(inner)
+        self.lengths: list[int] = []
+
+    def write(self, data: bytes | bytearray | memoryview[Any]) -> None:
+        self.lengths.append(len(data))
+        super().write(data)
+
+
 @on_both_loops
 async def test_rubbish_inside_a_session_is_a_tls_error(loopback: Draw, server: Identity) -> None:
     async def spoil(stream: Stream) -> None:
@@ -399,24 +416,26 @@ async def test_rubbish_inside_a_session_is_a_tls_error(loopback: Draw, server: I
         await open_stream(*there.target, context=client_of(None)) as here,
     ):
         here.write(b"x")
+        here.send_through(sent := _Recorded(here.transport))
         with pytest.raises(TlsError) as broken:
             await here.read()
         assert broken.value.alert is None  # found here, not told by the peer
+        assert sent.lengths == [ALERT_BYTES]  # but the peer is told: once
 
 
-class _CountingConnection:
-    """An OpenSSL connection, and how many bytes it was given to keep."""
+class _CountingSession:
+    """A TLS session, and how many bytes it was given to decrypt."""
 
-    def __init__(self, connection: SSL.Connection) -> None:
-        self._connection = connection
+    def __init__(self, session: TlsSession) -> None:
+        self._session = session
         self.taken = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
+        return getattr(self._session, name)
 
-    def bio_write(self, data: bytes) -> int:
-        self.taken += len(data)
-        return self._connection.bio_write(data)
+    def decrypt_into(self, received: bytearray, count: int = 0) -> bool:
+        self.taken += count
+        return self._session.decrypt_into(received, count)
 
 
 async def wait_until_sent(stream: Stream) -> None:
@@ -445,7 +464,7 @@ async def test_what_comes_after_the_end_of_a_session_is_not_kept(loopback: Draw,
                     here._send_out()
                 while not far._eof:
                     await asyncio.sleep(0)
-                far._tls = counting = _CountingConnection(far._tls)
+                far._tls = counting = _CountingSession(far._tls)
                 here._transport.write(bytes(16 << 20))  # more than the kernel holds: the server must have taken some
                 await wait_until_sent(here)
                 here._transport.write_eof()

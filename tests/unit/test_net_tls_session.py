@@ -7,6 +7,7 @@ import gc
 
 import operation_bounds as bounds
 import pytest
+from OpenSSL import SSL
 
 from cucm.certificates import Identity, capf_certificate, lsc, node_certificate
 from cucm.key_store import KeyStore
@@ -62,11 +63,21 @@ class Meeting:
         )
         self._here = client_context(profile=profile)
 
-    def shake_hands(self) -> Pair:
-        here, there = self._kind(self._here, server_side=False), self._kind(self._there, server_side=True)
-        there.set_app_data(PeerCheck(self._there.get_app_data()))
+    def speak_no_more_than(self, version: int) -> None:
+        """The phone, from now on."""
+        self._here = client_context(profile=TlsProfile.AES256_SHA)
+        self._here.set_max_proto_version(version)
+
+    def beginning(self) -> TlsSession:
+        """A phone's end that has said its first words."""
+        here = self._kind(self._here, server_side=False)
         here.show(self.phone.certificate, self.phone.private_key)
         here.shake_hands()
+        return here
+
+    def shake_hands(self) -> Pair:
+        here, there = self.beginning(), self._kind(self._there, server_side=True)
+        there.set_app_data(PeerCheck(self._there.get_app_data()))
         is_done = {here: False, there: False}
         for sender, receiver in (here, there), (there, here), (here, there), (there, here):
             sent = words_of(sender)
@@ -133,6 +144,35 @@ def test_what_is_on_its_way_survives_a_rest(profile: TlsProfile, kind: type[TlsS
         there.decrypt_into(heard, len(piece))
         there.rest()
     assert heard == b"REFERREGISTER"
+
+
+@pytest.mark.parametrize("kind", [QuickTlsSession, TlsSession])
+def test_nothing_is_said_before_or_behind_a_session_and_others_do_not_hear_of_the_attempt(
+    profile: TlsProfile, kind: type[TlsSession]
+) -> None:
+    meeting = Meeting(profile, kind)
+    with pytest.raises(SSL.Error, match="shutdown while in init"):
+        meeting.beginning().say_goodbye()
+    here, there = meeting.shake_hands()
+    here.say_goodbye()
+    goodbye = words_of(here)
+    with pytest.raises(SSL.Error, match="protocol is shutdown"):
+        here.encrypt(b"REGISTER")
+    assert words_of(here) == b""
+    thread_buffer().view[: len(goodbye)] = goodbye
+    assert there.decrypt_into(bytearray(), len(goodbye))
+    meeting.shake_hands()
+
+
+@pytest.mark.parametrize("kind", [QuickTlsSession, TlsSession])
+def test_what_is_told_of_a_session_is_its_own(kind: type[TlsSession]) -> None:
+    meeting, told = Meeting(TlsProfile.AES256_SHA, kind), []
+    for highest in SSL.TLS1_2_VERSION, SSL.TLS1_1_VERSION, SSL.TLS1_2_VERSION:
+        meeting.speak_no_more_than(highest)
+        here, there = meeting.shake_hands()
+        assert here.agreed == there.agreed
+        told.append(here.agreed)
+    assert told == [("AES256-SHA", version) for version in ("TLSv1.2", "TLSv1.1", "TLSv1.2")]
 
 
 def test_keys_are_agreed_on_without_what_no_phone_of_these_releases_knows() -> None:

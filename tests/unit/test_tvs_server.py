@@ -565,6 +565,25 @@ async def test_a_client_that_takes_no_answers_is_cut_off(
 
 
 @on_both_loops
+async def test_a_client_that_asks_one_after_the_other_and_takes_no_answers_is_given_to_a_handler(
+    loopback: Draw, tvs: Identity, folder: Path, foreign: Identity
+) -> None:
+    many = tuple(range(250)) * 200
+    async with serving(loopback, tvs, folder, roles=many) as (server, told), await connect(server) as greedy:
+        with socket.socket(fileno=os.dup((await told.next(TvsConnectionAccepted)).socket)) as theirs:
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        greedy.transport.pause_reading()
+        await told.next(TvsHandshakeDone)
+        (here,) = server._clients
+        while not here.unsent_bytes():
+            assert here.receiver is not None
+            greedy.write(encode_message(query(foreign)))
+            await told.next(TvsResponseSent)
+        assert here.receiver is None  # a handler has it: what is answered next waits for the client, within bounds
+        greedy.abort()
+
+
+@on_both_loops
 async def test_others_are_served_while_many_stall(
     loopback: Draw, tvs: Identity, folder: Path, foreign: Identity
 ) -> None:
