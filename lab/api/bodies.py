@@ -80,8 +80,9 @@ def _parsed(data: bytes, path: str) -> Any:
 
 
 def _whole(text: str) -> int:
-    if len(text) > MAX_DIGITS:
-        raise _NoNumber(f"a number in the body has {len(text)} digits")
+    digits = len(text.lstrip("-"))
+    if digits > MAX_DIGITS:
+        raise _NoNumber(f"a number in the body has {digits} digits")
     return int(text)
 
 

@@ -51,6 +51,8 @@ KEEP_ALIVE_S: Final = 30.0
 """From an answer to the end of the next request's head."""
 MAX_LINE: Final = 8 * 1024
 MAX_PATH_TOLD: Final = 200
+MAX_TOLD: Final = 2000
+"""Characters of a sentence in a problem document: names that were asked for stand in it."""
 MAX_HEADERS: Final = 64
 LINGER_S: Final = 2.0
 """How long the end of the lab waits for answers that are being given."""
@@ -318,6 +320,9 @@ def _http_problem(request: web.Request, error: web.HTTPException) -> web.Respons
 
 def _problem(error: LabError, headers: dict[str, str] | None = None) -> web.Response:
     document = problem_of(error)
+    for name in ("detail", "where", "mend"):
+        text = document[name]
+        document[name] = f"{text[:MAX_TOLD]}..." if text and len(text) > MAX_TOLD else text
     if document["status"] == HTTPStatus.UNAUTHORIZED:
         headers = {"WWW-Authenticate": 'Bearer realm="cucm-lab"'}
     return web.json_response(document, status=document["status"], content_type=MEDIA_TYPE, headers=headers)

@@ -193,7 +193,10 @@ async def test_missing_and_wrong_fields(ask, running, path):
     [
         ("/v1/clock", "move_s", 1e12, "the most is 4000000000"),
         ("/v1/clock", "move_s", 10**400, "a number in the body has 401 digits"),
+        ("/v1/clock", "move_s", 10**100, "a number in the body has 101 digits"),
         ("/v1/clock", "move_s", 10**99, "move_s: "),
+        ("/v1/clock", "move_s", -(10**100), "a number in the body has 101 digits"),
+        ("/v1/clock", "move_s", -(10**99), "move_s: "),
         ("/v1/clock", "move_s", "60", "is no number, write digits, without quotes"),
         ("/v1/checkpoints", "name", "x" * 65, "characters: 64 at most"),
         ("/v1/checkpoints", "name", "\ud800", "half a character"),

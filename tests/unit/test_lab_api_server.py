@@ -277,6 +277,34 @@ async def test_what_is_not_there(served, request_line, status, text):
     assert status != 405 or "GET" in headers["allow"]
 
 
+@pytest.mark.parametrize(
+    "request_line",
+    [
+        "GET /v1/{long}",
+        "POST /v1/status/{long}",
+        "GET /v1/clusters/{long}/certificates",
+        "GET /v1/clusters/source/nodes/{long}/certificates",
+        "GET /v1/clusters/source/nodes/ucm105pub/files/{long}",
+        "GET /v1/phones/{long}/screens",
+        "GET /v1/truth/phones?phone={long}",
+        "GET /v1/status?{long}=1",
+        "GET /v1/clusters/source/certificates?unit={long}",
+        "GET /v1/faults/{long}",
+        "DELETE /v1/faults/{long}",
+        "DELETE /v1/checkpoints/{long}",
+        "GET /v1/events?since={long}",
+        "GET /v1/logs/{long}",
+    ],
+)
+async def test_a_long_name_is_not_told_back_whole(served, request_line):
+    words = request_line.format(long="x" * 5000)
+    head = f"{words} HTTP/1.1\r\nHost: lab\r\nContent-Type: application/json\r\n\r\n"
+    got, _, answer = await raw(served, head.encode())
+    assert 400 <= got < 500
+    assert len(answer) < 3000
+    assert 0 < len(json.loads(answer)["where"]) <= 200
+
+
 async def test_a_bug_is_told_as_one_and_the_server_goes_on(ask, served, monkeypatch, caplog):
     def broken(_lab):
         raise ZeroDivisionError("broken")
