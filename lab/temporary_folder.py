@@ -55,13 +55,23 @@ def _new_folder(prefix: str) -> tuple[Path, int]:
     except OSError as error:
         raise machine_problem(error, tempfile.gettempdir(), failed="no folder can be made", mend=_MEND) from error
     try:
-        lock, name = tempfile.mkstemp(prefix=_UNLOCKED, dir=folder)
+        return folder, _lock_in(folder)
+    except OSError as error:
+        with suppress(OSError):
+            folder.rmdir()
+        raise machine_problem(error, str(folder), failed="cannot be used", mend=_MEND) from error
+
+
+def _lock_in(folder: Path) -> int:
+    lock, name = tempfile.mkstemp(prefix=_UNLOCKED, dir=folder)
+    try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         Path(name).rename(folder / LOCK_NAME)
-    except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise machine_problem(error, str(folder), failed="cannot be used", mend=_MEND) from error
-    return folder, lock
+    except OSError:
+        os.close(lock)
+        Path(name).unlink()
+        raise
+    return lock
 
 
 def _remove_if_dead(path: Path) -> None:
@@ -95,9 +105,21 @@ def _remove(path: Path) -> None:
 
 
 def _empty(folder: int) -> None:
-    """The lock last: a folder that was emptied by half is still known for a dead one."""
-    for name in sorted(os.listdir(folder), key=lambda name: name == LOCK_NAME):
-        if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-            shutil.rmtree(name, dir_fd=folder)
-        else:
-            os.unlink(name, dir_fd=folder)
+    """All that can be removed goes, and the lock if nothing else is left: else it is still known for a dead one."""
+    refused = None
+    for name in os.listdir(folder):
+        if name != LOCK_NAME:
+            try:
+                _remove_in(folder, name)
+            except OSError as error:
+                refused = error
+    if refused is not None:
+        raise refused
+    os.unlink(LOCK_NAME, dir_fd=folder)
+
+
+def _remove_in(folder: int, name: str) -> None:
+    if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+        shutil.rmtree(name, dir_fd=folder)
+    else:
+        os.unlink(name, dir_fd=folder)

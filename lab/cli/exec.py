@@ -27,10 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import tempfile
-
     from cucm.errors import UsageError
     from lab.namespace import run_session
+    from lab.temporary_folder import temporary_folder
     from lab.topology import is_path, load_topology
 
     topology = arguments.topology
@@ -43,5 +42,5 @@ def run(arguments: argparse.Namespace) -> int:
     phones = arguments.phones == "on"
     if arguments.directory is not None:
         return run_session(topology, str(arguments.directory.absolute()), words, phones=phones)
-    with tempfile.TemporaryDirectory(prefix="cucm-lab-") as folder:
-        return run_session(topology, str(Path(folder, "lab")), words, phones=phones)
+    with temporary_folder("cucm-lab-") as folder:
+        return run_session(topology, str(folder / "lab"), words, phones=phones)

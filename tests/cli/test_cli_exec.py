@@ -130,6 +130,23 @@ def test_nothing_outlives_the_one_who_asked(number: signal.Signals, tmp_path: Pa
             asking.kill()
 
 
+def test_what_a_killed_one_left_goes_at_the_next_start(cucm_lab: Run, tmp_path: Path) -> None:
+    mark = f"3000.{os.getpid()}"
+    words = [sys.executable, "-m", "lab.cli", "exec", "--phones", "off", "--", "sleep", mark]
+    given = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, env=given) as asking:
+        until(lambda: sleeps(mark))
+        (living,) = tmp_path.glob("cucm-lab-*")
+        assert cucm_lab("exec", "--phones", "off", "--", "true", TMPDIR=str(tmp_path)).returncode == 0
+        assert (living / "lab").is_dir()
+        asking.kill()
+        assert asking.stdout is not None
+        asking.stdout.read()
+    assert living.is_dir()
+    assert cucm_lab("exec", "--phones", "off", "--", "true", TMPDIR=str(tmp_path)).returncode == 0
+    assert not list(tmp_path.glob("cucm-lab-*"))
+
+
 def test_ctrl_c_while_the_lab_starts_ends_it(tmp_path: Path) -> None:
     mark = f"2000.{os.getpid()}"
     words = ["exec", "--directory", str(tmp_path / "lab"), "--", "sleep", mark]

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -94,7 +96,29 @@ def test_links_lead_nowhere(place: Path, tmp_path_factory: pytest.TempPathFactor
     assert not with_links.exists()
 
 
-def test_a_folder_emptied_by_half_is_still_known_for_dead(place: Path) -> None:
+def test_what_cannot_be_removed_keeps_nothing_else_and_is_tried_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead = dead_folder(place)
+    for name in ("a", "z"):
+        (dead / name).mkdir()
+        (dead / f"{name}.key").touch()
+    remove = shutil.rmtree
+
+    def busy(name: str, *, dir_fd: int) -> None:
+        if name == "security":
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        remove(name, dir_fd=dir_fd)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", busy)
+        remove_dead_folders("lab-")
+    assert sorted(path.name for path in dead.iterdir()) == [LOCK_NAME, "security"]
+    remove_dead_folders("lab-")
+    assert not dead.exists()
+
+
+def test_a_dead_folder_that_another_start_is_removing_is_left_to_it(place: Path) -> None:
     dead = dead_folder(place)
     with (dead / LOCK_NAME).open("rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

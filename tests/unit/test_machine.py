@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from cucm.net.reachability import bind_silent_tcp
 from cucm.net.stream import Stream
 from cucm.whole_files import write_private
 from lab.checkpoints import Checkpoints
+from lab.temporary_folder import temporary_folder
 
 Draw = Callable[[], str]
 
@@ -128,6 +130,16 @@ def test_what_cannot_be_written_is_not_put_down_to_the_disk(tmp_path: Path) -> N
         assert refused.value.what.startswith(
             ("cannot be written: no more", "the lab's state cannot be copied: no more")
         )
+
+
+def test_a_temporary_folder_that_cannot_be_locked_does_not_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with descriptors_left(0), pytest.raises(EnvironmentProblem) as refused, temporary_folder("lab-"):
+        pass
+    assert is_told(refused.value, refused.value.where)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
