@@ -268,8 +268,6 @@ def _dump(data: bytes, p: str) -> str:
 
 def _dump_answer(data: bytes, p: str) -> str:
     """The first row alone tells sessions apart: the others are the same in all answers about one certificate."""
-    if len(data) <= HEX_DUMP_ROW:
-        return _dump(data, p)
     first = data[:HEX_DUMP_ROW].hex(" ")
     return f"{_dump_head(data)}{p}{first}\n{p.join(_rows_behind(data[HEX_DUMP_ROW:HEX_DUMP_BYTES]))}"
 

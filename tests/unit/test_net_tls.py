@@ -405,6 +405,19 @@ class _Recorded(TransportBetween):
 
 
 @on_both_loops
+async def test_who_closes_says_goodbye_once(loopback: Draw, server: Identity) -> None:
+    async def listen(stream: Stream) -> None:
+        assert await stream.read() == b""
+
+    async with serving(loopback, server, listen) as there:
+        here = await open_stream(*there.target, context=client_of(None))
+        here.send_through(sent := _Recorded(here.transport))
+        await here.close()
+        await here.close()
+        assert sent.lengths == [ALERT_BYTES]
+
+
+@on_both_loops
 async def test_rubbish_inside_a_session_is_a_tls_error(loopback: Draw, server: Identity) -> None:
     async def spoil(stream: Stream) -> None:
         await stream.read()

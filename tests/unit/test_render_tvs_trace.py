@@ -155,6 +155,27 @@ def test_the_other_dialect_pads_the_prefix_and_brackets_what_belongs_together() 
     ]
 
 
+@pytest.mark.parametrize("dialect", TraceDialect)
+def test_many_records_at_once_are_what_each_would_be_alone(dialect: TraceDialect) -> None:
+    begun = events.TvsHandshakeBegun(*PLACE, 12)
+    told: list[tuple[float, Event]] = [
+        (5.3339, events.TvsResponseSent(*PLACE, None, None, None, None, None, None, data=b"\x01\x02")),
+        (5.3339, events.TvsCacheLoaded(events.CacheName.DATABASE, (), False)),  # its renderer has nothing to say
+        (5.3339, events.TvsServerStarted("127.0.0.1", 2445, 1, 0)),
+        (5.3339, begun),
+        (5.3341, begun),
+        (6.3341, begun),
+        (6.3341, begun),
+    ]
+    records = [EventRecord(1, 1_417_197_660 + second, "tvs:x", event) for second, event in told]
+    texts = TvsTrace(dialect).texts(records)
+    assert texts == [text for record in records if (text := TvsTrace(dialect).text(record))]
+    assert [text[: text.index(" ")] for text in texts] == [
+        *("18:01:05.333", "18:01:05.333", "18:01:05.334"),
+        *("18:01:06.334", "18:01:06.334"),
+    ]
+
+
 class Run:
     """One TVS over real TLS whose trace is kept."""
 
