@@ -265,7 +265,7 @@ class DatabaseFile:
             self._require_descriptor()  # SQLite does not tell why it cannot open a file
             raise self._error(str(error)) from error
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise self._disk_is_full() from error
             self._require_descriptor()
             raise self._error(error.strerror or str(error)) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,3 +68,9 @@ def test_want_of_room_is_told_as_such(file: DatabaseFile) -> None:
     with pytest.raises(DiskFull, match="no room is left for the database") as told:
         fill()
     assert told.value.exit_code == EXIT_ENVIRONMENT
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_want_of_room_for_the_file_itself_too(file: DatabaseFile, number: int) -> None:
+    with pytest.raises(DiskFull), file._translated():
+        raise OSError(number, os.strerror(number))
