@@ -84,3 +84,12 @@ def test_half_a_run_has_no_cost_per_phone() -> None:
     told.stages = [Stage("boot", 1, server_cpu_s=0.02, floor_s=0.02)]
     told.interrupted = True
     assert (told.cpu_ms_per_phone, told.floor_ms_per_phone, told.times_floor) == (0, 0, None)
+
+
+def test_who_stays_at_the_target_is_counted_once() -> None:
+    result = FleetResult(FleetRequest(2), "sockets", "destination")
+    result.ends = {
+        "SEP000000000001": PhoneEnd("destination", stays_at="destination"),
+        "SEP000000000002": PhoneEnd("source", stays_at="source"),
+    }
+    assert (result.arrived, result.stayed, result.stranded, result.is_good) == (1, 1, 0, True)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from lab.fleet.sizing import FLOOR_S, NODE_S, START_S, PhoneCost, minutes
+from lab.fleet.calibration import OVERLAP
+from lab.fleet.sizing import FLOOR_S, LEAVE_MS, NODE_S, REFRESH_MS, REFRESH_S, START_S, PhoneCost, minutes
 
 COST = PhoneCost(server_ms=6.0, phone_ms=6.0, setup_ms=1.0)
 
@@ -14,6 +15,13 @@ def test_twice_the_phones_take_twice_as_long() -> None:
 
 def test_a_fleet_of_nobody_takes_what_the_lab_takes() -> None:
     assert 60 * minutes(COST, 0, nodes=8) == pytest.approx(START_S + FLOOR_S + 8 * NODE_S)
+
+
+def test_every_part_of_a_run_has_its_time() -> None:
+    """A thousand phones, so that milliseconds of one are seconds of all; those of the phones' process decide."""
+    at_rest = START_S + FLOOR_S + 2 * NODE_S
+    boots = 3.0 / OVERLAP * (1 + REFRESH_MS / REFRESH_S)
+    assert 60 * minutes(PhoneCost(2.0, 3.0, 0.5), 1000) == pytest.approx(at_rest + 0.5 + boots + LEAVE_MS)
 
 
 def test_one_core_does_the_work_of_both_processes() -> None:
