@@ -58,8 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--logs is for one story", mend="--out DIR keeps the logs of all")
     with _ending_in_order() as received:
         try:
+            told = None if arguments.failures else _story(arguments.name)  # wrong words are told before a busy network
             with _network(arguments.network) as network:
-                return _run(arguments, network)
+                return _run(arguments, told, network)
         except AddressBusy as busy:
             if AUTO not in (busy.mend or ""):
                 busy.mend = f"{busy.mend}; if it is a lab of yours, play beside it: --network {AUTO}"
@@ -82,15 +83,18 @@ def _network(text: str) -> Iterator[IPv4Network]:
         yield claim.network
 
 
-def _run(arguments: argparse.Namespace, network: IPv4Network) -> int:
-    if arguments.failures:
+def _story(name: str) -> tuple[str, Story]:
+    from lab.scenario import load_story
+
+    return load_story(name)
+
+
+def _run(arguments: argparse.Namespace, told: tuple[str, Story] | None, network: IPv4Network) -> int:
+    if told is None:
         from lab.cli.failures import run_failures
 
         return run_failures(arguments, network)
-    from lab.scenario import load_story
-
-    name, story = load_story(arguments.name)
-    result = play_and_keep(name, story, arguments, network, arguments.out, _Printer(arguments))
+    result = play_and_keep(*told, arguments, network, arguments.out, _Printer(arguments))
     return EXIT_OK if result.ended_as_expected else EXIT_NO
 
 

@@ -177,6 +177,13 @@ def test_every_address_is_of_the_network_asked_for(run, tmp_path):
 # --- wrong words
 
 
+def test_a_wrong_name_is_told_also_where_another_lab_has_the_network(cucm_lab, tmp_path):
+    with NetworkClaim.draw(tmp_path) as other:
+        done = cucm_lab("run", "migrat", "--network", str(other.network))
+    assert done.returncode == 2
+    assert "did you mean migrate?" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "where", "text"),
     [
