@@ -24,11 +24,6 @@ _USER_FIELD: Final = 11
 """utime in /proc/PID/stat, counted after the command's closing bracket; stime, cutime and cstime follow."""
 
 
-def has_proc() -> bool:
-    """Whether other processes' CPU time can be read (Linux)."""
-    return (_PROC / "self" / "stat").exists()
-
-
 def ticks_per_s() -> int:
     return os.sysconf("SC_CLK_TCK")
 

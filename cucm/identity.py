@@ -66,11 +66,6 @@ class Identity:
         return private_key_der(self.private_key)
 
     @property
-    def chain_der(self) -> tuple[bytes, ...]:
-        """Own certificate first, then the issuers'."""
-        return tuple(item.public_bytes(Encoding.DER) for item in (self.certificate, *self.issuers))
-
-    @property
     def subject(self) -> str:
         """In Cisco's form."""
         return cisco_name(self.certificate.subject)

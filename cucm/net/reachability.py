@@ -12,10 +12,9 @@ import socket
 import struct
 import sys
 from enum import StrEnum
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
-from cucm.net.addresses import bind_tcp, binding_problem, new_socket
+from cucm.net.addresses import binding_problem, new_socket
 
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27
@@ -54,42 +53,6 @@ def take_packets(sock: socket.socket) -> None:
     """Undo `drop_packets`. What peers send again arrives."""
     if sys.platform == "linux":
         sock.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
-
-
-class PortHolder:
-    """A TCP port without a service, held in the state `how` until `close`: for services that have no `Listener`.
-
-    Port 0 becomes a free one. Raises AddressBusy, EnvironmentProblem; ValueError for `Reachability.OPEN`.
-    """
-
-    def __init__(self, address: str, port: int, how: Reachability) -> None:
-        if how is Reachability.OPEN:
-            raise ValueError("a port without a service cannot be open")
-        self.address = address
-        self.how = how
-        self._fillers: list[socket.socket] = []
-        if how is Reachability.REFUSE:
-            self._socket = bind_silent_tcp(address, port)
-            self.port: int = self._socket.getsockname()[1]
-            return
-        self._socket = bind_tcp(address, port, backlog=0)
-        self.port = self._socket.getsockname()[1]
-        if not drop_packets(self._socket):
-            self._fillers = fill_accept_queue(self._socket)
-
-    def close(self) -> None:
-        """Free the port. May be called twice."""
-        for filler in self._fillers:
-            filler.close()
-        self._socket.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def bind_silent_tcp(address: str, port: int) -> socket.socket:

@@ -63,21 +63,21 @@ class Calibration:
 
 MEASURED: Final = Calibration(
     # 1,000 phones of the story `migrate`, phones in one process beside the servers' (`cucm-lab fleet --phones 1000`):
-    # a first boot took 2.1 ms CPU of the servers and 2.0 of the phone, the one that migrates 2.9 and 3.1; shared among
+    # a first boot took 1.6 ms CPU of the servers and 1.5 of the phone, the one that migrates 2.3 and 2.3; shared among
     # the phases as their latencies in a run in one process
     costs={
-        Kind.DHCP: Cost(0.00012, 0.00015),
-        Kind.HTTP: Cost(0.00013, 0.00019),
+        Kind.DHCP: Cost(0.00009, 0.00011),
+        Kind.HTTP: Cost(0.00010, 0.00014),
         # docs/benchmarks.md, files of 6 KB at blksize 512: a dozen blocks for 0.09 ms
-        Kind.TFTP: Cost(0.00003, 0.00021, 0.000005),
+        Kind.TFTP: Cost(0.00003, 0.00016, 0.000005),
         # of it 0.34 ms at either end are the handshake itself (both ends over memory, RSA with client certificate)
-        Kind.TVS: Cost(0.00086, 0.00119),
-        Kind.REGISTER_TLS: Cost(0.00095, 0.00082),
+        Kind.TVS: Cost(0.00072, 0.00094),
+        Kind.REGISTER_TLS: Cost(0.00075, 0.00064),
         # the same without the handshake
-        Kind.REGISTER_TCP: Cost(0.00021, 0.00018),
+        Kind.REGISTER_TCP: Cost(0.00016, 0.00014),
     },
-    configuration_s=0.00060,
-    boot_s=0.00041,
+    configuration_s=0.00046,
+    boot_s=0.00030,
     round_trip_s=0.0002,
 )
 """Two cores, Python 3.11, OpenSSL 4 in `cryptography`, uvloop; the round trip is ours, that of a quiet LAN."""

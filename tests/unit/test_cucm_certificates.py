@@ -144,7 +144,6 @@ def test_node_certificate_fields(node: Identity) -> None:
     assert node.subject == node.issuer == "CN=ucm105pub;OU=IST;O=Stormin;L=Brisbane;ST=QLD;C=AU"
     assert len(node.serial) == 16
     assert node.issuers == ()
-    assert node.chain_der == (node.certificate_der,)
     assert node.signer_id == SignerId(node.subject, node.serial, node.issuer)
     assert len(node.public_key_record) == 270  # facts 3.2
     assert len(node.certificate_signature) == node.signature_length == 256
@@ -313,7 +312,6 @@ def test_chains_grow_from_the_leaf_up(keys: KeyStore) -> None:
     middle = root.issue(request, key)
     leaf = issue(CertificateRequest(subject="CN=leaf", serial=b"\3", not_before=BEGIN), key, middle)
     assert leaf.issuers == (middle.certificate, root.identity.certificate)
-    assert len(leaf.chain_der) == 3
 
 
 def is_signed_by(identity: Identity, issuer: Identity) -> bool:

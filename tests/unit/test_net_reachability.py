@@ -17,7 +17,7 @@ from cucm.errors import AddressBusy
 from cucm.key_store import KeyStore
 from cucm.net import door, reachability
 from cucm.net.listener import Limits, Listener
-from cucm.net.reachability import PortHolder, Reachability, drop_packets, take_packets
+from cucm.net.reachability import Reachability, drop_packets, take_packets
 from cucm.net.stream import Stream
 from cucm.net.tls import client_context, open_stream, server_context
 from cucm.roles import CertificateUnit
@@ -279,31 +279,6 @@ async def test_a_port_taken_while_it_refused_is_told(loopback: Draw) -> None:
             assert listener.reachability is Reachability.REFUSE
         listener.set_reachability(Reachability.OPEN)
         assert await is_served(listener)
-
-
-@ADDRESS_KINDS
-def test_a_held_port_refuses(loopback: Draw, address: str | None) -> None:
-    with (
-        PortHolder(address or loopback(), 0, Reachability.REFUSE) as held,
-        pytest.raises(ConnectionRefusedError),
-    ):
-        socket.create_connection((held.address, held.port), timeout=DEADLINE_S)
-
-
-@ADDRESS_KINDS
-def test_a_held_port_loses(loopback: Draw, address: str | None, no_filters: bool) -> None:
-    with PortHolder(address or loopback(), 0, Reachability.UNREACHABLE) as held:
-        with pytest.raises(TimeoutError):
-            socket.create_connection((held.address, held.port), timeout=SILENCE_S)
-        with pytest.raises(AddressBusy):
-            PortHolder(held.address, held.port, Reachability.UNREACHABLE)
-    with PortHolder(held.address, held.port, Reachability.REFUSE) as again:
-        assert again.port == held.port
-
-
-def test_a_held_port_cannot_be_open(loopback: Draw) -> None:
-    with pytest.raises(ValueError):
-        PortHolder(loopback(), 0, Reachability.OPEN)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="socket filters are Linux's")
