@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self, TextIO
 
 from cucm.render.text import printable
-from lab.fleet.progress import Progress
+from lab.fleet.progress import Progress, nobody_watches
 
 PLAIN_EVERY_S: Final = 5.0
 LOOK_EVERY_S: Final = 0.25
@@ -17,44 +18,45 @@ SHOWN_REASONS: Final = 3
 USUAL_COLUMNS: Final = 80
 NARROWEST: Final = 20
 """Columns; nothing can be read in fewer."""
+CLEARED: Final = "\r\033[K"
+"""The line that the cursor is in, empty."""
 
 
 class Display:
-    """Plain lines: what begins, at once, and how far it is now and then."""
+    """Plain lines: what begins, at once, however short it is, and how far it is now and then."""
 
     def __init__(self, progress: Progress, out: TextIO) -> None:
         self._progress = progress
         self._out = out
-        self._told = ""
         self._told_s = -PLAIN_EVERY_S
-        self._step_s = 0.0
 
     def __enter__(self) -> Self:
+        self._progress.on_begin = self.tell
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        pass
+        self._progress.on_begin = nobody_watches
 
     async def watch(self) -> None:
         """Until it is cancelled."""
         while True:
-            if self._is_due():
-                self.show(progress_text(self._progress))
             await asyncio.sleep(LOOK_EVERY_S)
+            if self._is_due():
+                self.tell()
 
     def _is_due(self) -> bool:
-        now_s, step_s = time.monotonic(), self._progress.began_s
-        if step_s == self._step_s and now_s - self._told_s < PLAIN_EVERY_S:
-            return False
-        self._told_s, self._step_s = now_s, step_s
-        return True
+        return time.monotonic() - self._told_s >= PLAIN_EVERY_S
 
-    def show(self, text: str) -> None:
-        if text != self._told:
-            self._told = text
-            print(printable(text), file=self._out, flush=True)
+    def tell(self) -> None:
+        self._told_s = time.monotonic()
+        self._write(f"{printable(progress_text(self._progress))}\n")
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # nobody reads it any more: the fleet goes on
+            self._out.write(text)
+            self._out.flush()
 
 
 class LiveDisplay(Display):
@@ -63,15 +65,14 @@ class LiveDisplay(Display):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        print("\r\033[K", end="", file=self._out, flush=True)
+        super().__exit__(kind, error, trace)
+        self._write(CLEARED)
 
-    async def watch(self) -> None:
-        while True:
-            self.show(progress_text(self._progress, columns(self._out) - 1))
-            await asyncio.sleep(LOOK_EVERY_S)
+    def _is_due(self) -> bool:
+        return True
 
-    def show(self, text: str) -> None:
-        print(f"\r\033[K{printable(text)}", end="", file=self._out, flush=True)
+    def tell(self) -> None:
+        self._write(f"{CLEARED}{printable(progress_text(self._progress, columns(self._out) - 1))}")
 
 
 def columns(out: TextIO) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final
 
 from lab.fleet.batch import PhoneFinding
@@ -13,10 +14,17 @@ WINDOW_S: Final = 5.0
 """The rate is that of the last so many seconds."""
 
 
+def nobody_watches() -> None:
+    pass
+
+
 class Progress:
-    """`act` is the story's act, `step` what is done now; `done` of `total` phones have done it."""
+    """`act` is the story's act, `step` what is done now; `done` of `total` phones have done it. `on_begin` is called
+    when another step has begun: who looks now and then would never see a short one.
+    """
 
     def __init__(self) -> None:
+        self.on_begin: Callable[[], None] = nobody_watches
         self.act = ""
         self.step = ""
         self.total = 0
@@ -34,6 +42,7 @@ class Progress:
         self.reasons.clear()
         self._marks.clear()
         self.began_s = time.monotonic()
+        self.on_begin()
 
     def phone_done(self, _name: str, finding: PhoneFinding) -> None:
         self.add(1, Counter({finding.state: 1}), Counter(finding.reasons[:1] or _other(finding)))

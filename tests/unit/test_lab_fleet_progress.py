@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import io
 import time
 from collections import Counter
 
 import pytest
 
 from lab.fleet.batch import PhoneFinding
-from lab.fleet.display import progress_text
+from lab.fleet.display import Display, progress_text
 from lab.fleet.progress import WINDOW_S, Progress
 
 
@@ -74,3 +75,31 @@ def test_trouble_is_counted_whatever_the_phone_is_called(at: list[float]) -> Non
     for name in ("SEP000000000001", "SEP000000000002"):
         progress.phone_done(name, PhoneFinding("unregistered", detail=f"invalid file {name}.cnf.xml"))
     assert list(progress.reasons.values()) == [2]
+
+
+def test_every_step_is_told_when_it_begins_however_short() -> None:
+    progress, out = Progress(), io.StringIO()
+    with Display(progress, out):
+        progress.begin("act", "boot-phone", total=4)
+        progress.begin("act", "upload-certificate")
+        progress.begin("act", "upload-certificate")
+    progress.begin("act", "after the end")
+    assert out.getvalue().splitlines() == [
+        "boot-phone  0 of 4 (0 %)  0.0/s",
+        "upload-certificate ...",
+        "upload-certificate ...",
+    ]
+
+
+class Gone(io.StringIO):
+    """What nobody reads any more."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_whom_nobody_watches_goes_on() -> None:
+    progress = Progress()
+    with Display(progress, Gone()):
+        progress.begin("act", "boot-phone", total=4)
+    assert progress.step == "boot-phone"
