@@ -215,7 +215,7 @@ class TvsServer:
         if not client.has_whole_request() or self._faults.watches(TVS_REQUEST) or self._faults.watches(TVS_RESPONSE):
             return Attention.HANDLE
         if not self._asking:
-            asyncio.get_running_loop().call_soon(self._answer_all)
+            self._listener.soon(self._answer_all)
         self._asking[stream] = None
         return Attention.LATER
 

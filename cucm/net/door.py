@@ -98,6 +98,10 @@ class Door:
         self._socket.close()
         self._poller.release()
 
+    def soon(self, call: Callable[[], None]) -> None:
+        """When all that came together has been read, for whoever it came."""
+        self._poller.soon(call)
+
     # -- accepting ---------------------------------------------------------------------------------------------
 
     def _accept_from_now_on(self) -> None:
