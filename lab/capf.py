@@ -25,7 +25,7 @@ LSC_KEYS: Final = 8
 
 
 class CertificateAuthorityProxyFunction:
-    """A `lab.node.RunningService`, and the `phone_agent.lsc.LscIssuer` of the phones.
+    """A `lab.node_services.RunningService`, and the `phone_agent.lsc.LscIssuer` of the phones.
 
     `identity` is the CAPF's own certificate and key as they are when the service starts. A real phone makes a key pair
     of its own for each LSC; here phones share `LSC_KEYS` of `keys`, for making one costs more than a whole migration.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -42,6 +42,7 @@ from lab.admission import ClusterDevices
 from lab.call_processing import CallProcessing
 from lab.capf import CertificateAuthorityProxyFunction
 from lab.key_making import keys_made
+from lab.node_services import ChangeNotification, FileService, RunningService
 from lab.served_files import ServedFiles
 from lab.topology import FeatureService, Service
 from tftp_server.content_faults import FaultyStore, ServedVersions
@@ -62,18 +63,6 @@ _CLIENT_CA_STORES: Final = (
 )
 """Whose certificates CallManager and TVS take as issuers of phones' certificates: CAPF-trust (facts 9.3) and, where
 bulk import puts another cluster's CAPF, CallManager-trust (facts 9.1, 11 F7)."""
-
-
-class RunningService(Protocol):
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None:
-        """In order: connections are ended, then the port is closed."""
-
-    async def crash(self) -> None:
-        """The process dies: connections are reset, nothing is said or tidied up."""
-
-    def set_reachability(self, how: Reachability) -> None: ...
 
 
 def _nobody_cares(_device: str) -> None:
@@ -461,49 +450,3 @@ class Node:
             await self.stop()
         finally:
             self.database.close()
-
-
-@dataclass(frozen=True, slots=True)
-class FileService:
-    """The file server with the store it serves from, which ends with it."""
-
-    server: FileServer
-    store: NodeFileStore
-
-    async def start(self) -> None:
-        try:
-            await self.server.start()
-        except BaseException:
-            self.store.close()
-            raise
-
-    async def stop(self) -> None:
-        try:
-            await self.server.stop()
-        finally:
-            self.store.close()
-
-    async def crash(self) -> None:
-        try:
-            await self.server.crash()
-        finally:
-            self.store.close()
-
-    def set_reachability(self, how: Reachability) -> None:
-        self.server.set_reachability(how)
-
-
-class ChangeNotification:
-    """Certificate change notification: it has no port in the lab; the cluster looks at whether it runs."""
-
-    async def start(self) -> None:
-        pass
-
-    async def stop(self) -> None:
-        pass
-
-    async def crash(self) -> None:
-        pass
-
-    def set_reachability(self, how: Reachability) -> None:
-        pass

@@ -202,7 +202,7 @@ class TvsServer:
         self._tell(TvsConnectionClosed(*client.place, client.answered))
 
     def _attend(self, stream: Stream) -> Attention:
-        """The short way, without a coroutine: whole requests are answered at the end of this turn of the loop.
+        """The short way, without a coroutine: whole requests are answered when all that came together has been read.
 
         All that takes its time (half a request, a fault, a client that does not take its answer) and all that ends
         otherwise than by a goodbye goes the long way, `_serve`, from where it stands.
@@ -220,7 +220,7 @@ class TvsServer:
         return Attention.LATER
 
     def _answer_all(self) -> None:
-        """Whose requests have come in this turn of the loop, at its end.
+        """Whose requests came together.
 
         The trick: the cache's sources are asked once for all of them whether they have changed, by four system calls,
         and after the last of the requests has come: what was committed before a request was sent is answered.

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from others_doings import until
 from what_is_missing import lacking
 
 from cucm.errors import EnvironmentProblem
@@ -117,12 +117,13 @@ def test_where_namespaces_are_refused_it_says_what_to_do(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_nothing_outlives_the_one_who_asked(number: signal.Signals, tmp_path: Path) -> None:
     mark = f"{1000 + number}.{os.getpid()}"  # seconds to sleep, which nobody else does
-    words = ["exec", "--phones", "off", "--directory", str(tmp_path / "lab"), "--", "sleep", mark]
+    command = ["sh", "-c", f"echo up; exec sleep {mark}"]
+    words = ["exec", "--phones", "off", "--directory", str(tmp_path / "lab"), "--", *command]
     with subprocess.Popen([sys.executable, "-m", "lab.cli", *words], cwd=ROOT, stdout=subprocess.PIPE) as asking:
         try:
-            until(lambda: sleeps(mark))
-            asking.send_signal(number)
             assert asking.stdout is not None
+            assert asking.stdout.readline() == b"up\n"
+            asking.send_signal(number)
             assert asking.stdout.read() == b"", "ends when the last process that holds it has"
             assert asking.wait(PATIENCE_S) == (128 + number if number is not signal.SIGKILL else -number)
             assert not sleeps(mark)
@@ -131,16 +132,15 @@ def test_nothing_outlives_the_one_who_asked(number: signal.Signals, tmp_path: Pa
 
 
 def test_what_a_killed_one_left_goes_at_the_next_start(cucm_lab: Run, tmp_path: Path) -> None:
-    mark = f"3000.{os.getpid()}"
-    words = [sys.executable, "-m", "lab.cli", "exec", "--phones", "off", "--", "sleep", mark]
+    words = [sys.executable, "-m", "lab.cli", "exec", "--phones", "off", "--", "sh", "-c", "echo up; exec sleep 3000"]
     given = {**os.environ, "TMPDIR": str(tmp_path)}
     with subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, env=given) as asking:
-        until(lambda: sleeps(mark))
+        assert asking.stdout is not None
+        assert asking.stdout.readline() == b"up\n"
         (living,) = tmp_path.glob("cucm-lab-*")
         assert cucm_lab("exec", "--phones", "off", "--", "true", TMPDIR=str(tmp_path)).returncode == 0
         assert (living / "lab").is_dir()
         asking.kill()
-        assert asking.stdout is not None
         asking.stdout.read()
     assert living.is_dir()
     assert cucm_lab("exec", "--phones", "off", "--", "true", TMPDIR=str(tmp_path)).returncode == 0
@@ -154,7 +154,7 @@ def test_ctrl_c_while_the_lab_starts_ends_it(tmp_path: Path) -> None:
         [sys.executable, "-m", "lab.cli", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as asking:
         try:
-            until((tmp_path / "lab").exists)
+            until((tmp_path / "lab").exists, asking)
             os.killpg(asking.pid, signal.SIGINT)
             assert asking.wait(PATIENCE_S) == 128 + signal.SIGINT
             assert asking.stderr is not None
@@ -168,14 +168,6 @@ def test_the_command_has_its_signals_as_from_a_shell(cucm_lab: Run) -> None:
     done = cucm_lab("exec", "--phones", "off", "--", "grep", "SigIgn", "/proc/self/status")
     ignored = int(done.stdout.split()[1], 16)
     assert not [one for one in (signal.SIGPIPE, signal.SIGINT, signal.SIGXFSZ) if ignored & 1 << (one - 1)]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Other processes' doings: there is nothing to be told by."""
-    ends = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.02)
 
 
 def sleeps(mark: str) -> bool:

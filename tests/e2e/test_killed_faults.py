@@ -48,7 +48,7 @@ async def main():
         if "restored" in sys.argv:
             await running.restore("start")
         print("set", flush=True)
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()  # to be killed
 
 asyncio.run(main())
 """

@@ -7,7 +7,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
+from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -42,7 +42,7 @@ async def main():
         clock.move(float(value) * 1e6 - clock.moved_s)
         lab.events.subscribe(lambda record: print(record.event.kind, flush=True))
         await running.reset()
-        await asyncio.sleep(3600)
+        await asyncio.Event().wait()  # to be killed
 
 asyncio.run(main())
 """
@@ -57,7 +57,8 @@ def kill_in_restore(directory: Path, network: IPv4Network, value: int, after_s: 
     awaited = "lab.restored\n" if after_s is None else "lab.restoring\n"
     with child.stdout:
         assert any(line == awaited for line in child.stdout)
-        time.sleep(after_s or 0)  # not to wait for anything: the instant of the kill is a random one
+        with suppress(subprocess.TimeoutExpired):  # the instant of the kill is a random one
+            child.wait(after_s or 0)
         child.send_signal(signal.SIGKILL)
     child.wait(30)
 

@@ -8,11 +8,10 @@ import signal
 import subprocess
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from others_doings import has_ended, until
 
 PHONE = "SEPB000B4BA0AEE"
 PATIENCE_S = 100
@@ -305,24 +304,25 @@ def test_who_asks_for_nothing_pays_nothing(project: Project) -> None:
 def test_no_lab_outlives_pytest(project: Project, number: signal.Signals) -> None:
     project.write(
         """
-        import pathlib, time
+        import pathlib, signal
 
         def test_it(cucm_lab):
             pathlib.Path("up").write_text(cucm_lab.directory)
-            time.sleep(1000)
+            signal.pause()
         """
     )
     with subprocess.Popen(
         project.words(), cwd=project.folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as running:
         up = project.folder / "up"
-        until(up.exists)
-        until(lambda: bool(up.read_text()))
+        until(lambda: up.exists() and bool(up.read_text()), running)
         directory = up.read_text()
-        assert labs_in(directory)
+        labs = [os.pidfd_open(int(pid)) for pid in labs_in(directory)]
+        assert labs
         running.send_signal(number)
         running.wait(PATIENCE_S)
-    until(lambda: not labs_in(directory))
+    assert all(has_ended(lab) for lab in labs)
+    assert not labs_in(directory)
     assert not Path(directory).exists(), "and leaves nothing behind, not even its log"
 
 
@@ -336,11 +336,3 @@ def labs_in(directory: str) -> list[str]:
         if directory.encode() in words and b"lab.cli" in words:
             found.append(path.parent.name)
     return found
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Other processes' doings: there is nothing to be told by."""
-    ends = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < ends
-        time.sleep(0.05)
