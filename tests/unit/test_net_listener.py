@@ -521,3 +521,33 @@ async def test_a_client_that_takes_no_answer_is_cut_when_the_attendant_ends(loop
             await closed.get()
     assert listener.connections == 0
     await listener.stop()
+
+
+@on_both_loops
+async def test_what_is_to_be_done_soon_is_done_when_all_that_came_together_has_been_read(loopback: Draw) -> None:
+    order: list[str] = []
+    done = asyncio.Event()
+
+    def look(stream: Stream) -> Attention:
+        if stream.received:
+            order.append("read")
+            asyncio.get_running_loop().call_soon(order.append, "a turn later")
+            asyncio.get_running_loop().call_soon(done.set)
+            listener.soon(lambda: order.append("soon"))
+            stream.received.clear()
+        return Attention.END if stream.has_ended else Attention.WAIT
+
+    listener = Listener(loopback(), 0, nobody, attendant=look)
+    await listener.start()
+    async with asyncio.timeout(DEADLINE_S):
+        streams = [await open_stream(listener.address, listener.port) for _ in range(2)]
+        for stream in streams:
+            stream.write(b"?")  # both before the loop, which is the listener's too, looks again
+        await done.wait()
+        await asyncio.sleep(0)
+    for stream in streams:
+        await stream.close()
+    await listener.stop()
+    assert order[:4] == ["read", "read", "soon", "soon"]
+    listener.soon(lambda: order.append("nobody is there any more"))
+    assert "nobody is there any more" not in order
