@@ -170,10 +170,10 @@ class Replication:
         if not self._is_running or not link.is_connected:
             raise LabError(f"{node} cannot be copied: {self._why_down(link)}", mend="start it first")
         async with link.turn:
-            rows = await asyncio.to_thread(link.copy)
-            setting = replace(link.setting, paused=False, broken=None)
-            self._change(link, setting, NodeCopied(node, rows, link.position.sequence))
-        link.problem = None
+            arrived = await asyncio.to_thread(link.copy)
+            link.problem = None
+            link.position = arrived.position
+            self._change(link, replace(link.setting, paused=False, broken=None), arrived.event)
 
     # --- waiting
 
@@ -274,17 +274,18 @@ class Replication:
     async def _step(self, link: _Link) -> None:
         try:
             if self._faults.watches(REPLICATION_CHANGE):
-                event = link.advance(self._losing)  # here, not in a thread: faults tell of what they hit
+                arrived = link.advance(self._losing)  # here, not in a thread: faults tell of what they hit
             else:
-                event = await asyncio.to_thread(link.advance)
+                arrived = await asyncio.to_thread(link.advance)
         except FullCopyNeeded as trouble:
             self._break(link, str(trouble))
         except DatabaseError as trouble:
             self._delay(link, str(trouble))
         else:
             link.problem = None
-            if event is not None:
-                self._emit(event)
+            if arrived is not None:
+                link.position = arrived.position
+                self._emit(arrived.event)
 
     def _losing(self, node: str, transaction: Transaction) -> Transaction:
         """The transaction without what a fault takes away."""
@@ -343,8 +344,19 @@ class Replication:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """What a step brought into a subscriber's file, how far that file is now, and what is told of it."""
+
+    position: ReplicationPosition
+    event: Event
+
+
 class _Link:
-    """One subscriber: how far it is, what was done to its link, and when the publisher's changes were made."""
+    """One subscriber: how far it is, what was done to its link, and when the publisher's changes were made.
+
+    `position` moves on the loop, with `problem` and the event: whoever waits for it finds the three agreeing.
+    """
 
     def __init__(self, name: str, publisher: NodeDatabase, database: NodeDatabase, clock: Clock) -> None:
         if database.role is not DatabaseRole.SUBSCRIBER:
@@ -380,14 +392,13 @@ class _Link:
             self._seen.pop()
         self._seen.append((sequence, moment))
 
-    def copy(self) -> int:
-        """Take over everything; how many rows."""
+    def copy(self) -> _Arrived:
+        """Take over everything. Runs in a thread. DatabaseError."""
         snapshot = self._publisher.snapshot()
         self.database.install_snapshot(snapshot)
-        self.position = snapshot.position
-        return len(snapshot.rows)
+        return _Arrived(snapshot.position, NodeCopied(self.name, len(snapshot.rows), snapshot.position.sequence))
 
-    def advance(self, losing: Callable[[str, Transaction], Transaction] | None = None) -> Event | None:
+    def advance(self, losing: Callable[[str, Transaction], Transaction] | None = None) -> _Arrived | None:
         """Take over what is due, a bounded lot at once. Runs in a thread. DatabaseError; FullCopyNeeded.
 
         `losing` takes changes away that never arrive.
@@ -397,8 +408,7 @@ class _Link:
         if not self._is_open:
             return None
         if not self.position.history:
-            rows = self.copy()
-            return NodeCopied(self.name, rows, self.position.sequence)
+            return self.copy()
         there = self._publisher.position
         if self.position.history != there.history or self.position.sequence > there.sequence:
             raise FullCopyNeeded("is no copy of this publisher's database", where=self.name)
@@ -412,11 +422,11 @@ class _Link:
             return None
         arriving = [losing(self.name, one) for one in transactions] if losing else transactions
         self.database.apply_changes(arriving, there.history)
-        self.position = replace(self.position, sequence=transactions[-1].last)
-        self.is_level_with_due = self.position.sequence >= due
+        position = replace(self.position, sequence=transactions[-1].last)
+        self.is_level_with_due = position.sequence >= due
         late, self.was_held = self.was_held or setting.lag_s > 0, False
         changes = sum(len(transaction.changes) for transaction in transactions)
-        return ChangesReplicated(self.name, len(transactions), changes, self.position.sequence, late)
+        return _Arrived(position, ChangesReplicated(self.name, len(transactions), changes, position.sequence, late))
 
     def _due(self, last: int) -> int:
         """The last change that is old enough."""

@@ -404,6 +404,29 @@ async def test_a_locked_file_is_told_once_and_tried_again(cluster: Cluster, runn
     assert running.status()[0].problem is None
 
 
+async def test_what_is_in_a_file_but_was_not_told_of_is_waited_for(
+    cluster: Cluster, running: Replication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_end, apply_changes = threading.Event(), NodeDatabase.apply_changes
+
+    def applied_but_not_ended(database: NodeDatabase, *changes: object) -> int:
+        applied = apply_changes(database, *changes)  # type: ignore[arg-type]
+        assert may_end.wait(20)
+        return applied
+
+    monkeypatch.setattr(NodeDatabase, "apply_changes", applied_but_not_ended)
+    try:
+        cluster.publisher.set_parameter("a", "1")
+        await until(lambda: cluster.values() == ("1", "1"))
+        with pytest.raises(LabError, match="one \\(late\\); two \\(late\\)"):
+            await running.settle(0.05)
+        assert not cluster.kinds(ChangesReplicated)
+    finally:
+        may_end.set()
+    await running.settle()
+    assert len(cluster.kinds(ChangesReplicated)) == 2
+
+
 async def test_a_first_copy_that_fails_is_a_failed_setup(cluster: Cluster) -> None:
     replication = cluster.replication()
     with closing(sqlite3.connect(cluster.subscribers["one"].path, isolation_level=None)) as other:
