@@ -44,7 +44,7 @@ def tvs_tables(bench: Bench) -> Iterator[Table]:
             yield run.handshakes(case, nginx)
         yield from run.crowds(nginx)
         yield run.stalled()
-        yield run.idle(nginx)
+        yield run.idle()
     yield run.two_processes()
 
 
@@ -107,8 +107,11 @@ class _TvsRun:
             run_rounds(group, contenders, plan, plan.run)
         return group
 
-    def idle(self, nginx: Server | None) -> Figures:
-        """Private memory that connections cost which stand after their handshake; a new server for each round."""
+    def idle(self) -> Figures:
+        """Private memory that connections cost which stand after their handshake.
+
+        Every server is a new one in each round: what it gave back of former connections would pay for these.
+        """
         bench, case = self.bench, IDLE_CASE
         connections = min(IDLE, bench.plan.run.operations)
         figures = Figures(goals.IDLE_TABLE, f"KiB a connection, {connections} open")
@@ -120,8 +123,9 @@ class _TvsRun:
         for _ in range(bench.plan.memory_rounds):
             with servers.our_tvs(bench.material, case, bench.placement) as ours:
                 self._memory(figures, ours, ours.ports["tls"], connections)
-            if nginx:
-                self._memory(figures, nginx, nginx.ports["idle"], connections)
+            with ExitStack() as ending:
+                if nginx := bench.start(ending, goals.NGINX, servers.nginx(bench.material, (case,), bench.placement)):
+                    self._memory(figures, nginx, nginx.ports["idle"], connections)
         return figures
 
     def two_processes(self) -> Group:

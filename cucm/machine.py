@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import resource
+import sys
 from typing import Final
 
 from cucm.errors import EnvironmentProblem
@@ -18,8 +19,8 @@ TOO_MANY_OPEN: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 
 def descriptor_limit() -> int:
-    """How many files and sockets this process may have open now."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    """How many files and sockets this process may have open now; a very large number where there is no limit."""
+    return _counted(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def raise_descriptor_limit() -> int:
@@ -28,8 +29,12 @@ def raise_descriptor_limit() -> int:
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):  # macOS refuses "unlimited"
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            return hard
-    return soft
+            return _counted(hard)
+    return _counted(soft)
+
+
+def _counted(limit: int) -> int:
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
 def require_descriptors(needed: int = NEEDED) -> None:

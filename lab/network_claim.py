@@ -6,6 +6,7 @@ the system frees it when the process dies. Programs that are no labs are seen by
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import socket
 import sys
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from cucm.errors import AddressBusy, EnvironmentProblem
+from cucm.machine import machine_problem
 
 FIRST_BLOCK: Final = 64
 LAST_BLOCK: Final = 250
@@ -34,17 +36,16 @@ class NetworkClaim:
 
     @classmethod
     def take(cls, network: IPv4Network) -> Self:
-        """Raises AddressBusy if another lab has it. Where the system has no such sockets the claim is empty."""
+        """Raises AddressBusy if another lab has it, EnvironmentProblem. Elsewhere than on Linux the claim is empty."""
         if not _can_claim():
             return cls(network, None)
-        held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            held.bind(f"\0cucm-lab network {network}")
+            return cls(network, _bound(f"\0cucm-lab network {network}"))
         except OSError as error:
-            held.close()
+            if error.errno != errno.EADDRINUSE:
+                raise machine_problem(error, str(network), failed="the network cannot be claimed") from error
             mend = "let `--network auto` find a free one, or end the other lab"
             raise AddressBusy("another lab has this network", where=str(network), mend=mend) from error
-        return cls(network, held)
 
     @classmethod
     def draw(cls, wish: Path) -> Self:
@@ -75,6 +76,17 @@ class NetworkClaim:
 
     def __exit__(self, *_exception: object) -> None:
         self.release()
+
+
+def _bound(name: str) -> socket.socket:
+    """A socket of this abstract name, which no other can have while it is open. Raises OSError."""
+    held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        held.bind(name)
+    except OSError:
+        held.close()
+        raise
+    return held
 
 
 def _can_claim() -> bool:

@@ -7,20 +7,22 @@ import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
 from cucm import program
 from cucm.database import NodeDatabase
-from cucm.errors import EnvironmentProblem
-from cucm.machine import NEEDED, machine_problem, raise_descriptor_limit, require_descriptors
+from cucm.errors import AddressBusy, EnvironmentProblem
+from cucm.machine import NEEDED, descriptor_limit, machine_problem, raise_descriptor_limit, require_descriptors
 from cucm.net.addresses import bind_tcp, bind_udp, hold_port
 from cucm.net.listener import Listener
 from cucm.net.reachability import bind_silent_tcp
 from cucm.net.stream import Stream
 from cucm.whole_files import write_private
 from lab.checkpoints import Checkpoints
+from lab.network_claim import NetworkClaim
 from lab.temporary_folder import temporary_folder
 
 Draw = Callable[[], str]
@@ -39,6 +41,18 @@ def test_the_limit_is_raised_as_far_as_it_goes(low_limit: int) -> None:
     assert raise_descriptor_limit() == low_limit
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (low_limit, low_limit)
     assert raise_descriptor_limit() == low_limit
+
+
+def test_no_limit_is_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert min(descriptor_limit(), raise_descriptor_limit()) >= 10**9
+
+
+def test_a_network_that_cannot_be_claimed_for_want_of_files_is_not_said_to_be_another_labs() -> None:
+    with descriptors_left(0), pytest.raises(EnvironmentProblem, match="cannot be claimed: no more than") as caught:
+        NetworkClaim.take(IPv4Network("127.253.8.0/24"))
+    assert not isinstance(caught.value, AddressBusy)
+    assert caught.value.where == "127.253.8.0/24"
 
 
 @contextmanager
