@@ -90,7 +90,9 @@ class Parser(argparse.ArgumentParser):
         for word in words[: words.index("--")] if "--" in words else words:
             option = word.partition("=")[0]
             if option.startswith("--") and " " not in word and option not in known:  # a space: SQL with a comment
-                raise UsageError(f"there is no option {option!r}", mend=self._meant(option, known))
+                is_anothers = " -- " in (self.usage or "") and "--" not in words
+                mend = "the command's own options go behind `--`, with the command" if is_anothers else ""
+                raise UsageError(f"there is no option {option!r}", mend=mend or self._meant(option, known))
 
     def error(self, message: str) -> NoReturn:
         wrong = _WRONG_CHOICE.fullmatch(message)

@@ -132,6 +132,12 @@ def test_a_word_too_many_points_to_the_help_of_its_command(cucm_lab):
         ("wait --four=x", "there is no option '--four'", "did you mean --for?"),
         ("tvs query localhost --isuer x", "there is no option '--isuer'", "did you mean --issuer?"),
         ("run migrate --zzz", "there is no option '--zzz'", "`cucm-lab run --help` lists the words it takes"),
+        (
+            "exec curl --head x",
+            "there is no option '--head'",
+            "the command's own options go behind `--`, with the command",
+        ),
+        ("exec --topolgy campus -- curl", "there is no option '--topolgy'", "did you mean --topology?"),
         ("tvs qeury x", "there is no 'qeury'", "did you mean query?"),
         ("phone restart all", "there is no 'restart'", "did you mean reset?"),
         ("up --phones perhaps", "there is no 'perhaps'", "use on, off"),
