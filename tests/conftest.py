@@ -3,6 +3,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from itertools import count
@@ -16,6 +17,12 @@ os.environ.setdefault("CUCM_LAB_CACHE", str(Path(__file__).parent.parent / ".pyt
 
 # servers of the system lie where a user's PATH may not look
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
+
+# `nohup make test &`: what is ignored stays so in the processes that tests start, and nothing could be shown of it
+# there; a handler is gone with exec
+for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda _number, _frame: None)):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
