@@ -50,7 +50,7 @@ def test_what_is_heard_after_a_batchs_result_takes_no_phone_back() -> None:
 async def test_no_more_phones_boot_at_once_than_the_whole_fleet_may(concurrency: int, most: int) -> None:
     states = [PhoneState(phone, FlashContents()) for phone in Population(load_topology("two-clusters"), 16, NETWORK)]
     workers = LocalCluster(
-        n_workers=1, threads_per_worker=4, processes=False, dashboard_address=None, asynchronous=True
+        n_workers=1, threads_per_worker=4, processes=False, dashboard_address="127.0.0.1:0", asynchronous=True
     )
     async with workers as cluster, Client(cluster, asynchronous=True) as client:
         crew = CrewOnDask(client, Surroundings(("127.0.0.1", 67)), states, Progress())
