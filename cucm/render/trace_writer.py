@@ -1,14 +1,20 @@
-"""Events written as lines, a turn of the event loop at a time."""
+"""Events written as lines, a turn of the event loop at a time, or a few of them while much happens."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from cucm.events import EventRecord
 
 RenderAll = Callable[[list[EventRecord]], list[str]]
 """Makes lines, or texts of several lines, of records in order; neither ends with a line break."""
+
+BUSY: Final = 6
+"""Events of a turn after which more are awaited; a single client's packets bring fewer."""
+ENOUGH: Final = 48
+"""Events that are written whatever comes."""
 
 
 class TraceWriter:
@@ -16,7 +22,8 @@ class TraceWriter:
 
     The trick: a busy server tells of a hundred events in a turn. Rendered one after the other they find the renderer
     in the CPU's cache, which the network's code has not just emptied, and they cost one system call in place of a
-    hundred. Outside of a running loop every record is written as it comes.
+    hundred. Where turns bring some events, but not so many, those of the next turns are awaited until there are
+    enough or one brings few. Outside of a running loop every record is written as it comes.
     """
 
     def __init__(self, render: RenderAll, write: Callable[[list[str]], object]) -> None:
@@ -35,7 +42,14 @@ class TraceWriter:
         except RuntimeError:
             self.flush()
         else:
-            loop.call_soon(self.flush)
+            loop.call_soon(self._turn_ends, loop, 0)
+
+    def _turn_ends(self, loop: asyncio.AbstractEventLoop, known: int) -> None:
+        waiting = len(self._waiting)
+        if known + BUSY <= waiting < ENOUGH:
+            loop.call_soon(self._turn_ends, loop, waiting)
+        else:
+            self.flush()
 
     def flush(self) -> None:
         """Write what waits, now."""

@@ -1,4 +1,4 @@
-"""Lines of a turn are written together, in order; without a loop at once; and a program's end loses none."""
+"""Lines of a turn, or of busy ones, are written together; without a loop at once; and a program's end loses none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,12 @@ import uvloop
 
 from cucm.events import EventLog
 from cucm.events.files import FileServerStopped
-from cucm.render.trace_writer import TraceWriter, each
+from cucm.render.trace_writer import BUSY, ENOUGH, TraceWriter, each
+
+NewLoop = Callable[[], asyncio.AbstractEventLoop]
+on_both = pytest.mark.parametrize(
+    "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
 
 
 def log_into(written: list[list[str]]) -> EventLog:
@@ -23,8 +28,8 @@ def log_into(written: list[list[str]]) -> EventLog:
     return log
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
-def test_a_turn_is_written_at_once(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+@on_both
+def test_a_turn_is_written_at_once(new_loop: NewLoop) -> None:
     written: list[list[str]] = []
 
     async def run() -> None:
@@ -45,6 +50,36 @@ def test_a_turn_is_written_at_once(new_loop: Callable[[], asyncio.AbstractEventL
         ["second a", "more", "second b", "more"],
         ["last", "more"],
     ]
+
+
+@on_both
+def test_busy_turns_are_written_together_until_there_is_enough_or_one_brings_little(new_loop: NewLoop) -> None:
+    written: list[list[str]] = []
+    expected: list[list[str]] = []
+
+    async def run() -> None:
+        log = log_into(written)
+
+        def tell(count: int, address: str) -> list[str]:
+            for _ in range(count):
+                log.emit("tftp", FileServerStopped(address))
+            return [address, "more"] * count
+
+        together = []
+        for turn, count in enumerate([BUSY, BUSY, BUSY - 1]):
+            together += tell(count, f"{turn}")
+            await asyncio.sleep(0)
+            assert written == ([together] if count < BUSY else [])
+        expected.append(together)
+        for turn in range(2):
+            expected.append(tell(ENOUGH, f"enough {turn}"))
+            await asyncio.sleep(0)
+            assert written == expected
+        expected.append(tell(BUSY, "last"))
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
+    assert written == expected
 
 
 def test_without_a_loop_nothing_waits() -> None:
