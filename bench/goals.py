@@ -139,8 +139,8 @@ _WHY_TRACING: Final = (
 _WHY_FEW: Final = (
     "With 4 clients nobody waits in the daemon's queue: this is CPU against CPU, and both are busy all the time. With "
     "so few clients a turn of our loop reads four times, with 32 clients thirty times (counted with strace): what is "
-    "done once a turn falls on fewer connections. Kept: the trace of busy turns rendered and written together (2 to 5 % "
-    "of the CPU). Without effect: looking for more packets before the loop's turn ends. The goal was set with a "
+    "done once a turn falls on fewer connections. Kept: the trace of busy turns rendered and written together (2 to "
+    "5 % of the CPU). Without effect: looking for more packets before the loop's turn ends. The goal was set with a "
     "prototype that told of nothing; `ours, silent` in the table is the server without its trace. The public daemon "
     "took 1.9 times nginx's CPU where the goal was set; what the stand-in takes is in the table."
 )
