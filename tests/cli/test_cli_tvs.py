@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from stub_server import stub_server
 
 from cucm.errors import UsageError
 from cucm.net.listener import Listener
@@ -162,19 +163,15 @@ async def test_a_server_that_never_speaks_is_exit_3(ask, loopback):
     address = loopback()
     silent = asyncio.Event()
 
-    async def handle(_reader, writer):
+    async def handle(_reader, _writer):
         await silent.wait()
-        writer.close()
 
-    server = await asyncio.start_server(handle, address, 0)
-    try:
-        port = server.sockets[0].getsockname()[1]
+    async with stub_server(handle, address) as port:
         words = ("--subject", "a", "--issuer", "b", "--serial", "1", "--timeout", "0.5")
-        done = await ask("query", f"{address}:{port}", *words)
-    finally:
-        silent.set()
-        server.close()
-        await server.wait_closed()
+        try:
+            done = await ask("query", f"{address}:{port}", *words)
+        finally:
+            silent.set()
     assert done.returncode == 3
     assert "0.5 s" in done.stderr
 

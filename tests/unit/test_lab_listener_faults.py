@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab_on_sockets import make_lab, network_of
@@ -24,16 +25,23 @@ async def lab(tmp_path: Path, loopback: Callable[[], str]) -> AsyncIterator[Lab]
         yield running
 
 
+async def all_of(address: str, port: int, **options: Any) -> bytes:
+    """What a client is sent that says nothing. ConnectionError, as early as when it connects."""
+    reader, writer = await asyncio.open_connection(address, port, **options)
+    try:
+        return await reader.read()
+    finally:
+        writer.close()
+
+
 async def test_tcp_faults_at_every_port(lab: Lab) -> None:
     node, sftp = lab.node(NODE).address, lab.sftp
     ports = [("TVS", node, 2445), ("TFTP", node, 6970), ("CallManager", node, 5060), ("CallManager", node, 5061)]
     for service, address, port in [*ports, ("SFTP", sftp.address, sftp.port)]:
         match = {"service": service, "port": str(port)}
         fault = await lab.set_fault({"point": "tcp.accept", "action": "refuse", "match": match})
-        reader, writer = await asyncio.open_connection(address, port)
         with pytest.raises(ConnectionResetError):
-            await reader.read()
-        writer.close()
+            await all_of(address, port)
         assert (await lab.end_fault(fault.id)).hits == 1
     fired = [record.event for record in lab.events if isinstance(record.event, FaultFired)]
     assert [event.request.get("node") for event in fired] == [NODE] * 4 + [None]
@@ -63,8 +71,6 @@ async def test_a_phone_is_known_by_its_address(lab: Lab) -> None:
         pass
     assert lab.faults.status(fault.id).hits == 0
     own = lab.address(lab.topology.phones[0].host), 0
-    reader, writer = await asyncio.open_connection(node.address, 2445, local_addr=own)
     with pytest.raises(ConnectionResetError):
-        await reader.read()
-    writer.close()
+        await all_of(node.address, 2445, local_addr=own)
     assert lab.faults.status(fault.id).hits == 1

@@ -12,6 +12,7 @@ import asyncssh
 import pytest
 from both_loops import on_both_loops
 from sftp_exchange import PASSWORD, USER, settings_of, sftp_server
+from stub_server import stub_server
 
 from cucm.errors import LabError, LimitExceeded, UsageError
 from cucm.events import Event
@@ -116,11 +117,9 @@ async def test_a_server_that_crashes(tmp_path: Path, loopback: Draw) -> None:
 async def test_what_is_no_ssh_server(loopback: Draw) -> None:
     async def talk(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.0 400 Bad Request\r\n" * 100_000)
-        writer.close()
 
-    server = await asyncio.start_server(talk, loopback(), 0)
-    address, port = server.sockets[0].getsockname()
-    async with server:
+    address = loopback()
+    async with stub_server(talk, address) as port:
         assert (await refusal(SftpSettings(address, USER, PASSWORD, port=port))).what
 
 

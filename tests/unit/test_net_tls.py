@@ -16,6 +16,7 @@ import pytest
 from both_loops import on_both_loops
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from OpenSSL import SSL, crypto
+from stub_server import stub_server
 from test_cucm_identity import certificate_of
 
 from cucm.certificates import Identity, capf_certificate, lsc, node_certificate
@@ -509,20 +510,16 @@ async def test_a_server_that_speaks_no_tls_hangs_up_or_is_silent(loopback: Draw)
     async def rubbish(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(100)
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        writer.close()
 
-    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.close()
+    async def hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        pass
 
-    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def silence(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         await reader.read()
-        writer.close()
 
     for handler, expected in [(rubbish, TlsError), (hang_up, (TlsError, ConnectionError)), (silence, TimeoutError)]:
         address = loopback()
-        stub = await asyncio.start_server(handler, address, 0)
-        async with stub:
-            port = stub.sockets[0].getsockname()[1]
+        async with stub_server(handler, address) as port:
             with pytest.raises(expected):
                 await open_stream(address, port, context=client_of(None), handshake_timeout_s=0.2)
 
@@ -535,8 +532,10 @@ async def test_nobody_listening_is_an_os_error(loopback: Draw) -> None:
 
 @on_both_loops
 async def test_a_name_is_resolved_only_where_that_is_wanted() -> None:
-    async with await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0) as server:
-        port = server.sockets[0].getsockname()[1]
+    async def hang_up(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        pass
+
+    async with stub_server(hang_up, "127.0.0.1") as port:
         with pytest.raises(OSError, match="'localhost' is no IP address; names are not resolved"):
             await open_stream("localhost", port)
         async with await open_stream("localhost", port, resolves_names=True) as stream:
@@ -568,15 +567,12 @@ async def test_cancelling_an_open_leaves_nothing(loopback: Draw) -> None:
     begun = asyncio.Event()
     address = loopback()
 
-    async def silence(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def silence(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
         begun.set()
         await reader.read()
-        writer.close()
 
-    async with await asyncio.start_server(silence, address, 0) as stub:
-        opening = asyncio.create_task(
-            open_stream(address, stub.sockets[0].getsockname()[1], context=client_of(None), handshake_timeout_s=60)
-        )
+    async with stub_server(silence, address) as port:
+        opening = asyncio.create_task(open_stream(address, port, context=client_of(None), handshake_timeout_s=60))
         await begun.wait()
         opening.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -639,13 +635,13 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_behind(loopback):
     said = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: said.append(context["message"]))
 
-    def hang_up(_reader, writer):
-        writer.close()
+    async def hang_up(_reader, _writer):
+        pass
 
-    async with await asyncio.start_server(hang_up, loopback(), 0) as server:
-        place = server.sockets[0].getsockname()
+    address = loopback()
+    async with stub_server(hang_up, address) as port:
         for turns in range(12):
-            opening = asyncio.create_task(open_stream(*place, context=client_context()))
+            opening = asyncio.create_task(open_stream(address, port, context=client_context()))
             for _ in range(turns):
                 await asyncio.sleep(0)
             opening.cancel()

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 import pytest
+from stub_server import stub_server
 
 from cucm.errors import EncodeError
 from phone_agent.commands import FetchStatus
@@ -50,8 +51,6 @@ async def serving(address: str, answers: Answers) -> AsyncIterator[None]:
         if answers.http is not None:
             writer.write(answers.http)
         await reader.read()
-        writer.close()
-        await writer.wait_closed()
 
     def tftp() -> None:
         received, client = datagrams.recvfrom(600)
@@ -61,17 +60,15 @@ async def serving(address: str, answers: Answers) -> AsyncIterator[None]:
                 datagrams.sendto(answers.tftp, client)
 
     loop = asyncio.get_running_loop()
-    listening = await asyncio.start_server(http, address, HTTP_PORT)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
-        datagrams.bind((address, TFTP_PORT))
-        datagrams.setblocking(False)
-        loop.add_reader(datagrams, tftp)
-        try:
-            yield
-        finally:
-            loop.remove_reader(datagrams)
-            listening.close()
-            await listening.wait_closed()
+    async with stub_server(http, address, HTTP_PORT):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+            datagrams.bind((address, TFTP_PORT))
+            datagrams.setblocking(False)
+            loop.add_reader(datagrams, tftp)
+            try:
+                yield
+            finally:
+                loop.remove_reader(datagrams)
 
 
 async def test_http_first_and_no_more_if_it_has_the_file(loopback: Callable[[], str]) -> None:

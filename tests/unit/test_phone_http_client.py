@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
+from stub_server import stub_server
 
 from cucm.errors import DecodeError, EncodeError, LimitExceeded
 from phone_agent.commands import FetchStatus
@@ -29,16 +30,12 @@ async def server(
             await release.wait()
         else:
             received.extend(await reader.read())  # whatever else the client has to say until it hangs up
-        writer.close()
-        await writer.wait_closed()
 
-    listening = await asyncio.start_server(serve, address, port)
-    try:
-        yield listening.sockets[0].getsockname()[1], received
-    finally:
-        release.set()
-        listening.close()
-        await listening.wait_closed()
+    async with stub_server(serve, address, port) as listening:
+        try:
+            yield listening, received
+        finally:
+            release.set()
 
 
 @asynccontextmanager
@@ -48,15 +45,9 @@ async def closing_server(address: str, answer: bytes) -> AsyncIterator[int]:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(answer)
-        writer.close()
-        await writer.wait_closed()
 
-    listening = await asyncio.start_server(serve, address, 0)
-    try:
-        yield listening.sockets[0].getsockname()[1]
-    finally:
-        listening.close()
-        await listening.wait_closed()
+    async with stub_server(serve, address) as port:
+        yield port
 
 
 # -- the request ----------------------------------------------------------------------------------------------------
@@ -244,10 +235,7 @@ async def test_the_phones_own_address_is_used(loopback: Callable[[], str]) -> No
         peers.append(writer.get_extra_info("peername")[0])
         writer.write(CISCOS_HEAD + b"the file")
         await reader.read()
-        writer.close()
-        await writer.wait_closed()
 
-    async with await asyncio.start_server(serve, server_address, 0) as listening:
-        port = listening.sockets[0].getsockname()[1]
+    async with stub_server(serve, server_address) as port:
         await fetch_http(server_address, "a", port=port, local_address=phone_address)
     assert peers == [phone_address]

@@ -205,7 +205,7 @@ async def test_a_call_manager_that_hangs_up_is_told_once(
     lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def handle(stream: Stream) -> None:
-        await answering(OK, NOTIFY, then_wait=False)(stream)
+        await answering(OK, NOTIFY)(stream)  # what the phone says to it is read: unread, it makes a reset of the end
         await drop.wait()
 
     async with listening(address, handle, certificate) as port:
