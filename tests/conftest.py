@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from own_block import OWN_BLOCK
 from what_is_missing import lacking
 
 # one key cache for the whole test run and all xdist workers: RSA keys are slow to make, and no test needs a fresh one
@@ -46,9 +47,8 @@ def pytest_runtest_logfinish() -> None:
 @pytest.fixture
 def loopback() -> Callable[[], str]:
     """Draws addresses from a /24 of this process's own: `loopback()` -> "127.x.y.1", then ".2", ..."""
-    process = os.getpid()
     hosts = next(NETWORKS) % 250 + 1, count(1)
-    return lambda: f"127.{20 + process % 200}.{hosts[0]}.{next(hosts[1])}"
+    return lambda: f"127.{OWN_BLOCK}.{hosts[0]}.{next(hosts[1])}"
 
 
 NETWORKS = count(os.getpid())

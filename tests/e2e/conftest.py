@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from own_block import OWN_BLOCK
 
 from lab.log_book import LogBook
 from lab.runtime import Lab, LabOptions
@@ -21,7 +22,7 @@ NETWORKS = count(os.getpid() * 7)
 @pytest.fixture
 def network() -> IPv4Network:
     """A /24 that no other test uses at the same time: labs run side by side."""
-    return IPv4Network(f"127.{20 + os.getpid() % 200}.{next(NETWORKS) % 250 + 1}.0/24")
+    return IPv4Network(f"127.{OWN_BLOCK}.{next(NETWORKS) % 250 + 1}.0/24")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def play_story(tmp_path: Path, network: IPv4Network) -> Play:
 def migrate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `cucm-lab run migrate --out` leaves, made by the command itself."""
     folder = tmp_path_factory.mktemp("migrate") / "out"
-    network = f"127.{20 + os.getpid() % 200}.{251 + os.getpid() % 3}.0/24"
+    network = f"127.{OWN_BLOCK}.{251 + os.getpid() % 3}.0/24"
     words = ["run", "migrate", "--out", str(folder), "--network", network]
     done = subprocess.run(
         [sys.executable, "-m", "lab.cli", *words], capture_output=True, text=True, timeout=100, check=False

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import socket
 import stat
 import sys
 import zlib
+from contextlib import suppress
 from ipaddress import IPv4Network
 from pathlib import Path
 from urllib.parse import quote
@@ -286,10 +288,12 @@ async def test_too_many_connections(running, raw, monkeypatch):
 
 
 def free_port() -> int:
-    """On all addresses."""
-    with socket.socket() as trial:
-        trial.bind(("0.0.0.0", 0))
-        return int(trial.getsockname()[1])
+    """On all addresses, and none that the system gives to another's socket before the server has it."""
+    for port in range(20_000 + os.getpid() % 10_000, 32_000):
+        with socket.socket() as trial, suppress(OSError):
+            trial.bind(("0.0.0.0", port))
+            return port
+    raise AssertionError("all ports are taken")
 
 
 async def one_address_exposed(directory: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from cucm.errors import AddressBusy, EnvironmentProblem
 from lab import network_claim
 from lab.network_claim import FIRST_BLOCK, LAST_BLOCK, NetworkClaim
 
-NETWORK = IPv4Network("127.253.7.0/24")  # neither tests' own networks nor those that are drawn
+NETWORK = IPv4Network(f"127.253.{os.getpid() % 256}.0/24")  # neither tests' own networks nor those that are drawn
 
 
 def test_a_network_has_one_lab_at_a_time():
