@@ -200,9 +200,9 @@ async def test_slow_is_a_pace_with_bounded_buffers(loopback: Draw, identity: Ide
         async with await open_stream(*server.target, context=of_client) as stream:
             stream.write(b"go")
             began, got = loop.time(), 0
-            while loop.time() - began < 1.0:
+            while got < 40_000:
                 got += len(await stream.read())
-            assert 0.5 * 40_000 < got < 1.5 * 40_000
+            assert loop.time() - began > 0.7
             assert sent - got <= between.PACED_HIGH_WATER + 2 * 4000
             stream.abort()
 

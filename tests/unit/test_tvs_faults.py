@@ -154,7 +154,7 @@ async def test_a_delay_is_longer_than_the_servers_own_deadline(loopback: Draw, f
     ):
         began = loop.time()
         assert await ask(stream, QUERY) == encode_message(ANSWER)
-        assert loop.time() - began >= 0.6
+        assert round(loop.time() - began, 3) >= 0.6  # uvloop counts milliseconds: 0.5999999999994543 is just that
         assert await ask(stream, QUERY) == encode_message(ANSWER)
         assert told(log, TvsRequestRefused) == []
 
