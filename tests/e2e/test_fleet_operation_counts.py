@@ -47,7 +47,8 @@ async def test_a_phones_boot_and_migration_tell_no_more_events_than_now(loopback
 
 
 async def test_one_phone_more_calls_no_more_functions_than_now(loopback: Callable[[], str]) -> None:
-    """The difference between two fleets: what the clusters cost is in both."""
+    """The difference between two fleets: what clusters cost is in both, what a process's first costs in none."""
+    await played(loopback, 2)
     counts = []
     for phones in (2, 2 + PHONES):
         calls = Calls()

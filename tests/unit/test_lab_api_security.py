@@ -243,10 +243,10 @@ async def test_a_body_that_never_comes(raw, monkeypatch):
 
 
 async def test_a_long_answer_that_nobody_reads_is_given_up(running, raw, monkeypatch):
-    monkeypatch.setattr(routes, "PIECE_S", 0.2)
     for _ in range(100):
         running.lab.events.emit("test:x", LabEnded("x" * 100_000))
-    with socket.socket() as reader:
+    with socket.socket() as reader, monkeypatch.context() as impatient:
+        impatient.setattr(routes, "PIECE_S", 0.2)
         reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         reader.setblocking(False)
         loop = asyncio.get_running_loop()
