@@ -236,6 +236,7 @@ async def test_a_phone_killed_while_it_migrates_has_the_old_or_the_new_files_and
         old = Flash(kept).contents
         publisher = lab.cluster("destination").publisher
         new = [(publisher.directory / "tftp" / name).read_bytes() for name in ("CTLFile.tlv", "ITLFile.tlv")]
+        await boot_killed_at(lab, Path(shutil.copytree(kept, tmp_path / "first")), None)  # signs what the others get
         events = await boot_killed_at(lab, Path(shutil.copytree(kept, tmp_path / "whole")), None)
         seen = set()
         for event in draw.sample(range(1, events), ROUNDS):  # the last is its end
