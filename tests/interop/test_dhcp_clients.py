@@ -53,7 +53,7 @@ async def leased_renewed_and_released(directory: Path) -> None:
         hexes = "".join(IPv4Address(address).packed.hex() for address in SERVERS)
         told = f"ip={THERE} mask=24 server={HERE} lease=600 tftp=tftp.example servers={hexes}."
         await client.says(f"bound {told}")
-        assert kinds(log) == [DhcpOffered, DhcpAcknowledged]
+        assert set(kinds(log)) == {DhcpOffered, DhcpAcknowledged}  # more than one, if it was asked again
         dhcp.set_option_150(SERVERS[:1])
         client.signal(signal.SIGUSR1)
         await client.says(f"renew {told.replace(hexes, hexes[:8])}")
