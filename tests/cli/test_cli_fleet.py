@@ -384,7 +384,8 @@ def test_an_impatient_user_gets_the_whole_report(tmp_path: Path) -> None:
             fleet.process.send_signal(signal.SIGINT)
         fleet.process.send_signal(signal.SIGINT)
         assert fleet.end()["interrupted"]
-        assert fleet.process.returncode in (130, 143)  # of two that wait, the one with the lower number is heard first
+        # of two that wait, the one with the lower number is heard first; in its last instants Python hears none
+        assert fleet.process.returncode in (130, 143, -signal.SIGINT)
         assert {path.name for path in tmp_path.iterdir()} == {"fleet.json", "fleet.html"}
 
 
