@@ -164,11 +164,22 @@ class Replication:
     async def repair(self, node: str) -> None:
         """`utils dbreplication reset`: the node is copied anew, its link is whole and not paused; the delay stays.
 
+        Who is cancelled meanwhile goes when it is done: no thread writes to a file behind the back of its owner.
+
         LabError if this does not run, DatabaseError if a file cannot be read or written.
         """
         link = self._link(node)
         if not self._is_running or not link.is_connected:
             raise LabError(f"{node} cannot be copied: {self._why_down(link)}", mend="start it first")
+        copying = asyncio.create_task(self._repair(link))
+        try:
+            await asyncio.shield(copying)
+        except asyncio.CancelledError:
+            await asyncio.wait([copying])
+            copying.exception()  # nobody is left to hear of it
+            raise
+
+    async def _repair(self, link: _Link) -> None:
         async with link.turn:
             arrived = await asyncio.to_thread(link.copy)
             link.problem = None

@@ -427,6 +427,37 @@ async def test_what_is_in_a_file_but_was_not_told_of_is_waited_for(
     assert len(cluster.kinds(ChangesReplicated)) == 2
 
 
+async def test_a_repair_whose_asker_goes_away_ends_before_he_does(
+    cluster: Cluster, running: Replication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a thread would write to the file of a lab that has gone back to a checkpoint meanwhile."""
+    begun, may_end, install = threading.Event(), threading.Event(), NodeDatabase.install_snapshot
+
+    def installed_late(database: NodeDatabase, *what: object) -> None:
+        begun.set()
+        assert may_end.wait(20)
+        install(database, *what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(NodeDatabase, "install_snapshot", installed_late)
+    running.break_link("one", "fibre cut")
+    cluster.publisher.set_parameter("a", "1")
+    copies = len(cluster.kinds(NodeCopied))
+    repairing = asyncio.create_task(running.repair("one"))
+    try:
+        await until(begun.is_set)
+        repairing.cancel()
+        await asyncio.wait([repairing], timeout=0.05)
+        assert not repairing.done()
+    finally:
+        may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await repairing
+    assert len(cluster.kinds(NodeCopied)) == copies + 1
+    one, _ = running.status()
+    assert (one.state, one.behind, one.problem) == (ReplicationState.GOOD, 0, None)
+    assert cluster.values()[0] == "1"
+
+
 async def test_a_first_copy_that_fails_is_a_failed_setup(cluster: Cluster) -> None:
     replication = cluster.replication()
     with closing(sqlite3.connect(cluster.subscribers["one"].path, isolation_level=None)) as other:
