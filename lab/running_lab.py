@@ -163,8 +163,7 @@ class RunningLab:
 
     async def delete_checkpoint(self, name: str) -> None:
         """Raises UsageError if there is none, and for `start`."""
-        async with self._administrator:
-            await asyncio.to_thread(self._checkpoints.delete, name)
+        await self._to_its_end(self._delete_checkpoint(name))
 
     async def move_clock(self, seconds: float) -> float:
         """Move the lab's date, either way; what it is then, in Unix seconds. Raises UsageError, EnvironmentProblem."""
@@ -211,6 +210,10 @@ class RunningLab:
             await self._keep(name)
             self.lab.events.emit(SOURCE, LabCheckpointed(name))
             return next(one for one in self._checkpoints if one.name == name)
+
+    async def _delete_checkpoint(self, name: str) -> None:
+        async with self._administrator:
+            await asyncio.to_thread(self._checkpoints.delete, name)
 
     async def _keep(self, name: str) -> None:
         await asyncio.to_thread(self._checkpoints.make, name, database_files(self.lab), standing_of(self.lab))

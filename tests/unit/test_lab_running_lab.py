@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 
 import pytest
 from lab_on_sockets import PHONE, network_of
@@ -253,6 +254,31 @@ async def test_a_restore_goes_on_when_the_one_who_asked_goes_away(running):
     await asyncio.wait_for(running.until_whole(), 10)
     assert kinds(running)[-1] == LabRestored.kind
     assert running.lab.phone(PHONE).state is PhoneState.REGISTERED
+
+
+async def test_nothing_else_is_done_while_a_checkpoint_is_deleted_for_one_who_goes_away(running, monkeypatch):
+    await running.checkpoint("one")
+    may_go_on, deleting = threading.Event(), asyncio.Event()
+    loop, delete = asyncio.get_running_loop(), checkpoints.Checkpoints.delete
+
+    def delete_slowly(kept, name):
+        loop.call_soon_threadsafe(deleting.set)
+        assert may_go_on.wait(20)
+        delete(kept, name)
+
+    monkeypatch.setattr(checkpoints.Checkpoints, "delete", delete_slowly)
+    asked = asyncio.create_task(running.delete_checkpoint("one"))
+    await asyncio.wait_for(deleting.wait(), 20)
+    asked.cancel()
+    await asyncio.wait([asked])
+    moving = asyncio.create_task(running.move_clock(60))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    was_done = moving.done()
+    may_go_on.set()
+    await moving
+    assert not was_done
+    assert [one.name for one in running.checkpoints()] == ["start"]
 
 
 async def test_a_restore_does_not_wait_for_an_operation_that_takes_long(running):
