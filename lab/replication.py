@@ -164,27 +164,19 @@ class Replication:
     async def repair(self, node: str) -> None:
         """`utils dbreplication reset`: the node is copied anew, its link is whole and not paused; the delay stays.
 
-        Who is cancelled meanwhile goes when it is done: no thread writes to a file behind the back of its owner.
-
-        LabError if this does not run, DatabaseError if a file cannot be read or written.
+        A copy that was begun is made to its end, also when the one who asked goes away, and before `stop` ends.
+        LabError if this does not run or the node is down, DatabaseError if a file cannot be read or written.
         """
         link = self._link(node)
-        if not self._is_running or not link.is_connected:
-            raise LabError(f"{node} cannot be copied: {self._why_down(link)}", mend="start it first")
-        copying = asyncio.create_task(self._repair(link))
-        try:
-            await asyncio.shield(copying)
-        except asyncio.CancelledError:
-            await asyncio.wait([copying])
-            copying.exception()  # nobody is left to hear of it
-            raise
+        self._require_open(link)
+        asked = asyncio.get_running_loop().create_future()
+        link.repairs.append(asked)
+        link.wake.set()
+        await asked
 
-    async def _repair(self, link: _Link) -> None:
-        async with link.turn:
-            arrived = await asyncio.to_thread(link.copy)
-            link.problem = None
-            link.position = arrived.position
-            self._change(link, replace(link.setting, paused=False, broken=None), arrived.event)
+    def _require_open(self, link: _Link) -> None:
+        if not self._is_running or not link.is_connected:
+            raise LabError(f"{link.name} cannot be copied: {self._why_down(link)}", mend="start it first")
 
     # --- waiting
 
@@ -220,9 +212,13 @@ class Replication:
             known = ", ".join(self._links) or "the cluster has none"
             raise UsageError(f"{node!r} is no subscriber", mend=f"one of: {known}") from None
 
-    def _change(self, link: _Link, setting: LinkSetting, event: Event) -> None:
+    def _change(
+        self, link: _Link, setting: LinkSetting, event: Event, position: ReplicationPosition | None = None
+    ) -> None:
         link.database.set_link(setting)
         link.setting = setting
+        if position is not None:
+            link.position, link.problem = position, None
         self._emit(event)
         link.wake.set()
         self._moved()
@@ -274,6 +270,7 @@ class Replication:
     async def _run(self, link: _Link) -> None:
         while self._is_running:
             async with link.turn:
+                await self._repair(link)
                 await self._step(link)
             self._moved()
             if link.is_level_with_due or link.problem:
@@ -281,6 +278,27 @@ class Replication:
                     async with asyncio.timeout(POLL_S):
                         await link.wake.wait()
             link.wake.clear()
+        await self._repair(link)  # which refuses those who have come meanwhile
+
+    async def _repair(self, link: _Link) -> None:
+        """For all who wait for it."""
+        asked, link.repairs = [one for one in link.repairs if not one.done()], []
+        if not asked:
+            return
+        try:
+            self._require_open(link)
+            arrived = await asyncio.to_thread(link.copy)
+            self._change(link, replace(link.setting, paused=False, broken=None), arrived.event, arrived.position)
+        except Exception as trouble:
+            waiting = [one for one in asked if not one.done()]
+            for one in waiting:
+                one.set_exception(trouble)
+            if not waiting:
+                self._delay(link, str(trouble))
+        else:
+            for one in asked:
+                if not one.done():
+                    one.set_result(None)
 
     async def _step(self, link: _Link) -> None:
         try:
@@ -379,6 +397,7 @@ class _Link:
         self.is_connected = True
         self.was_held = False
         self.problem: str | None = None
+        self.repairs: list[asyncio.Future[None]] = []
         self.wake = asyncio.Event()
         self.turn = asyncio.Lock()
         self.is_level_with_due = False

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -407,14 +408,15 @@ async def test_a_locked_file_is_told_once_and_tried_again(cluster: Cluster, runn
 async def test_what_is_in_a_file_but_was_not_told_of_is_waited_for(
     cluster: Cluster, running: Replication, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    may_end, apply_changes = threading.Event(), NodeDatabase.apply_changes
+    may_end, advance = threading.Event(), lab.replication._Link.advance
 
-    def applied_but_not_ended(database: NodeDatabase, *changes: object) -> int:
-        applied = apply_changes(database, *changes)  # type: ignore[arg-type]
+    def advanced_but_not_ended(*words: Any) -> object:
+        arrived = advance(*words)
         assert may_end.wait(20)
-        return applied
+        return arrived
 
-    monkeypatch.setattr(NodeDatabase, "apply_changes", applied_but_not_ended)
+    async with running._link("one").turn, running._link("two").turn:  # no step is under way
+        monkeypatch.setattr(lab.replication._Link, "advance", advanced_but_not_ended)
     try:
         cluster.publisher.set_parameter("a", "1")
         await until(lambda: cluster.values() == ("1", "1"))
@@ -427,35 +429,106 @@ async def test_what_is_in_a_file_but_was_not_told_of_is_waited_for(
     assert len(cluster.kinds(ChangesReplicated)) == 2
 
 
-async def test_a_repair_whose_asker_goes_away_ends_before_he_does(
-    cluster: Cluster, running: Replication, monkeypatch: pytest.MonkeyPatch
+class HeldCopies:
+    """Copies of a whole database wait in their thread until `may_end`, and then fail if `trouble` says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+        self.trouble: Exception | None = None
+        self._install = NodeDatabase.install_snapshot
+        monkeypatch.setattr(NodeDatabase, "install_snapshot", lambda *words: self._held(*words))
+
+    def _held(self, database: NodeDatabase, snapshot: Any) -> None:
+        self.begun.set()
+        assert self.may_end.wait(20)
+        if self.trouble is not None:
+            raise self.trouble
+        self._install(database, snapshot)
+
+
+@pytest.fixture
+def held_copies(running: Replication, monkeypatch: pytest.MonkeyPatch) -> Iterator[HeldCopies]:
+    held = HeldCopies(monkeypatch)
+    yield held
+    held.may_end.set()
+
+
+async def test_a_copy_whose_askers_go_away_is_made_before_replication_has_stopped(
+    cluster: Cluster, running: Replication, held_copies: HeldCopies
 ) -> None:
     """Or a thread would write to the file of a lab that has gone back to a checkpoint meanwhile."""
-    begun, may_end, install = threading.Event(), threading.Event(), NodeDatabase.install_snapshot
-
-    def installed_late(database: NodeDatabase, *what: object) -> None:
-        begun.set()
-        assert may_end.wait(20)
-        install(database, *what)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(NodeDatabase, "install_snapshot", installed_late)
     running.break_link("one", "fibre cut")
     cluster.publisher.set_parameter("a", "1")
     copies = len(cluster.kinds(NodeCopied))
-    repairing = asyncio.create_task(running.repair("one"))
-    try:
-        await until(begun.is_set)
-        repairing.cancel()
-        await asyncio.wait([repairing], timeout=0.05)
-        assert not repairing.done()
-    finally:
-        may_end.set()
-    with pytest.raises(asyncio.CancelledError):
-        await repairing
+    askers = [asyncio.create_task(running.repair("one")) for _ in range(2)]
+    await until(held_copies.begun.is_set)
+    for asker in askers:
+        asker.cancel()
+    stopping = asyncio.create_task(running.stop())
+    await asyncio.wait([*askers, stopping], timeout=0.05)
+    assert [asker.cancelled() for asker in askers] == [True, True]
+    assert not stopping.done()
+    held_copies.may_end.set()
+    await stopping
     assert len(cluster.kinds(NodeCopied)) == copies + 1
+    assert cluster.values()[0] == "1"
+    await running.start()
+    await running.settle()
     one, _ = running.status()
     assert (one.state, one.behind, one.problem) == (ReplicationState.GOOD, 0, None)
-    assert cluster.values()[0] == "1"
+
+
+async def test_several_who_ask_for_a_repair_share_a_copy_and_its_failure(
+    cluster: Cluster, running: Replication, held_copies: HeldCopies
+) -> None:
+    copies = len(cluster.kinds(NodeCopied))
+    held_copies.may_end.set()
+    await asyncio.gather(running.repair("one"), running.repair("one"))
+    assert len(cluster.kinds(NodeCopied)) == copies + 1
+    held_copies.trouble = DatabaseError("is full", where="one.db")
+    for failed in await asyncio.gather(running.repair("one"), running.repair("one"), return_exceptions=True):
+        assert isinstance(failed, DatabaseError)
+    assert not cluster.kinds(ReplicationDelayed)
+    assert running.status()[0].problem is None
+
+
+async def test_a_copy_that_fails_for_nobody_is_told(
+    cluster: Cluster, running: Replication, held_copies: HeldCopies
+) -> None:
+    held_copies.trouble = DatabaseError("is full", where="one.db")
+    asker = asyncio.create_task(running.repair("one"))
+    await until(held_copies.begun.is_set)
+    asker.cancel()
+    await asyncio.wait([asker])
+    held_copies.may_end.set()
+    await until(lambda: cluster.kinds(ReplicationDelayed))
+    assert cluster.kinds(ReplicationDelayed) == [ReplicationDelayed("one", "one.db: is full")]
+
+
+@pytest.mark.parametrize("end", ["asker", "node", "replication"])
+async def test_a_repair_that_cannot_begin_any_more_copies_nothing(
+    cluster: Cluster, running: Replication, held_copies: HeldCopies, end: str
+) -> None:
+    async with running._link("one").turn:
+        asker = asyncio.create_task(running.repair("one"))
+        await asyncio.sleep(0)
+        stopping = asyncio.create_task(running.stop()) if end == "replication" else None
+        if end == "node":
+            running.set_connected("one", False)
+        elif end == "asker":
+            asker.cancel()
+        await asyncio.sleep(0)
+    await asyncio.wait([asker])
+    if stopping is not None:
+        await stopping
+    else:
+        await running.steps_ended()
+    assert not held_copies.begun.is_set()
+    if end == "asker":
+        assert asker.cancelled()
+    else:
+        with pytest.raises(LabError, match=r"one cannot be copied: (one|the publisher) does not run"):
+            await asker
 
 
 async def test_a_first_copy_that_fails_is_a_failed_setup(cluster: Cluster) -> None:
