@@ -12,13 +12,14 @@ RenderAll = Callable[[list[EventRecord]], list[str]]
 """Makes lines, or texts of several lines, of records in order; neither ends with a line break."""
 
 BUSY: Final = 6
-"""Events of a turn after which more are awaited; a single client's packets bring fewer."""
+"""Events of a turn after which those of the next are awaited. A packet of one client seldom brings so many: who tries
+a server by hand reads each line at once."""
 ENOUGH: Final = 48
-"""Events that are written whatever comes."""
+"""Events that are written whatever comes: after `ENOUGH // BUSY` turns at the latest."""
 
 
 class TraceWriter:
-    """For an event log: renders what has happened in a turn of the loop at its end, and writes it at once.
+    """For an event log: renders and writes what has happened at the end of a turn of the loop, or of a few busy ones.
 
     The trick: a busy server tells of a hundred events in a turn. Rendered one after the other they find the renderer
     in the CPU's cache, which the network's code has not just emptied, and they cost one system call in place of a
@@ -27,7 +28,7 @@ class TraceWriter:
     """
 
     def __init__(self, render: RenderAll, write: Callable[[list[str]], object]) -> None:
-        """`render` is given the records of a turn, `write` the lines or texts that it makes of them, at least one."""
+        """`render` is given records in order, `write` the lines or texts that it makes of them, at least one."""
         self._render = render
         self._write = write
         self._waiting: list[EventRecord] = []
@@ -36,7 +37,7 @@ class TraceWriter:
         """To be subscribed: a method costs half of what calling an object of ours does."""
         self._waiting.append(record)
         if len(self._waiting) > 1:
-            return  # the end of the turn is awaited already
+            return  # the end of a turn is awaited already
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:

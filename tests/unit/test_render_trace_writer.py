@@ -71,10 +71,14 @@ def test_busy_turns_are_written_together_until_there_is_enough_or_one_brings_lit
             await asyncio.sleep(0)
             assert written == ([together] if count < BUSY else [])
         expected.append(together)
-        for turn in range(2):
-            expected.append(tell(ENOUGH, f"enough {turn}"))
-            await asyncio.sleep(0)
-            assert written == expected
+        for _ in range(2):
+            together = []
+            for turn in range(ENOUGH // BUSY):
+                assert written == expected
+                together += tell(BUSY, f"enough {turn}")
+                await asyncio.sleep(0)
+            expected.append(together)
+        assert written == expected
         expected.append(tell(BUSY, "last"))
 
     with asyncio.Runner(loop_factory=new_loop) as runner:
