@@ -20,7 +20,7 @@ TOO_MANY_OPEN: Final = frozenset({errno.EMFILE, errno.ENFILE})
 
 def descriptor_limit() -> int:
     """How many files and sockets this process may have open now; a very large number where there is no limit."""
-    return _counted(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    return _as_number(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def raise_descriptor_limit() -> int:
@@ -29,11 +29,11 @@ def raise_descriptor_limit() -> int:
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):  # macOS refuses "unlimited"
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-            return _counted(hard)
-    return _counted(soft)
+            return _as_number(hard)
+    return _as_number(soft)
 
 
-def _counted(limit: int) -> int:
+def _as_number(limit: int) -> int:
     return sys.maxsize if limit == resource.RLIM_INFINITY else limit
 
 
@@ -64,8 +64,9 @@ def machine_problem(
     match error.errno:
         case errno.EMFILE:
             most = descriptor_limit()
-            what = f"no more than {most} files and sockets may be open in this process"
-            mend = f"raise the limit, as root where its hard form is in the way: ulimit -n {max(4096, 2 * most)}"
+            if most < sys.maxsize:
+                what = f"no more than {most} files and sockets may be open in this process"
+                mend = f"raise the limit, as root where its hard form is in the way: ulimit -n {max(4096, 2 * most)}"
         case errno.ENFILE:
             what = "all files and sockets that this machine allows are open"
             mend = "end other programs, or raise fs.file-max with sysctl"

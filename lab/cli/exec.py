@@ -18,11 +18,14 @@ exit codes: the command's own; 127 it was not found; 128 + N signal N ended it; 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from lab.cli.frame import RUNS_A_COMMAND
+
     parser.epilog = EPILOG
     parser.usage = "cucm-lab exec [--topology T] [--directory DIR] [--phones on|off] -- COMMAND ..."
     parser.add_argument("--topology", default="", metavar="T", help="a packaged topology or a TOML file")
     parser.add_argument("--directory", type=Path, metavar="DIR", help="keep the lab here (default: a temporary folder)")
     parser.add_argument("--phones", choices=("on", "off"), default="on", help="whether the phones boot (default on)")
+    parser.set_defaults(**{RUNS_A_COMMAND: True})
     parser.add_argument("command_words", nargs="+", metavar="COMMAND", help="what to run, behind `--`")
 
 

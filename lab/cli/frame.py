@@ -74,6 +74,8 @@ network lacks something. Certificates and keys of the lab are toys: never use th
 _WRONG_CHOICE: Final = re.compile(
     r"argument (?P<what>.*?): invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)"
 )
+RUNS_A_COMMAND: Final = "runs_a_command"
+"""The default of a parser whose last words are a command of the user's."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -87,12 +89,24 @@ class Parser(argparse.ArgumentParser):
 
     def _require_known_options(self, words: list[str]) -> None:
         known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
-        for word in words[: words.index("--")] if "--" in words else words:
+        own = self._own_words(words)
+        for place, word in enumerate(words[: words.index("--")] if "--" in words else words):
             option = word.partition("=")[0]
             if option.startswith("--") and " " not in word and option not in known:  # a space: SQL with a comment
-                is_anothers = " -- " in (self.usage or "") and "--" not in words
-                mend = "the command's own options go behind `--`, with the command" if is_anothers else ""
-                raise UsageError(f"there is no option {option!r}", mend=mend or self._meant(option, known))
+                mend = self._meant(option, known) if place < own else f"put `--` before {words[own]}"
+                raise UsageError(f"there is no option {option!r}", mend=mend)
+
+    def _own_words(self, words: list[str]) -> int:
+        """How many are options of this program and their values, where the rest is another's command (`exec`)."""
+        if not self.get_default(RUNS_A_COMMAND) or "--" in words:
+            return len(words)
+        is_value = False
+        for place, word in enumerate(words):
+            if not is_value and not word.startswith("-"):
+                return place
+            action = self._option_string_actions.get(word)
+            is_value = not is_value and action is not None and action.nargs != 0
+        return len(words)
 
     def error(self, message: str) -> NoReturn:
         wrong = _WRONG_CHOICE.fullmatch(message)

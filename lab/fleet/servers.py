@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,7 +10,7 @@ from ipaddress import IPv4Network
 from typing import Final
 
 from cucm.clock import Clock
-from cucm.errors import EnvironmentProblem
+from cucm.errors import AddressBusy, EnvironmentProblem
 from cucm.identity import Identity
 from cucm.net.tls import TlsProfile
 from cucm.roles import CertificateUnit
@@ -21,6 +20,7 @@ from lab.dhcp_server import DhcpServer
 from lab.fleet.batch import PhoneState, Surroundings
 from lab.fleet.plan import FleetPlan
 from lab.fleet.population import Population, number_of
+from lab.network_claim import NetworkClaim
 from lab.operations import AddDevice, RemoveDevice
 from lab.runtime import Lab, LabOptions
 from lab.servers_beside import build_dhcp
@@ -40,14 +40,13 @@ KEPT_EVENTS: Final = 2000
 def phones_network() -> Iterator[IPv4Network]:
     """A /16 of loopback for the phones of one fleet, held until the end. Raises EnvironmentProblem if all are taken."""
     for block in range(FIRST_BLOCK, LAST_BLOCK + 1):
-        held = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        network = IPv4Network(f"127.{block}.0.0/16")
         try:
-            held.bind(f"\0cucm-lab fleet 127.{block}.0.0/16")
-        except OSError:
-            held.close()
+            claim = NetworkClaim.take(network)
+        except AddressBusy:
             continue
-        with held:
-            yield IPv4Network(f"127.{block}.0.0/16")
+        with claim:
+            yield network
         return
     raise EnvironmentProblem("all networks for phones of fleets are in use", mend="let another fleet end first")
 
