@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from own_block import OWN_BLOCK
+from own_block import drawn
 from what_is_missing import lacking
 
 # one key cache for the whole test run and all xdist workers: RSA keys are slow to make, and no test needs a fresh one
@@ -52,8 +52,5 @@ def pytest_runtest_logfinish() -> None:
 @pytest.fixture
 def loopback() -> Callable[[], str]:
     """Draws addresses from a /24 of this process's own: `loopback()` -> "127.x.y.1", then ".2", ..."""
-    hosts = next(NETWORKS) % 250 + 1, count(1)
-    return lambda: f"127.{OWN_BLOCK}.{hosts[0]}.{next(hosts[1])}"
-
-
-NETWORKS = count(os.getpid())
+    network, hosts = drawn(), count(1)
+    return lambda: str(network[next(hosts)])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from own_block import OWN_BLOCK
+from own_block import FOR_RUNNING_LAB
 
 ROOT = Path(__file__).parent.parent.parent
 PHONE = "SEPB000B4BA0AEE"
@@ -50,7 +50,7 @@ class RunningLab:
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory) -> Iterator[RunningLab]:
-    running = RunningLab(tmp_path_factory.mktemp("up") / "lab", f"127.{OWN_BLOCK}.251.0/24")
+    running = RunningLab(tmp_path_factory.mktemp("up") / "lab", str(FOR_RUNNING_LAB))
     yield running
     assert running.end() == (0, "ending (SIGTERM)\n", "")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from lab_on_sockets import PHONE, make_lab, network_of
-from own_block import OWN_BLOCK
+from own_block import FOR_README
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -73,8 +73,7 @@ RUNNING = {
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`make lab`'s command, its printed text in `stdout.txt` beside the folder."""
     folder = tmp_path_factory.mktemp("readme") / "migrate"
-    network = f"127.{OWN_BLOCK}.{254 - os.getpid() % 2}.0/24"
-    done = cucm_lab(ROOT, "run", "migrate", "--logs", "--out", str(folder), "--network", network)
+    done = cucm_lab(ROOT, "run", "migrate", "--logs", "--out", str(folder), "--network", str(FOR_README))
     assert done.returncode == 0, done.stderr
     (folder.parent / "stdout.txt").write_text(done.stdout, encoding="utf-8")
     return folder

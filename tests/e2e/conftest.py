@@ -1,28 +1,24 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from itertools import count
 from pathlib import Path
 
 import pytest
-from own_block import OWN_BLOCK
+from own_block import FOR_MIGRATE_FOLDER, drawn
 
 from lab.log_book import LogBook
 from lab.runtime import Lab, LabOptions
 from lab.scenario import Story, StoryResult, load_story, play
 
-NETWORKS = count(os.getpid() * 7)
-
 
 @pytest.fixture
 def network() -> IPv4Network:
     """A /24 that no other test uses at the same time: labs run side by side."""
-    return IPv4Network(f"127.{OWN_BLOCK}.{next(NETWORKS) % 250 + 1}.0/24")
+    return drawn()
 
 
 @dataclass(frozen=True)
@@ -50,8 +46,7 @@ def play_story(tmp_path: Path, network: IPv4Network) -> Play:
 def migrate_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `cucm-lab run migrate --out` leaves, made by the command itself."""
     folder = tmp_path_factory.mktemp("migrate") / "out"
-    network = f"127.{OWN_BLOCK}.{251 + os.getpid() % 3}.0/24"
-    words = ["run", "migrate", "--out", str(folder), "--network", network]
+    words = ["run", "migrate", "--out", str(folder), "--network", str(FOR_MIGRATE_FOLDER)]
     done = subprocess.run(
         [sys.executable, "-m", "lab.cli", *words], capture_output=True, text=True, timeout=100, check=False
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from lab_on_sockets import PHONE, make_lab, network_of, topology_of
+from own_block import FOR_ANOTHER_LAB
 
 from cucm.broken_certificates import expired
 from cucm.errors import CertificateRefused, LabError, UsageError
@@ -307,9 +308,8 @@ async def test_another_network_is_another_lab(tmp_path, loopback):
     network = network_of(loopback)
     async with make_lab(tmp_path / "lab", network, three_nodes()):
         pass
-    other = network_of(lambda: f"127.{network[0].packed[1]}.253.1")
     with pytest.raises(UsageError, match="another network"):
-        await make_lab(tmp_path / "lab", other, three_nodes()).start()
+        await make_lab(tmp_path / "lab", FOR_ANOTHER_LAB, three_nodes()).start()
 
 
 async def test_replication_and_tvs_cache_stay_as_they_were_set(tmp_path, loopback):

@@ -1,19 +1,16 @@
 from __future__ import annotations
 
-import os
 import socket
 import subprocess
 import sys
-from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
+from own_block import FOR_CLAIMS as NETWORK
 
 from cucm.errors import AddressBusy, EnvironmentProblem
 from lab import network_claim
 from lab.network_claim import FIRST_BLOCK, LAST_BLOCK, NetworkClaim
-
-NETWORK = IPv4Network(f"127.253.{os.getpid() % 256}.0/24")  # neither tests' own networks nor those that are drawn
 
 
 def test_a_network_has_one_lab_at_a_time():

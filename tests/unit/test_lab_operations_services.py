@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from lab_on_sockets import PHONE, make_lab, network_of, perform, two_nodes_and_another_cluster
+from own_block import FOR_ANOTHER_LAB
 
 from cucm.clock import MovableClock
 from cucm.errors import LabError, TrustReason, UsageError
@@ -291,8 +292,7 @@ async def test_option_150_names_a_cluster_nodes_or_a_server(lab):
 async def test_the_clock_is_moved_if_it_can_be(tmp_path, loopback, lab):
     await refused("advance-clock", "runs by the system's clock", lab, UsageError, days=1)
     clock = MovableClock(1_800_000_000.0, frozen=True)
-    other = network_of(lambda: f"127.{lab.options.network[0].packed[1]}.252.1")
-    options = LabOptions(tmp_path / "other", other)
+    options = LabOptions(tmp_path / "other", FOR_ANOTHER_LAB)
     async with Lab(two_nodes_and_another_cluster(), options, clock=clock) as moved:
         await perform(moved, "advance-clock", days=1.5)
         assert clock.now() == 1_800_000_000.0 + 129_600

@@ -4,6 +4,7 @@ import socket
 
 import pytest
 from lab_on_sockets import PHONE, make_lab, network_of
+from own_block import FOR_ANOTHER_LAB
 
 from cucm.errors import AddressBusy, DatabaseError, UsageError
 from cucm.events.administration import ServiceStarted
@@ -76,8 +77,7 @@ async def test_labs_run_side_by_side_in_other_networks_only(tmp_path, loopback):
     async with make_lab(tmp_path / "one", network):
         with pytest.raises(AddressBusy):
             await make_lab(tmp_path / "two", network).start()
-        other = network_of(lambda: f"127.{network[0].packed[1]}.254.1")  # loopback() draws up to 250
-        async with make_lab(tmp_path / "three", other) as third:
+        async with make_lab(tmp_path / "three", FOR_ANOTHER_LAB) as third:
             assert third.cluster("source").publisher.runs("TVS")
 
 
