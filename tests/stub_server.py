@@ -13,7 +13,8 @@ TURNS = 5
 
 @asynccontextmanager
 async def stub_server(handle: Handler, address: str, port: int = 0) -> AsyncIterator[int]:
-    """Yields its port. At the end all connections have been handled and are closed, also one that was let in just now.
+    """Yields its port. At the end all connections have been handled and are closed, also one that was let in just now;
+    what a handler raised is raised, unless it is only that the client hung up.
 
     `asyncio.start_server` forgets them when the test is over: then the collector tells of an unclosed socket, which is
     another test's failure. The clients have hung up by then, or the handlers end by themselves.
@@ -41,3 +42,6 @@ async def stub_server(handle: Handler, address: str, port: int = 0) -> AsyncIter
         if handling:
             await asyncio.wait(handling)
         await server.wait_closed()
+        for one in handling:
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                one.result()
