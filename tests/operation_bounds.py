@@ -24,9 +24,10 @@ TVS_SYSTEM_CALLS: Final = 34
 """Of a server that renders its trace, for one TLS 1.3 connection with one query, one client at a time; without
 `getpid`, by which OpenSSL's random numbers notice a fork.
 """
-TVS_PYTHON_CALLS: Final = 231
-"""Python functions called by the server for it, with its events rendered as trace lines (built-in ones not counted, nor
-what a new millisecond of the trace costs: how many there are is the clock's doing).
+TVS_PYTHON_CALLS: Final = 233
+"""Python functions called by the server for it, with each of its events rendered as trace lines by itself as it is told:
+230.4. Not counted are built-in functions, `TraceWriter` (which the test does without), what the test does to gather
+events, and a new millisecond of the trace: how many there are is the clock's doing.
 """
 TVS_SILENT_PYTHON_CALLS: Final = 203
 """The same with nobody listening."""
