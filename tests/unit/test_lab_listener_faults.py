@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lab_on_sockets import make_lab, network_of
+from silent_client import all_of
 
 from cucm.errors import TlsError
 from cucm.events.faults import FaultFired
@@ -23,15 +23,6 @@ NODE = "ucm105pub"
 async def lab(tmp_path: Path, loopback: Callable[[], str]) -> AsyncIterator[Lab]:
     async with make_lab(tmp_path / "lab", network_of(loopback)) as running, asyncio.timeout(DEADLINE_S):
         yield running
-
-
-async def all_of(address: str, port: int, **options: Any) -> bytes:
-    """What a client is sent that says nothing. ConnectionError, as early as when it connects."""
-    reader, writer = await asyncio.open_connection(address, port, **options)
-    try:
-        return await reader.read()
-    finally:
-        writer.close()
 
 
 async def test_tcp_faults_at_every_port(lab: Lab) -> None:
