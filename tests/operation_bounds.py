@@ -25,7 +25,7 @@ TVS_SYSTEM_CALLS: Final = 34
 `getpid`, by which OpenSSL's random numbers notice a fork.
 """
 TVS_PYTHON_CALLS: Final = 233
-"""Python functions called by the server for it, with each of its events rendered as trace lines by itself as it is told:
+"""Python functions called by the server for it, each of its events rendered as trace lines by itself as it is told:
 230.4. Not counted are built-in functions, `TraceWriter` (which the test does without), what the test does to gather
 events, and a new millisecond of the trace: how many there are is the clock's doing.
 """
