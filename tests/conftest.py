@@ -20,15 +20,22 @@ os.environ.setdefault("CUCM_LAB_CACHE", str(Path(__file__).parent.parent / ".pyt
 # servers of the system lie where a user's PATH may not look
 os.environ["PATH"] = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
 
-# `nohup make test &`: what is ignored stays so in the processes that tests start, and nothing could be shown of it
-# there; a handler is gone with exec
-for _number, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, lambda _number, _frame: None)):
-    if signal.getsignal(_number) is signal.SIG_IGN:
-        signal.signal(_number, _handler)
-
-# 200 ms for an example is less than what another process may take from it, and no property is about time
+# no property is about time: 200 ms for an example is less than what another process may take from it, and the health
+# check is a clock as well, of how long the first ten examples take to be drawn
 settings.register_profile("patient", settings.default, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # `nohup make test &`: what is ignored stays so in the processes that tests start, and nothing could be shown of it
+    # there; a handler is gone with exec. So they die of a real hang-up, nohup or not, and their tests fail; who runs
+    # tests does not, and xdist's controller, which runs none, goes on to ignore what it was told to ignore.
+    if not hasattr(config, "workerinput") and config.getoption("numprocesses", None):
+        return
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: lambda _number, _frame: None}
+    for number, handler in handlers.items():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -29,7 +29,7 @@ def bundle(der: bytes) -> bytes:
 
 
 @given(labels=st.lists(st.tuples(UNITS, NAMES, NAMES, NAMES), min_size=1, max_size=4, unique=True))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_round_trip(der: bytes, labels: list[tuple[CertificateUnit, str, str, str]]) -> None:
     items = [BundledCertificate(der, *label) for label in labels]
     found = decode_bundle(encode_bundle(items, PASSWORD), PASSWORD)
@@ -37,7 +37,7 @@ def test_round_trip(der: bytes, labels: list[tuple[CertificateUnit, str, str, st
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_byte_changed(bundle: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(bundle) - 1))
     value = data.draw(st.integers(0, 255))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lab_on_sockets import topology_of
 
@@ -133,7 +133,7 @@ def in_a_loop(test: Callable[[Stores], object]) -> None:
     asyncio.run(run())
 
 
-RULES = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+RULES = settings(max_examples=25)
 
 
 # --- what an administrator of a cluster does, on its nodes' disks

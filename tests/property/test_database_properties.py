@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -225,6 +225,4 @@ class Stores(RuleBasedStateMachine):
 
 
 TestStores = pytest.mark.timeout(300)(Stores.TestCase)
-TestStores.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+TestStores.settings = settings(max_examples=25, stateful_step_count=25)

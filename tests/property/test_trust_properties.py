@@ -23,7 +23,7 @@ from cucm.wire.signature_header import signature_span
 from cucm.wire.signed_file import build_signed_file
 from cucm.wire.trust_list import DigestAlgorithm, Record, build_trust_list, decode_trust_list
 
-MANY = settings(max_examples=300, deadline=None, derandomize=True)
+MANY = settings(max_examples=300, derandomize=True)
 ROLES = (TrustRole.SAST, TrustRole.TFTP)
 
 

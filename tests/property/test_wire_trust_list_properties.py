@@ -23,7 +23,7 @@ from cucm.wire.trust_list import (
     signed_bytes,
 )
 
-FEW = settings(max_examples=80, deadline=None, derandomize=True)
+FEW = settings(max_examples=80, derandomize=True)
 HEADER_PROPERTIES = [name for name, value in vars(SignedDocument).items() if isinstance(value, property)]
 RECORD_PROPERTIES = [name for name, value in vars(Record).items() if isinstance(value, property)]
 

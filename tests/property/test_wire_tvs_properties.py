@@ -22,7 +22,7 @@ from cucm.wire.tvs import (
     encode_message,
 )
 
-FEW = settings(max_examples=80, deadline=None, derandomize=True)
+FEW = settings(max_examples=80, derandomize=True)
 PROPERTIES = ("device_name", "subject", "issuer", "serial", "certificate", "status", "roles", "ttl_s")
 
 texts = st.text(st.characters(codec="latin-1", exclude_characters="\0"), max_size=40)
