@@ -40,7 +40,7 @@ from tftp_server.udp import TftpLimits, TftpServer
 Draw = Callable[[], str]
 QUICK = TransferLimits(tries=4, first_timeout_s=0.05, longest_timeout_s=0.1)
 """For phones, which wait on the server's own loop; a client in a thread may be slower than that on a busy machine."""
-PATIENT = TransferLimits(tries=4, first_timeout_s=20)
+PATIENT = TransferLimits(tries=4, first_timeout_s=20, longest_timeout_s=20)
 ITL = FILES["itl"]
 
 
@@ -288,7 +288,11 @@ async def test_tftpy_gets_the_file_all_the_same(loopback: Draw, tmp_path: Path, 
 
     async with faulty(loopback(), "tftp.packet", action, PATIENT, **rule) as served:
         downloading = asyncio.create_task(asyncio.to_thread(download))
-        await served.next(FaultFired)
+        fired = asyncio.create_task(served.next(FaultFired))
+        await asyncio.wait((downloading, fired), return_when=asyncio.FIRST_COMPLETED)
+        if downloading.done():
+            downloading.result()  # what went wrong before there was a fault is not hidden by waiting for one
+        await fired
         if action in ("drop", "reorder"):
             served.time_passes()  # not by a clock, which would repeat the OACK to a tftpy that is slow
         await downloading
