@@ -382,9 +382,12 @@ def test_an_impatient_user_gets_the_whole_report(tmp_path: Path) -> None:
         fleet.process.send_signal(signal.SIGTERM)
         while not any(path.name.startswith(("fleet", ".new-")) for path in tmp_path.iterdir()):
             fleet.process.send_signal(signal.SIGINT)
-        fleet.process.send_signal(signal.SIGINT)
+        if not (tmp_path / "fleet.html").exists():  # it still writes: the signal that a patient user would not send
+            fleet.process.send_signal(signal.SIGINT)
         assert fleet.end()["interrupted"]
-        # of two that wait, the one with the lower number is heard first; in its last instants Python hears none
+        # Of two that wait, the one with the lower number is heard first. -SIGINT: between our look at the folder and
+        # the signal, a fleet that gets the CPU may have written all and come to the last instants of Python, which
+        # hears no signal then. One that dies earlier leaves no fleet.html, or a .new- beside it.
         assert fleet.process.returncode in (130, 143, -signal.SIGINT)
         assert {path.name for path in tmp_path.iterdir()} == {"fleet.json", "fleet.html"}
 
