@@ -109,16 +109,16 @@ class Replication:
         self._tasks.append(self._loop.create_task(self._forget()))
 
     async def stop(self) -> None:
-        """Ends when the transaction under way is in its file; the rest comes after the next start."""
-        if not self._is_running:
-            return
-        self._is_running = False
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-        self._wake()
-        self._moved()
-        await asyncio.gather(*self._tasks)
-        self._tasks = []
+        """Ends when transactions and copies under way are in their files; the rest comes after the next start."""
+        if self._is_running:
+            self._is_running = False
+            if self._unsubscribe is not None:
+                self._unsubscribe()
+            self._wake()
+            self._moved()
+            await asyncio.gather(*self._tasks)
+            self._tasks = []
+        await self.steps_ended()
 
     @property
     def is_running(self) -> bool:
@@ -164,15 +164,24 @@ class Replication:
     async def repair(self, node: str) -> None:
         """`utils dbreplication reset`: the node is copied anew, its link is whole and not paused; the delay stays.
 
-        A copy that was begun is made to its end, also when the one who asked goes away, and before `stop` ends.
+        A copy that was begun is made to its end, also when the one who asked is cancelled, who goes when it is done.
         LabError if this does not run or the node is down, DatabaseError if a file cannot be read or written.
         """
         link = self._link(node)
         self._require_open(link)
-        asked = asyncio.get_running_loop().create_future()
-        link.repairs.append(asked)
-        link.wake.set()
-        await asked
+        async with link.turn:
+            self._require_open(link)  # still
+            copying = asyncio.create_task(asyncio.to_thread(link.copy))
+            cancelled: asyncio.CancelledError | None = None
+            while not copying.done():
+                try:
+                    await asyncio.wait([copying])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+            arrived = copying.result()
+            self._change(link, replace(link.setting, paused=False, broken=None), arrived.event, arrived.position)
+        if cancelled is not None:
+            raise cancelled
 
     def _require_open(self, link: _Link) -> None:
         if not self._is_running or not link.is_connected:
@@ -270,7 +279,6 @@ class Replication:
     async def _run(self, link: _Link) -> None:
         while self._is_running:
             async with link.turn:
-                await self._repair(link)
                 await self._step(link)
             self._moved()
             if link.is_level_with_due or link.problem:
@@ -278,27 +286,6 @@ class Replication:
                     async with asyncio.timeout(POLL_S):
                         await link.wake.wait()
             link.wake.clear()
-        await self._repair(link)  # which refuses those who have come meanwhile
-
-    async def _repair(self, link: _Link) -> None:
-        """For all who wait for it."""
-        asked, link.repairs = [one for one in link.repairs if not one.done()], []
-        if not asked:
-            return
-        try:
-            self._require_open(link)
-            arrived = await asyncio.to_thread(link.copy)
-            self._change(link, replace(link.setting, paused=False, broken=None), arrived.event, arrived.position)
-        except Exception as trouble:
-            waiting = [one for one in asked if not one.done()]
-            for one in waiting:
-                one.set_exception(trouble)
-            if not waiting:
-                self._delay(link, str(trouble))
-        else:
-            for one in asked:
-                if not one.done():
-                    one.set_result(None)
 
     async def _step(self, link: _Link) -> None:
         try:
@@ -397,7 +384,6 @@ class _Link:
         self.is_connected = True
         self.was_held = False
         self.problem: str | None = None
-        self.repairs: list[asyncio.Future[None]] = []
         self.wake = asyncio.Event()
         self.turn = asyncio.Lock()
         self.is_level_with_due = False

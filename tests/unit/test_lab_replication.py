@@ -453,23 +453,24 @@ def held_copies(running: Replication, monkeypatch: pytest.MonkeyPatch) -> Iterat
     held.may_end.set()
 
 
-async def test_a_copy_whose_askers_go_away_is_made_before_replication_has_stopped(
+async def test_a_copy_ends_before_its_asker_and_replication_do_however_often_he_is_cancelled(
     cluster: Cluster, running: Replication, held_copies: HeldCopies
 ) -> None:
     """Or a thread would write to the file of a lab that has gone back to a checkpoint meanwhile."""
     running.break_link("one", "fibre cut")
     cluster.publisher.set_parameter("a", "1")
     copies = len(cluster.kinds(NodeCopied))
-    askers = [asyncio.create_task(running.repair("one")) for _ in range(2)]
+    asker = asyncio.create_task(running.repair("one"))
     await until(held_copies.begun.is_set)
-    for asker in askers:
+    stopping = [asyncio.create_task(running.stop()) for _ in range(2)]
+    for _ in range(3):
         asker.cancel()
-    stopping = asyncio.create_task(running.stop())
-    await asyncio.wait([*askers, stopping], timeout=0.05)
-    assert [asker.cancelled() for asker in askers] == [True, True]
-    assert not stopping.done()
+        await asyncio.wait([asker, *stopping], timeout=0.02)
+    assert not any(task.done() for task in (asker, *stopping))
     held_copies.may_end.set()
-    await stopping
+    await asyncio.gather(*stopping)
+    await asyncio.wait([asker])
+    assert asker.cancelled()
     assert len(cluster.kinds(NodeCopied)) == copies + 1
     assert cluster.values()[0] == "1"
     await running.start()
@@ -478,31 +479,18 @@ async def test_a_copy_whose_askers_go_away_is_made_before_replication_has_stoppe
     assert (one.state, one.behind, one.problem) == (ReplicationState.GOOD, 0, None)
 
 
-async def test_several_who_ask_for_a_repair_share_a_copy_and_its_failure(
+async def test_a_copy_that_fails_is_told_to_its_asker_and_changes_nothing(
     cluster: Cluster, running: Replication, held_copies: HeldCopies
 ) -> None:
-    copies = len(cluster.kinds(NodeCopied))
-    held_copies.may_end.set()
-    await asyncio.gather(running.repair("one"), running.repair("one"))
-    assert len(cluster.kinds(NodeCopied)) == copies + 1
+    running.break_link("one", "fibre cut")
     held_copies.trouble = DatabaseError("is full", where="one.db")
-    for failed in await asyncio.gather(running.repair("one"), running.repair("one"), return_exceptions=True):
-        assert isinstance(failed, DatabaseError)
-    assert not cluster.kinds(ReplicationDelayed)
-    assert running.status()[0].problem is None
-
-
-async def test_a_copy_that_fails_for_nobody_is_told(
-    cluster: Cluster, running: Replication, held_copies: HeldCopies
-) -> None:
-    held_copies.trouble = DatabaseError("is full", where="one.db")
-    asker = asyncio.create_task(running.repair("one"))
-    await until(held_copies.begun.is_set)
-    asker.cancel()
-    await asyncio.wait([asker])
     held_copies.may_end.set()
-    await until(lambda: cluster.kinds(ReplicationDelayed))
-    assert cluster.kinds(ReplicationDelayed) == [ReplicationDelayed("one", "one.db: is full")]
+    with pytest.raises(DatabaseError, match="is full"):
+        await running.repair("one")
+    assert running.status()[0].state is ReplicationState.BAD
+    held_copies.trouble = None
+    await running.repair("one")
+    assert running.status()[0].state is ReplicationState.GOOD
 
 
 @pytest.mark.parametrize("end", ["asker", "node", "replication"])
