@@ -63,7 +63,7 @@ def machine_problem(
     what = error.strerror or str(error) or type(error).__name__
     match error.errno:
         case errno.EMFILE:
-            most = descriptor_limit()
+            most, mend = descriptor_limit(), "end other programs, or raise fs.nr_open with sysctl"
             if most < sys.maxsize:
                 what = f"no more than {most} files and sockets may be open in this process"
                 mend = f"raise the limit, as root where its hard form is in the way: ulimit -n {max(4096, 2 * most)}"

@@ -1,4 +1,5 @@
-"""Who has which /24 of loopback: one lab each, and how a lab finds a free one when many start at once.
+"""Who has which network of loopback (a /24 for each lab, a /16 for the phones of each fleet), and how a lab finds a
+free one when many start at once.
 
 A claim is an abstract Unix socket of the network's name: it lives in the same network namespace as the addresses, and
 the system frees it when the process dies. Programs that are no labs are seen by the ports they hold.

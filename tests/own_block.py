@@ -32,7 +32,7 @@ def _claimed() -> Part:
     """A part that no other process of tests has; the system frees the claim when this one ends.
 
     A /16 each for the first 24 processes, an eighth of one each for 160 more: as many as cores is usual, and two runs
-    side by side. Whoever comes then shares a part with another, as all do where no claim can be made.
+    side by side. Whoever comes then shares a part with another, as all do on systems that have no such claims.
     """
     whole = [Part(block, 0, 256) for block in range(FIRST_BLOCK, FIRST_SHARED_BLOCK)]
     shares = [
@@ -43,12 +43,13 @@ def _claimed() -> Part:
     in_order = [parts[(os.getpid() + place) % len(parts)] for parts in (whole, shares) for place in range(len(parts))]
     if sys.platform == "linux":
         for part in in_order:
-            if _is_claimed(part):
+            if _claim(part):
                 return part
     return in_order[-1]
 
 
-def _is_claimed(part: Part) -> bool:
+def _claim(part: Part) -> bool:
+    """Whether it is this process's now. Raises OSError."""
     held = socket.socket(socket.AF_UNIX)
     try:
         held.bind(f"\0cucm-lab tests 127.{part.block}.{part.first}.0")

@@ -90,11 +90,13 @@ class Parser(argparse.ArgumentParser):
     def _require_known_options(self, words: list[str]) -> None:
         known = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         own = self._own_words(words)
-        for place, word in enumerate(words[: words.index("--")] if "--" in words else words):
+        for word in words[own:]:
+            if word.startswith("-"):
+                raise UsageError(f"{word!r} stands behind a command", mend=f"put `--` before {words[own]}")
+        for word in words[: words.index("--")] if "--" in words else words[:own]:
             option = word.partition("=")[0]
             if option.startswith("--") and " " not in word and option not in known:  # a space: SQL with a comment
-                mend = self._meant(option, known) if place < own else f"put `--` before {words[own]}"
-                raise UsageError(f"there is no option {option!r}", mend=mend)
+                raise UsageError(f"there is no option {option!r}", mend=self._meant(option, known))
 
     def _own_words(self, words: list[str]) -> int:
         """How many are options of this program and their values, where the rest is another's command (`exec`)."""

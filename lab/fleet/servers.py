@@ -38,7 +38,7 @@ KEPT_EVENTS: Final = 2000
 
 @contextmanager
 def phones_network() -> Iterator[IPv4Network]:
-    """A /16 of loopback for the phones of one fleet, held until the end. Raises EnvironmentProblem if all are taken."""
+    """A /16 of loopback for the phones of one fleet, held until the end (on Linux). Raises EnvironmentProblem."""
     for block in range(FIRST_BLOCK, LAST_BLOCK + 1):
         network = IPv4Network(f"127.{block}.0.0/16")
         try:

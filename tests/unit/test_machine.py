@@ -46,6 +46,11 @@ def test_the_limit_is_raised_as_far_as_it_goes(low_limit: int) -> None:
 def test_no_limit_is_a_large_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert min(descriptor_limit(), raise_descriptor_limit()) >= 10**9
+    problem = machine_problem(OSError(errno.EMFILE, "Too many open files"), mend="name another folder")
+    assert (problem.what, problem.mend) == (
+        "Too many open files",
+        "end other programs, or raise fs.nr_open with sysctl",
+    )
 
 
 def test_a_network_that_cannot_be_claimed_for_want_of_files_is_not_said_to_be_another_labs() -> None:
