@@ -56,7 +56,6 @@ SITES: Final = {
     "lab.call_processing": "SIP",
     "lab.sftp_server": "SFTP",
     "lab.sftp_login": "SFTP, on a socket pair behind the Listener",
-    "lab.fleet.servers": "a claim: nobody listens",
     "lab.web_server": "web",
     "lab.dhcp_server": "DHCP",
     "lab.dhcp_rogue": "sends only: what it answers came to the DHCP server",
