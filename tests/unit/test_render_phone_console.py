@@ -149,6 +149,10 @@ def scripted(world: World) -> str:
     return "\n".join(console([EventRecord(1, NOW, "phone:x", event) for event in world.events]))
 
 
+def altered(data: bytes) -> bytes:
+    return data[:-1] + bytes([data[-1] ^ 1])
+
+
 @pytest.mark.parametrize(
     ("world", "expected"),
     [
@@ -178,7 +182,7 @@ def scripted(world: World) -> str:
             ],
         ),
         (
-            World(files=OLD.files(ctl=OLD.ctl(timestamp=7)[:-1] + b"x"), contents=OLD.holding()),
+            World(files=OLD.files(ctl=altered(OLD.ctl(timestamp=7))), contents=OLD.holding()),
             ["sgn verify file failed </tmp/CTLFile.tlv>, errclass UNKNOWN (signature-mismatch)"],
         ),
         (

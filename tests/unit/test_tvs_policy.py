@@ -93,7 +93,8 @@ def test_verify_takes_issuer_and_serial_from_the_certificate(known: Identity) ->
 
 def test_verify_of_a_certificate_that_differs(known: Identity) -> None:
     request = VerifyRequest.build(1002, DEVICE, known.certificate_der)
-    other = CacheEntry(known.certificate_der[:-1] + b"\0", known.issuer, known.serial, (7,))
+    der = known.certificate_der
+    other = CacheEntry(der[:-1] + bytes([der[-1] ^ 1]), known.issuer, known.serial, (7,))
     decision = decide(request, question_of(request), Asked(other))
     assert decision.verdict is Verdict.DIFFERENT_CERTIFICATE
     assert decision.message == VerifyResponse.build(1002, DIFFERENT_CERTIFICATE_STATUS)
